@@ -1,0 +1,45 @@
+"""Keras 3 models as nonlinear programs, trained by SciPy's minimizers and ours.
+
+NLP stands for nonlinear programming: a model, data and a loss become
+``min f(x), x in R^n``.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from keras_nlp_bridge.minimize import METHODS as METHODS
+    from keras_nlp_bridge.minimize import minimize as minimize
+    from keras_nlp_bridge.minimize import r2 as r2
+    from keras_nlp_bridge.minimize import tr_lsr1 as tr_lsr1
+    from keras_nlp_bridge.operators import LBFGS as LBFGS
+    from keras_nlp_bridge.operators import LSR1 as LSR1
+    from keras_nlp_bridge.problem import KerasProblem as KerasProblem
+
+# Each public name and its module; loaded when first used, so that importing the
+# package costs next to nothing on top of keras.
+_HOME = {
+    "KerasProblem": "problem",
+    "LBFGS": "operators",
+    "LSR1": "operators",
+    "METHODS": "minimize",
+    "minimize": "minimize",
+    "r2": "minimize",
+    "tr_lsr1": "minimize",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

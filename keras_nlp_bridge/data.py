@@ -1,0 +1,253 @@
+"""What `model.fit` accepts, as sized arrays.
+
+Data sets are read once and kept whole: a deterministic objective re-reads every
+sample at each evaluation, and re-reading through an input pipeline costs several
+times the evaluation itself.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+Tree = Any  # nested tuples, lists and dicts of arrays, as keras.tree knows them
+
+
+class Batch(NamedTuple):
+    """Inputs, targets and weights of some samples; the last two may be None."""
+
+    x: Tree
+    y: Tree
+    sample_weight: Tree
+
+
+@dataclass(frozen=True)
+class Data:
+    """All samples as NumPy arrays with equal leading dimensions.
+
+    Attributes
+    ----------
+    batch : Batch
+        The samples.
+    size : int
+        Number of samples.
+    nan_count : int
+        NaN entries found in inputs, targets and weights.
+    """
+
+    batch: Batch
+    size: int
+    nan_count: int
+
+
+def load(
+    x: Tree,
+    y: Tree = None,
+    sample_weight: Tree = None,
+    class_weight: Mapping[int, float] | None = None,
+    dtype: str = "float32",
+) -> Data:
+    """Read everything that `keras.Model.fit` takes as data.
+
+    Parameters
+    ----------
+    x : array, DataFrame, (nested) tuple, list or dict of arrays, or a data set
+        A data set is a `tf.data.Dataset`, `keras.utils.PyDataset`, torch
+        `DataLoader` or list of batches; each batch is ``x``, ``(x, y)`` or
+        ``(x, y, sample_weight)``.
+    y, sample_weight : array or nested structure of arrays, optional
+        Must be None for a data set, which carries them itself.
+    class_weight : mapping of int to float, optional
+        Weight of each class, as in `keras.Model.fit`; missing classes weigh 1.
+    dtype : str
+        Floating-point data is cast to it.
+
+    Returns
+    -------
+    Data
+
+    Raises
+    ------
+    ValueError
+        Empty data, unequal lengths, `y` beside a data set, a data set that can be
+        read only once or never ends, or `class_weight` together with
+        `sample_weight` or several outputs.
+    TypeError
+        Something that is neither an array nor a data set.
+    """
+    if _is_dataset(x):
+        for name, value in (("y", y), ("sample_weight", sample_weight)):
+            if value is not None:
+                raise ValueError(
+                    f"`{name}` must be None when `x` is a data set, which carries "
+                    f"its own; got {type(value).__name__} beside {type(x).__name__}."
+                )
+        raw = _read_dataset(x)
+    else:
+        raw = Batch(*(_map(_to_numpy, part) for part in (x, y, sample_weight)))
+    sizes = {
+        name: sorted({a.shape[0] if a.ndim else 0 for a in keras.tree.flatten(part)})
+        for name, part in zip(Batch._fields, raw, strict=True)
+        if part is not None
+    }
+    _check_sizes(sizes)
+    weights = _weights(raw, class_weight)
+    batch = Batch(
+        *(_map(lambda a: _cast(a, dtype), part) for part in (raw.x, raw.y, weights))
+    )
+    nans = sum(_count_nan(a) for p in batch for a in keras.tree.flatten(p))
+    return Data(batch, sizes["x"][0], nans)
+
+
+def _check_sizes(sizes: dict[str, list[int]]) -> None:
+    lengths = {n for part in sizes.values() for n in part}
+    if not lengths or 0 in lengths:
+        raise ValueError(f"`x` must hold at least one sample; got lengths {sizes}.")
+    if len(lengths) > 1:
+        raise ValueError(
+            "`x`, `y` and `sample_weight` must have the same number of samples; "
+            f"got {sizes}."
+        )
+
+
+def _map(function: Callable[[Any], Any], tree: Tree) -> Tree:
+    """Map over the leaves; None stays None."""
+    return None if tree is None else keras.tree.map_structure(function, tree)
+
+
+def _to_numpy(leaf: Any) -> NDArray[Any]:
+    if isinstance(leaf, np.ndarray):
+        array = leaf
+    elif hasattr(leaf, "to_numpy"):  # pandas and polars
+        array = leaf.to_numpy()
+        if array.ndim == 1:
+            array = array[:, None]  # as Keras does with a Series
+    elif isinstance(leaf, (str, bytes)) or callable(leaf):
+        raise TypeError(f"data must be array-like; got {type(leaf).__name__}.")
+    else:
+        array = np.asarray(keras.ops.convert_to_numpy(leaf))
+    if array.dtype == object:
+        try:
+            return array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                "data must be numeric; got an array of Python objects "
+                f"({type(array.flat[0]).__name__} first)."
+            ) from error
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        raise TypeError(f"data must be real numbers; got dtype {array.dtype}.")
+    return array
+
+
+def _cast(array: NDArray[Any], dtype: str) -> NDArray[Any]:
+    floating = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    # A copy in any case: later changes to the caller's array must not reach us.
+    return array.astype(dtype if floating else array.dtype, copy=True)
+
+
+def _count_nan(array: NDArray[Any] | None) -> int:
+    if array is None or array.dtype.kind != "f":
+        return 0
+    return int(np.isnan(array).sum())
+
+
+def _weights(batch: Batch, class_weight: Mapping[int, float] | None) -> Tree:
+    if class_weight is None:
+        weights = batch.sample_weight
+        if weights is None or not keras.tree.is_nested(batch.y):
+            return weights
+        if not keras.tree.is_nested(weights):  # one weight serves all outputs
+            return keras.tree.map_structure(lambda _: weights, batch.y)
+        return weights
+    if batch.sample_weight is not None:
+        raise ValueError(
+            "`class_weight` and `sample_weight` must not be given together; "
+            "multiply them into `sample_weight`."
+        )
+    if batch.y is None or keras.tree.is_nested(batch.y):
+        raise ValueError(
+            "`class_weight` needs targets of exactly one output; "
+            f"got `y` of type {type(batch.y).__name__}."
+        )
+    labels = batch.y
+    if labels.ndim > 1:
+        one_hot = labels.shape[-1] != 1
+        labels = labels.argmax(-1) if one_hot else labels[..., 0]
+    labels = np.round(labels).astype(int)
+    weights = np.ones(labels.shape, np.float64)
+    for label, weight in class_weight.items():
+        weights[labels == int(label)] = weight
+    return weights
+
+
+def _is_array(x: Any) -> bool:
+    return hasattr(x, "shape") or hasattr(x, "to_numpy")
+
+
+def _is_dataset(x: Any) -> bool:
+    if _is_array(x) or isinstance(x, (Mapping, str, bytes)):
+        return False
+    if isinstance(x, keras.utils.PyDataset):
+        return True
+    if isinstance(x, Sequence):  # a list of batches; else several inputs
+        return bool(x) and all(isinstance(b, tuple) and len(b) in (1, 2, 3) for b in x)
+    return isinstance(x, Iterable) or hasattr(x, "__getitem__")
+
+
+def _batches(dataset: Any) -> Iterable[Any]:
+    """Iterate over one pass of a data set; refuse endless and one-way ones."""
+    if isinstance(dataset, keras.utils.PyDataset):
+        count = dataset.num_batches
+        if count is None:
+            raise ValueError("`x` must end; got a PyDataset with num_batches=None.")
+        return (dataset[i] for i in range(count))
+    if not isinstance(dataset, Iterable):
+        raise TypeError(
+            f"`x` must be arrays or an iterable of batches; got {type(dataset)}."
+        )
+    iterator = iter(dataset)
+    if iterator is dataset:
+        raise ValueError(
+            "`x` must be readable more than once (the objective needs every sample "
+            f"at each evaluation); got a {type(dataset).__name__}. Pass "
+            "arrays, a list of batches or a data set."
+        )
+    cardinality = getattr(dataset, "cardinality", None)
+    if callable(cardinality) and int(np.asarray(cardinality())) == -1:
+        raise ValueError(
+            f"`x` must end; got an infinite {type(dataset).__name__} "
+            "(drop its `.repeat()` or add `.take(n)`)."
+        )
+    return iterator
+
+
+def _read_dataset(dataset: Any) -> Batch:
+    parts = []
+    for element in _batches(dataset):
+        batch = Batch(*keras.utils.unpack_x_y_sample_weight(element))
+        parts.append([_map(_to_numpy, part) for part in batch])
+    if not parts:
+        raise ValueError(f"`x` must hold at least one batch; got an empty {dataset!r}.")
+    return Batch(*(_concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _concatenate(column: Sequence[Tree]) -> Tree:
+    if any(part is None for part in column):
+        if not all(part is None for part in column):
+            raise ValueError("`x` must yield batches of one form; some lack `y`.")
+        return None
+    try:
+        return keras.tree.map_structure(lambda *a: np.concatenate(a), *column)
+    except ValueError as error:
+        shapes = sorted({tuple(a.shape[1:]) for p in column for a in _leaves(p)})
+        raise ValueError(
+            "`x` must yield batches whose arrays agree in all but the first "
+            f"dimension; got sample shapes {shapes} ({error})."
+        ) from error
+
+
+def _leaves(tree: Tree) -> list[NDArray[Any]]:
+    return keras.tree.flatten(tree)

@@ -1,0 +1,271 @@
+"""A model's loss on a batch as a pure function of one flat vector.
+
+Written with Keras's public functional tools only, so it is the same text for all
+backends; the derivatives are taken by `backends`.
+"""
+
+import inspect
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_nlp_bridge.data import Batch, Tree
+from keras_nlp_bridge.flatten import FlatSpec
+
+Tensor = Any
+
+
+class _WithLoss(keras.Model):
+    """Gives an existing model another compiled loss and leaves it as it is."""
+
+    def __init__(self, inner: keras.Model, loss: Any) -> None:
+        super().__init__(name=f"{inner.name}_with_loss")
+        self.inner = inner
+        self.output_names = getattr(inner, "output_names", None)
+        self.built = True
+        self.compile(loss=loss, optimizer="sgd")
+
+    def call(self, inputs: Tree, training: bool | None = None) -> Tree:
+        return self.inner(inputs, training=training)
+
+
+class _Shift(keras.layers.Layer):
+    """Holds outputs, adds a tensor and keeps the mask, which addition would lose."""
+
+    def __init__(self) -> None:
+        super().__init__(name="hold_and_shift", autocast=False)
+        self.supports_masking = True
+
+    def call(self, inputs: Tensor, shift: Tensor) -> Tensor:
+        return ops.stop_gradient(inputs) + ops.cast(shift, inputs.dtype)
+
+
+class _Count(keras.losses.Loss):
+    """Sums a loss of one per element: the divisor behind Keras's mean losses."""
+
+    def __init__(self) -> None:
+        super().__init__(name="count", reduction="sum")
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        del y_true
+        return ops.ones(ops.shape(y_pred)[: max(1, len(y_pred.shape) - 1)])
+
+
+class Objective:
+    """The loss of a batch at ``x``, with every other variable given as a value.
+
+    Nothing is written: the model runs in a `keras.StatelessScope`.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A built model.
+    variables : sequence of keras.Variable
+        The variables that ``x`` holds.
+    loss : str, callable, keras.losses.Loss, list or dict, optional
+        As in `keras.Model.compile`; by default the model's compiled loss.
+    training : bool
+        The mode in which layers run.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        variables: Sequence[keras.Variable],
+        loss: Any = None,
+        training: bool = False,
+    ) -> None:
+        self.model = model
+        self.training = training
+        self.variables = list(variables)
+        self.spec = FlatSpec.of(self.variables)
+        self.trainer = model if loss is None else _WithLoss(model, loss)
+        chosen = {id(v) for v in self.variables}
+        metrics = {id(v) for v in model.metrics_variables}
+        self.others = [
+            v for v in model.variables if id(v) not in chosen and id(v) not in metrics
+        ]
+        self._takes_training = (
+            "training" in inspect.signature(self.trainer.compute_loss).parameters
+        )
+        self._shift = _Shift()
+        self._output_shapes: list[Sequence[int]] = []
+
+    def split(self, x: Tensor) -> list[Tensor]:
+        """Cut the flat vector into the variables' shapes and dtypes."""
+        spec = self.spec
+        parts = _cut(x, spec.sizes)
+        return [
+            ops.cast(ops.reshape(part, shape), dtype)
+            for part, shape, dtype in zip(parts, spec.shapes, spec.dtypes, strict=True)
+        ]
+
+    def join(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Put the variables' tensors into one flat vector; inverse of `split`."""
+        flat = [ops.cast(ops.reshape(t, (-1,)), self.spec.dtype) for t in tensors]
+        return ops.concatenate(flat) if len(flat) > 1 else flat[0]
+
+    def terms(
+        self,
+        x: Tensor,
+        batch: Batch,
+        others: Sequence[Tensor],
+        shift: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Total loss of a batch, and the part of it that is not data loss.
+
+        Parameters
+        ----------
+        x : tensor of shape (n,)
+        batch : Batch of tensors
+        others : sequence of tensors
+            Values of `self.others`.
+        shift : tensor, optional
+            Added to the flattened outputs, which are then constants, before the
+            loss is taken.
+
+        Returns
+        -------
+        total, extra : scalar tensors of dtype ``spec.dtype``
+            `extra` holds regularizers and `add_loss` terms.
+        """
+        with self._scope(x, others):
+            y_pred = self.model(batch.x, training=self.training)
+            if shift is not None:
+                y_pred = self._shifted(y_pred, shift)
+            total = self._compute_loss(batch, y_pred)
+            extra = sum((ops.sum(loss) for loss in self.trainer.losses), start=0.0)
+            return (
+                ops.cast(total, self.spec.dtype),
+                ops.cast(extra, self.spec.dtype),
+            )
+
+    def outputs(self, x: Tensor, batch: Batch, others: Sequence[Tensor]) -> Tensor:
+        """All outputs for a batch in one flat vector."""
+        with self._scope(x, others):
+            y_pred = self.model(batch.x, training=self.training)
+        return self.join(keras.tree.flatten(y_pred))
+
+    def counts(self, x: Tensor, batch: Batch, others: Sequence[Tensor]) -> Tensor:
+        """Divisor of the mean loss of a batch, one per output."""
+        count = _Count()
+        with self._scope(x, others):
+            y_pred = keras.tree.flatten(self.model(batch.x, training=self.training))
+            weights: list[Tensor | None] = [None] * len(y_pred)
+            if batch.sample_weight is not None and self.reduction == _BY_WEIGHT:
+                weights = keras.tree.flatten(batch.sample_weight)
+            return ops.stack(
+                [count(p, p, w) for p, w in zip(y_pred, weights, strict=True)]
+            )
+
+    @property
+    def reduction(self) -> str:
+        """How the compiled losses reduce, in one word; "mixed" if they differ."""
+        if type(self.trainer).compute_loss is not keras.Model.compute_loss:
+            return _BY_SAMPLE  # the user's own; taken as a mean, as Keras does
+        losses = [loss for loss in keras.tree.flatten(self.trainer.loss)]
+        found = {
+            getattr(loss, "reduction", _BY_SAMPLE)
+            for loss in losses
+            if loss is not None
+        }
+        found = {_BY_SAMPLE if r == "mean" else r for r in found}
+        return found.pop() if len(found) == 1 else "mixed" if found else _BY_SAMPLE
+
+    @property
+    def may_mask(self) -> bool:
+        """Whether outputs are sequences, the only ones that carry Keras masks."""
+        return any(len(s) > 2 for s in self._output_shapes)
+
+    def check(
+        self, batch: Batch, others: Sequence[Tensor], x: Tensor
+    ) -> list[keras.Variable]:
+        """Run once on a few samples; return the variables that the layers moved.
+
+        Also lets Keras build its loss, and raises what Keras raises for data that
+        do not fit the model.
+        """
+        with self._scope(x, others) as scope:
+            given = [scope.get_current_value(v) for v in self.others]
+            y_pred = self.model(batch.x, training=self.training)
+            self._compute_loss(batch, y_pred)
+            self._output_shapes = [a.shape for a in keras.tree.flatten(y_pred)]
+            return [
+                v
+                for v, old in zip(self.others, given, strict=True)
+                if scope.get_current_value(v) is not old
+            ]
+
+    def _scope(self, x: Tensor, others: Sequence[Tensor]) -> keras.StatelessScope:
+        values = [*self.split(x), *others]
+        mapping = list(zip([*self.variables, *self.others], values, strict=True))
+        return keras.StatelessScope(mapping, collect_losses=True)
+
+    def _compute_loss(self, batch: Batch, y_pred: Tree) -> Tensor:
+        kwargs = {"training": self.training} if self._takes_training else {}
+        return self.trainer.compute_loss(
+            batch.x, batch.y, y_pred, batch.sample_weight, **kwargs
+        )
+
+    def _shifted(self, y_pred: Tree, shift: Tensor) -> Tree:
+        flat = keras.tree.flatten(y_pred)
+        parts = _cut(shift, [math.prod(a.shape) for a in flat])
+        moved = [
+            self._shift(a, ops.reshape(s, a.shape))
+            for a, s in zip(flat, parts, strict=True)
+        ]
+        return keras.tree.pack_sequence_as(y_pred, moved)
+
+
+def _cut(vector: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    if len(sizes) == 1:
+        return [vector]
+    return ops.split(vector, np.cumsum(sizes)[:-1].tolist())
+
+
+_BY_SAMPLE = "sum_over_batch_size"
+_BY_WEIGHT = "mean_with_sample_weight"
+
+
+def chunk_weights(
+    reduction: str, sizes: Sequence[int], counts: np.ndarray | None
+) -> np.ndarray | None:
+    """Weights that make the mean over all samples of losses taken chunk by chunk.
+
+    Parameters
+    ----------
+    reduction : str
+        `Objective.reduction`.
+    sizes : sequence of int
+        Samples in each chunk.
+    counts : ndarray of shape (n_chunks, n_outputs), optional
+        `Objective.counts` of each chunk, where needed.
+
+    Returns
+    -------
+    ndarray of shape (n_chunks,) or None
+        None if no weights serve all outputs, so that the data must stay whole.
+    """
+    if reduction == "sum":
+        return np.ones(len(sizes))
+    shares = np.asarray(sizes, np.float64)[:, None]
+    if counts is not None:
+        # An output without a single valid element in a chunk adds nothing there.
+        shares = counts.astype(np.float64)
+    shares = shares / np.maximum(shares.sum(axis=0), np.finfo(float).tiny)
+    if reduction in (_BY_SAMPLE, _BY_WEIGHT) and np.allclose(
+        shares, shares[:, :1], rtol=1e-6, atol=0
+    ):
+        return shares[:, 0]
+    warnings.warn(
+        "the outputs' losses are normalised differently from chunk to chunk "
+        f"(reduction {reduction!r}); all samples are evaluated in one piece.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+    return None
