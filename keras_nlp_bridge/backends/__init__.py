@@ -5,7 +5,7 @@ from types import ModuleType
 
 import keras
 
-AVAILABLE = ("tensorflow",)
+AVAILABLE = ("tensorflow", "jax", "torch")
 
 
 def current() -> ModuleType:

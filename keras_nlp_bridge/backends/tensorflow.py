@@ -1,6 +1,7 @@
 """TensorFlow: compiled functions, derivatives, loops and copies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -52,7 +53,10 @@ def hvp(function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor) -> Tensor:
 
     Forward over reverse was measured slower, and fails on recurrent layers.
     """
-    with tf.GradientTape(watch_accessed_variables=False) as outer:
+    with (
+        _moments_for_second_derivatives(),
+        tf.GradientTape(watch_accessed_variables=False) as outer,
+    ):
         outer.watch(x)
         _, g = value_and_grad(function, x)
         slope = tf.reduce_sum(g * p)
@@ -122,6 +126,34 @@ def gather(tree: Tree, index: Tensor) -> Tree:
     return tf.nest.map_structure(
         lambda a: None if a is None else tf.gather(a, index), tree
     )
+
+
+@contextmanager
+def _moments_for_second_derivatives() -> Iterator[None]:
+    """Let normalization layers differentiate through the mean in the variance.
+
+    `tf.nn.moments` stops the gradient there. That is right for first derivatives,
+    since the variance is stationary in the mean, but makes the Hessian of every
+    layer that uses it wrong (LayerNormalization, GroupNormalization,
+    BatchNormalization in training mode).
+    """
+
+    def moments(
+        x: Tensor, axes: Any, shift: Any = None, keepdims: bool = False, name: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        del shift, name
+        mean = tf.reduce_mean(x, axes, keepdims=True)
+        variance = tf.reduce_mean(
+            tf.math.squared_difference(x, mean), axes, keepdims=keepdims
+        )
+        return (mean if keepdims else tf.squeeze(mean, axes)), variance
+
+    original = tf.nn.moments
+    tf.nn.moments = moments
+    try:
+        yield
+    finally:
+        tf.nn.moments = original
 
 
 def _grad(

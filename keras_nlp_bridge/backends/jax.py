@@ -1,0 +1,85 @@
+"""JAX: compiled functions, derivatives, loops and copies."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+Tensor = Any
+Tree = Any
+
+# Dtype in which chunks' losses are added up; JAX has float64 only where it is enabled.
+WIDE = "float64" if jax.config.jax_enable_x64 else "float32"
+
+
+def compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function of arrays once per signature."""
+    return jax.jit(function)
+
+
+def to_device(array: NDArray[Any]) -> Tensor:
+    """Copy a host array to the default device."""
+    return jax.device_put(np.array(array))  # a copy: JAX may keep the host's buffer
+
+
+def to_host(tensor: Tensor) -> NDArray[Any]:
+    """Copy an array to the host."""
+    return np.asarray(jax.device_get(tensor))
+
+
+def read(variable: keras.Variable) -> Tensor:
+    """Return the present value of a variable; arrays never change."""
+    return variable.value
+
+
+def value_and_grad(
+    function: Callable[[Tensor], Tensor], x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Value and gradient of a scalar function of one vector."""
+    return jax.value_and_grad(function)(x)
+
+
+def hvp(function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor) -> Tensor:
+    """Hessian-vector product, reverse over reverse."""
+    return jax.grad(lambda z: jnp.vdot(jax.grad(function)(z), p))(x)
+
+
+def jvp(
+    function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Value and directional derivative of a vector function of one vector."""
+    return jax.jvp(function, (x,), (p,))
+
+
+def vjp(function: Callable[[Tensor], Tensor], x: Tensor, dual: Tensor) -> Tensor:
+    """Product of the transposed Jacobian of a vector function with `dual`."""
+    _, back = jax.vjp(function, x)
+    return back(dual)[0]
+
+
+def constant(tree: Tree) -> Tree:
+    """Cut a tree of arrays off from what it was computed from."""
+    return jax.tree.map(jax.lax.stop_gradient, tree)
+
+
+def fold(
+    body: Callable[[Tensor, Tree], Tree], start: Tree, first: int, last: int
+) -> Tree:
+    """Carry a tree of arrays through ``body(i, carry)`` for i = first..last-1."""
+    return jax.lax.fori_loop(first, last, body, start)
+
+
+def rows(tree: Tree, start: Tensor | int, count: int) -> Tree:
+    """Take `count` consecutive samples."""
+    return jax.tree.map(
+        lambda a: jax.lax.dynamic_slice_in_dim(a, start, count), tree
+    )
+
+
+def gather(tree: Tree, index: Tensor) -> Tree:
+    """Take the samples of an index vector."""
+    return jax.tree.map(lambda a: a[index], tree)

@@ -1,0 +1,124 @@
+"""torch: functions, derivatives, loops and copies; run eagerly."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Tensor = Any
+Tree = Any
+
+WIDE = "float64"  # dtype in which chunks' losses are added up
+
+
+def compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a function of tensors without keeping a graph behind it."""
+
+    def run(*args: Any) -> Any:
+        with torch.no_grad():
+            return function(*args)
+
+    return run
+
+
+def to_device(array: NDArray[Any]) -> Tensor:
+    """Copy a host array to the device that Keras uses."""
+    like = keras.ops.zeros(())
+    return torch.tensor(np.asarray(array), device=like.device)
+
+
+def to_host(tensor: Tensor) -> NDArray[Any]:
+    """Copy a tensor to the host."""
+    return tensor.detach().cpu().numpy()
+
+
+def read(variable: keras.Variable) -> Tensor:
+    """Return a copy of the present value of a variable, which torch writes in place."""
+    return variable.value.detach().clone()
+
+
+def value_and_grad(
+    function: Callable[[Tensor], Tensor], x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Value and gradient of a scalar function of one vector."""
+    # Inside a product the gradient itself is differentiated again.
+    again = torch.is_grad_enabled() and x.requires_grad
+    with torch.enable_grad():
+        z = x if again else x.detach().requires_grad_()
+        f = function(z)
+        g = _grad(f, z, create_graph=again)
+    return (f, g) if again else (f.detach(), g.detach())
+
+
+def hvp(function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor) -> Tensor:
+    """Hessian-vector product, reverse over reverse."""
+    with torch.enable_grad():
+        z = x.detach().requires_grad_()
+        _, g = value_and_grad(function, z)
+        return _grad((g * p).sum(), z).detach()
+
+
+def jvp(
+    function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Value and directional derivative of a vector function of one vector.
+
+    The reverse product is linear in its dual, so its own reverse is the forward
+    product; unlike forward mode, this works on every layer.
+    """
+    with torch.enable_grad():
+        z = x.detach().requires_grad_()
+        y = function(z)
+        dual = torch.zeros_like(y).requires_grad_()
+        back = _grad(y, z, dual, create_graph=True)
+        forward = _grad(back, dual, p)
+    return y.detach(), forward.detach()
+
+
+def vjp(function: Callable[[Tensor], Tensor], x: Tensor, dual: Tensor) -> Tensor:
+    """Product of the transposed Jacobian of a vector function with `dual`."""
+    with torch.enable_grad():
+        z = x.detach().requires_grad_()
+        return _grad(function(z), z, dual).detach()
+
+
+def constant(tree: Tree) -> Tree:
+    """Cut a tree of tensors off from what it was computed from."""
+    return keras.tree.map_structure(lambda a: a.detach(), tree)
+
+
+def fold(
+    body: Callable[[Tensor, Tree], Tree], start: Tree, first: int, last: int
+) -> Tree:
+    """Carry a tree of tensors through ``body(i, carry)`` for i = first..last-1."""
+    carry = start
+    for i in range(first, last):
+        carry = body(i, carry)
+    return carry
+
+
+def rows(tree: Tree, start: int, count: int) -> Tree:
+    """Take `count` consecutive samples."""
+    return keras.tree.map_structure(
+        lambda a: None if a is None else a[start : start + count], tree
+    )
+
+
+def gather(tree: Tree, index: Tensor) -> Tree:
+    """Take the samples of an index vector."""
+    at = index.long()
+    return keras.tree.map_structure(lambda a: None if a is None else a[at], tree)
+
+
+def _grad(
+    y: Tensor, x: Tensor, dual: Tensor | None = None, create_graph: bool = False
+) -> Tensor:
+    if not y.requires_grad:
+        return torch.zeros_like(x)
+    (g,) = torch.autograd.grad(
+        y, x, dual, create_graph=create_graph, allow_unused=True
+    )
+    return torch.zeros_like(x) if g is None else g
