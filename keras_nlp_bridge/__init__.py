@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from keras_nlp_bridge.minimize import METHODS as METHODS
-    from keras_nlp_bridge.minimize import minimize as minimize
-    from keras_nlp_bridge.minimize import r2 as r2
-    from keras_nlp_bridge.minimize import tr_lsr1 as tr_lsr1
+    from keras_nlp_bridge.fitting import fit as fit
+    from keras_nlp_bridge.minimizers import METHODS as METHODS
+    from keras_nlp_bridge.minimizers import minimize as minimize
+    from keras_nlp_bridge.minimizers import r2 as r2
+    from keras_nlp_bridge.minimizers import tr_lsr1 as tr_lsr1
     from keras_nlp_bridge.operators import LBFGS as LBFGS
     from keras_nlp_bridge.operators import LSR1 as LSR1
     from keras_nlp_bridge.problem import KerasProblem as KerasProblem
@@ -24,10 +25,11 @@ _HOME = {
     "KerasProblem": "problem",
     "LBFGS": "operators",
     "LSR1": "operators",
-    "METHODS": "minimize",
-    "minimize": "minimize",
-    "r2": "minimize",
-    "tr_lsr1": "minimize",
+    "METHODS": "minimizers",
+    "fit": "fitting",
+    "minimize": "minimizers",
+    "r2": "minimizers",
+    "tr_lsr1": "minimizers",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -1,0 +1,229 @@
+"""Array namespaces: one text of a method for NumPy arrays and for device tensors.
+
+Methods and operators use Python's arithmetic operators for elementwise work and ask
+`namespace` for the dozen functions that differ.  For ndarrays these are NumPy's, and
+`cond` and `while_loop` are Python's ``if`` and ``while``; for anything else they are
+`keras.ops`, so that the same lines can be traced once and compiled.
+
+Rules for a text that has to run on both: decide by `where` (both sides evaluated) or
+`cond` (only one), never by ``if`` on data; combine truth values by ``&``, ``|`` and
+``~``; make new scalars by `scalar`, so that no dtype is promoted on the way.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Array", "Namespace", "epsilon", "namespace"]
+
+Array = Any
+"""An ndarray, a NumPy scalar, or a tensor of the Keras backend."""
+
+
+class NumPyNamespace:
+    """The functions of methods, for NumPy arrays and scalars."""
+
+    wide = "float64"
+
+    sqrt = staticmethod(np.sqrt)
+    abs = staticmethod(np.abs)
+    exp = staticmethod(np.exp)
+    log = staticmethod(np.log)
+    cos = staticmethod(np.cos)
+    round = staticmethod(np.round)
+    sum = staticmethod(np.sum)
+    max = staticmethod(np.max)
+    min = staticmethod(np.min)
+    all = staticmethod(np.all)
+    any = staticmethod(np.any)
+    maximum = staticmethod(np.maximum)
+    minimum = staticmethod(np.minimum)
+    isfinite = staticmethod(np.isfinite)
+    dot = staticmethod(np.dot)
+    matmul = staticmethod(np.matmul)
+    transpose = staticmethod(np.transpose)
+    stack = staticmethod(np.stack)
+    concatenate = staticmethod(np.concatenate)
+    take = staticmethod(np.take)
+    sort = staticmethod(np.sort)
+    zeros_like = staticmethod(np.zeros_like)
+    ones_like = staticmethod(np.ones_like)
+
+    @staticmethod
+    def dtype(x: Array) -> str:
+        """Name of the dtype of `x`."""
+        return x.dtype.name
+
+    @staticmethod
+    def cast(x: Array, dtype: str) -> Array:
+        """Return `x` in another dtype."""
+        return np.asarray(x).astype(dtype, copy=False)[()]
+
+    @staticmethod
+    def scalar(value: Any, dtype: str) -> Array:
+        """Return a number as a scalar of the given dtype."""
+        return np.dtype(dtype).type(value)
+
+    @staticmethod
+    def zeros(shape: tuple[int, ...], dtype: str) -> Array:
+        """Return an array of zeros (of False for dtype ``"bool"``)."""
+        return np.zeros(shape, dtype)
+
+    @staticmethod
+    def eye(m: int, dtype: str) -> Array:
+        """Return the identity matrix."""
+        return np.eye(m, dtype=dtype)
+
+    @staticmethod
+    def arange(m: int) -> Array:
+        """Return the int32 numbers 0, ..., m - 1."""
+        return np.arange(m, dtype=np.int32)
+
+    @staticmethod
+    def where(condition: Array, a: Array, b: Array) -> Array:
+        """Select elementwise; a scalar condition copies nothing."""
+        if np.ndim(condition) == 0:
+            return a if condition else b
+        return np.where(condition, a, b)
+
+    @staticmethod
+    def clip(x: Array, low: Any, high: Any) -> Array:
+        """Move `x` into the interval [low, high]."""
+        return np.minimum(np.maximum(x, low), high)
+
+    @staticmethod
+    def eigh(a: Array) -> tuple[Array, Array]:
+        """Return eigenvalues, ascending, and eigenvectors of a symmetric matrix."""
+        values, vectors = np.linalg.eigh(a)
+        return values, vectors
+
+    @staticmethod
+    def solve(a: Array, b: Array) -> Array:
+        """Solve a square linear system with right-hand-side columns `b`."""
+        return np.linalg.solve(a, b)
+
+    @staticmethod
+    def set_row(a: Array, i: Array, row: Array) -> Array:
+        """Copy the matrix `a` and make its row `i` equal to `row`."""
+        a = a.copy()
+        a[i] = row
+        return a
+
+    @staticmethod
+    def cond(pred: Array, true: Callable[[], Any], false: Callable[[], Any]) -> Any:
+        """Evaluate one of two thunks, which return trees of equal structure."""
+        return true() if pred else false()
+
+    @staticmethod
+    def while_loop(
+        test: Callable[[Any], Array], body: Callable[[Any], Any], state: Any
+    ) -> Any:
+        """Repeat ``state = body(state)`` as long as ``test(state)`` is true."""
+        while test(state):
+            state = body(state)
+        return state
+
+
+class KerasNamespace:
+    """The same functions for device tensors: `keras.ops`, of whatever backend."""
+
+    def __init__(self) -> None:
+        from keras import backend, ops
+
+        self._ops = ops
+        self._standardize = backend.standardize_dtype
+        for name in (
+            *("sqrt", "abs", "exp", "log", "cos", "sum", "max", "min", "all", "any"),
+            *("maximum", "minimum", "isfinite", "matmul", "transpose", "stack"),
+            *("concatenate", "take", "sort", "zeros_like", "cast", "zeros", "where"),
+            *("ones_like", "round"),
+            *("clip", "solve", "cond"),
+        ):
+            setattr(self, name, getattr(ops, name))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"The array namespace has no function {name!r}.")
+
+    @functools.cached_property
+    def wide(self) -> str:
+        """The widest floating dtype of the device, for m by m matrices."""
+        with warnings.catch_warnings():
+            # A backend that keeps to 32 bits warns when it is asked for 64.
+            warnings.simplefilter("ignore")
+            probe = self._ops.cast(self._ops.zeros((), "float32"), "float64")
+        return self.dtype(probe)
+
+    def dtype(self, x: Array) -> str:
+        return self._standardize(x.dtype)
+
+    def dot(self, a: Array, b: Array) -> Array:
+        # A sum of products is one fused reduction; tensordot first reshapes.
+        return self._ops.sum(a * b)
+
+    def scalar(self, value: Any, dtype: str) -> Array:
+        if isinstance(value, bool | int | float | np.generic):
+            return self._ops.convert_to_tensor(value, dtype)
+        return self._ops.cast(value, dtype)
+
+    def eye(self, m: int, dtype: str) -> Array:
+        return self._ops.eye(m, dtype=dtype)
+
+    def arange(self, m: int) -> Array:
+        return self._ops.arange(m, dtype="int32")
+
+    def eigh(self, a: Array) -> tuple[Array, Array]:
+        return self._ops.eigh(a)
+
+    def set_row(self, a: Array, i: Array, row: Array) -> Array:
+        index = self._ops.reshape(self._ops.cast(i, "int32"), (1, 1))
+        return self._ops.scatter_update(a, index, self._ops.expand_dims(row, 0))
+
+    def while_loop(
+        self, test: Callable[[Any], Array], body: Callable[[Any], Any], state: Any
+    ) -> Any:
+        # One loop variable that is a tree: keras.ops would spread a NamedTuple.
+        (state,) = self._ops.while_loop(test, lambda s: (body(s),), (state,))
+        return state
+
+
+Namespace = Any
+"""`NumPyNamespace` or `KerasNamespace`: the same names in both."""
+
+_NUMPY = NumPyNamespace()
+
+
+@functools.cache
+def _keras() -> KerasNamespace:
+    return KerasNamespace()
+
+
+def namespace(x: Array) -> Namespace:
+    """Return the functions that work on `x`.
+
+    Parameters
+    ----------
+    x : ndarray, NumPy scalar or device tensor
+        Any array of the computation.
+
+    Returns
+    -------
+    Namespace
+        NumPy's functions for ndarrays and NumPy scalars (Keras is not imported then),
+        `keras.ops`' for tensors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> xp = namespace(np.ones(2))
+    >>> float(xp.dot(np.ones(2), np.ones(2)))
+    2.0
+    """
+    return _NUMPY if isinstance(x, np.ndarray | np.generic) else _keras()
+
+
+def epsilon(dtype: str) -> float:
+    """Machine epsilon of a dtype given by name."""
+    return float(np.finfo(dtype).eps)

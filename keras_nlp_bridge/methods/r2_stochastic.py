@@ -1,0 +1,277 @@
+"""R2-D: quadratic regularization on minibatches, without a learning rate."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from keras_nlp_bridge.arrays import Array, epsilon, namespace
+from keras_nlp_bridge.methods.base import (
+    Clocked,
+    Oracle,
+    Status,
+    in_interval,
+    require_count,
+    status_where,
+)
+
+__all__ = ["StochasticR2"]
+
+
+class StochasticR2State(NamedTuple):
+    """State of `StochasticR2`."""
+
+    # Where the step begins: x, and f and g of the sample at the point before it.
+    x: Array
+    f: Array
+    g: Array
+    gnorm: Array
+    previous: Array  # the point before x
+    average: Array  # of the iterates; x itself if the length of the run is known
+    # Outcome of the last step.
+    accepted: Array
+    stop: Array
+    # Counters.
+    nfev: Array
+    njev: Array
+    nhev: Array
+    t: Array  # steps so far, int32
+    clock: Array
+    tick: Array
+    # Updated at every step.
+    m: Array  # average of the gradients
+    h: Array  # average of their squares
+    # Updated at tested steps.
+    log_sigma: Array
+    pooled_ared: Array
+    pooled_pred: Array
+    suspect: Array  # the last sample was not finite at x: test the next step
+    # For termination.
+    rejections: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class StochasticR2(Clocked):
+    """R2-D: R2 on minibatches with a diagonal scale, without a learning rate.
+
+    The pooled ratio of actual and predicted decrease on one batch sets sigma, the clock
+    the decay of the steps; most steps are taken untested.
+
+    Parameters
+    ----------
+    beta1, beta2 : float
+        Decay of the averages of the gradient and of its square.
+    target : float, optional
+        Ratio that the controller steers to: 0.6, and 0.8 without decay.
+    test_every : int
+        A ratio is measured every so many steps.
+    test_first : int
+        And in each of the first so many.
+    pooling : float
+        Decay of the sums in the pooled ratio.
+    gain : float
+        Gain of the controller of log sigma.
+    max_change : float
+        Largest change of log sigma in one test.
+    guard : float
+        A tested step is rejected if f rises by more than this multiple of ``|f|``.
+    accept : float
+        Without decay: a tested step is accepted above this ratio.
+    max_rejections : int
+        Rejections in a row that end the run.
+    decay, warmup
+        See `Clocked`.
+
+    Notes
+    -----
+    Section 1.a of the project's ``defaults.md``, where all constants come from unless
+    said otherwise.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.99
+    target: float | None = None
+    test_every: int = 4
+    test_first: int = 19
+    pooling: float = 0.8
+    gain: float = 0.4
+    max_change: float = 0.7
+    guard: float = 0.5
+    accept: float = 1e-4
+    # As in R2.
+    max_rejections: int = 120
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("beta1", "beta2", "pooling", "accept"):
+            in_interval(name, getattr(self, name), 0, 1)
+        for name in ("gain", "max_change", "guard"):
+            in_interval(name, getattr(self, name), 0)
+        require_count("test_every", self.test_every)
+        require_count("max_rejections", self.max_rejections)
+        require_count("test_first", self.test_first, least=0)
+        if self.target is not None:
+            in_interval("target", self.target, 0, 1)
+
+    def init(self, oracle: Oracle, x: Array) -> StochasticR2State:
+        """Return the first state; nothing is evaluated."""
+        xp = namespace(x)
+        zero, count = xp.scalar(0, xp.dtype(x)), xp.scalar(0, "int32")
+        nothing = xp.zeros_like(x)
+        counts = ("nfev", "njev", "nhev", "t", "rejections")
+        scalars = ("clock", "tick", "log_sigma", "pooled_ared", "pooled_pred")
+        return StochasticR2State(
+            *(x, zero, nothing, zero + math.inf, x, x),
+            accepted=xp.scalar(True, "bool"),
+            suspect=xp.scalar(False, "bool"),
+            stop=xp.scalar(int(Status.RUNNING), "int32"),
+            m=nothing,
+            h=nothing,
+            **dict.fromkeys(counts, count),
+            **dict.fromkeys(scalars, zero),
+        )
+
+    def step(self, oracle: Oracle, state: StochasticR2State) -> StochasticR2State:
+        """Take one step on the sample of the oracle, tested or not."""
+        xp = namespace(state.x)
+        factor = self._factor(state)
+        f, g = oracle.value_and_grad(state.x)
+        gnorm = xp.max(xp.abs(g))
+        sound = xp.isfinite(f) & xp.isfinite(gnorm)
+        m = self.beta1 * state.m + (1 - self.beta1) * g
+        h = self.beta2 * state.h + (1 - self.beta2) * g * g
+        state = state._replace(f=f, g=g, gnorm=gnorm, t=state.t + 1)
+        state = state._replace(
+            m=xp.where(sound, m, state.m),
+            h=xp.where(sound, h, state.h),
+            nfev=state.nfev + 1,
+            njev=state.njev + 1,
+        )
+
+        t = xp.cast(state.t, xp.dtype(f))
+        scale = xp.sqrt(state.h / (1 - self.beta2**t)) + 1e-7
+        d = -(state.m / (1 - self.beta1**t)) / scale
+        slope = -xp.dot(g, d)
+        state = xp.cond(
+            state.t == 1, lambda: self._probed(oracle, state, d, slope), lambda: state
+        )
+        alpha = factor * xp.exp(-state.log_sigma)
+        candidate = state.x + alpha * d
+        tested = (state.t <= self.test_first) | (state.t % self.test_every == 0)
+        tested = tested | state.suspect
+        after = xp.cond(
+            tested & sound,
+            lambda: self._tested(oracle, state, candidate, slope, alpha, factor),
+            lambda: state._replace(x=candidate, accepted=sound),
+        )
+        return self._guarded(state, after, sound)
+
+    def rate(self, state: StochasticR2State) -> Array:
+        """Return 1 / sigma."""
+        return namespace(state.x).exp(-state.log_sigma)
+
+    def rescaled(self, state: StochasticR2State, factor: Array) -> StochasticR2State:
+        """Divide sigma."""
+        return state._replace(log_sigma=state.log_sigma - namespace(factor).log(factor))
+
+    def logs(self, state: StochasticR2State) -> dict[str, Array]:
+        """Return the pooled ratio, sigma, and whether the step was accepted."""
+        xp = namespace(state.x)
+        positive = state.pooled_pred > 0
+        below = xp.where(positive, state.pooled_pred, xp.ones_like(state.pooled_pred))
+        return {
+            "rho": xp.where(positive, state.pooled_ared / below, -xp.ones_like(below)),
+            "sigma": xp.exp(state.log_sigma),
+            "accepted": xp.cast(state.accepted, xp.dtype(state.x)),
+        }
+
+    def _factor(self, state: StochasticR2State) -> Array:
+        """Clock factor: half a cosine to zero, or a short rise if there is no end."""
+        xp = namespace(state.x)
+        if not self.decay:
+            t = xp.cast(state.t + 1, xp.dtype(state.x))
+            return xp.minimum(t / 20, xp.ones_like(t))
+        rise, rest = self.elapsed(state)
+        # Positive, so that alpha is.
+        least = 1e-6 * xp.ones_like(rest)
+        return xp.maximum(rise * (1 + xp.cos(math.pi * rest)) / 2, least)
+
+    def _probed(
+        self, oracle: Oracle, state: StochasticR2State, d: Array, slope: Array
+    ) -> StochasticR2State:
+        """Set the first sigma by the curvature along the first direction."""
+        xp = namespace(d)
+        length = xp.sqrt(xp.dot(d, d))
+        tau = 1e-3 * (1 + xp.sqrt(xp.dot(state.x, state.x)))
+        tau = tau / xp.where(length > 0, length, xp.ones_like(length))
+        f_new = oracle.value(state.x + tau * d)
+        curvature = 2 * (f_new - state.f + tau * slope) / (tau * tau)
+        least = 1 / (10 * tau)
+        usable = (curvature > 0) & xp.isfinite(curvature) & (slope > 0)
+        ratio = xp.where(usable, curvature, xp.zeros_like(curvature))
+        ratio = ratio / xp.where(usable, slope, xp.ones_like(slope))
+        sigma = xp.maximum(ratio, least)
+        return state._replace(log_sigma=xp.log(sigma), nfev=state.nfev + 1)
+
+    def _tested(
+        self,
+        oracle: Oracle,
+        state: StochasticR2State,
+        candidate: Array,
+        slope: Array,
+        alpha: Array,
+        factor: Array,
+    ) -> StochasticR2State:
+        """Evaluate at the trial point on the same sample: sigma, acceptance."""
+        xp, f = namespace(state.x), state.f
+        f_new = oracle.value(candidate)
+        finite = xp.isfinite(f_new)
+        slack = 16 * epsilon(xp.dtype(f)) * xp.maximum(xp.abs(f), xp.ones_like(f))
+        worst = -4 * xp.abs(alpha * slope) - xp.abs(f)
+        ared = xp.where(finite, xp.maximum(f - f_new, worst), worst)
+        keep, add = self.pooling, 1 - self.pooling
+        pred_sum = keep * state.pooled_pred + add * (slope + slack / alpha)
+        ared_sum = keep * state.pooled_ared + add * ((ared + slack) / alpha)
+        positive = pred_sum > 0
+        ratio = ared_sum / xp.where(positive, pred_sum, xp.ones_like(pred_sum))
+        ratio = xp.where(positive, ratio, -5 * xp.ones_like(ratio))
+        target = (0.6 if self.decay else 0.8) if self.target is None else self.target
+        wanted = 1 - factor * (1 - target) if self.decay else target
+        limit = self.max_change
+        change = xp.clip(self.gain * (wanted - ratio), -limit, limit)
+        accepted = finite & (f_new <= f + self.guard * xp.abs(f))
+        if not self.decay:
+            accepted = finite & (ared + slack >= self.accept * (alpha * slope + slack))
+        return state._replace(
+            x=xp.where(accepted, candidate, state.x),
+            accepted=accepted,
+            nfev=state.nfev + 1,
+            log_sigma=xp.clip(state.log_sigma + change, *LOG_SIGMA),
+            pooled_ared=ared_sum,
+            pooled_pred=pred_sum,
+        )
+
+    def _guarded(
+        self, state: StochasticR2State, after: StochasticR2State, sound: Array
+    ) -> StochasticR2State:
+        """Undo the step where the sample was not finite at x; count, and average."""
+        xp = namespace(state.x)
+        # Not finite at x: perhaps an untested step went too far. Back, and test.
+        stay = xp.where(sound, state.x, state.previous)
+        x = xp.where(sound, after.x, stay)
+        accepted = after.accepted & sound
+        rejections = xp.where(accepted, state.rejections * 0, state.rejections + 1)
+        stalled = rejections >= self.max_rejections
+        return after._replace(
+            x=x,
+            previous=stay,
+            average=self.averaged(state, x, state.t),
+            clock=state.clock + state.tick,
+            accepted=accepted,
+            suspect=~sound,
+            rejections=rejections,
+            stop=status_where(stalled, Status.STALLED, Status.RUNNING),
+        )
+
+
+# defaults.md 1.a: the range of log sigma.
+LOG_SIGMA = (-14.0, 28.0)

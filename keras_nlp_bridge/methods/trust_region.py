@@ -1,0 +1,230 @@
+"""Trust-region methods on a limited-memory SR1 matrix."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
+from keras_nlp_bridge.methods.base import (
+    Method,
+    Oracle,
+    Status,
+    in_interval,
+    require_count,
+    status_where,
+    unbounded_below,
+)
+from keras_nlp_bridge.methods.subproblem import initial_curvature, model_step
+from keras_nlp_bridge.operators.base import Pairs, empty_pairs, push
+from keras_nlp_bridge.operators.lsr1 import lsr1
+
+__all__ = ["TRLSR1"]
+
+
+class TRState(NamedTuple):
+    """State of `TRLSR1`."""
+
+    # At the iterate.
+    x: Array
+    f: Array
+    g: Array
+    gnorm: Array
+    # Outcome of the last step.
+    accepted: Array
+    stop: Array
+    # Counters.
+    nfev: Array
+    njev: Array
+    nhev: Array
+    # The model: updated after every trial, accepted or not.
+    radius: Array
+    pairs: Pairs
+    gamma: Array
+    # For termination.
+    idle: Array  # steps in a row that brought neither f nor the gradient down
+    f_start: Array
+    f_best: Array
+    gnorm_best: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class TRLSR1(Method):
+    """Trust region with a limited-memory SR1 matrix and exact subproblem solutions.
+
+    Each step minimizes ``g'p + p'Bp/2`` over ``|p| <= radius`` and evaluates objective
+    and gradient at ``x + p``; the pair ``(p, y)`` is stored whether or not the step is
+    accepted.  B may be indefinite: negative curvature is used.
+
+    Parameters
+    ----------
+    memory : int
+        Number of pairs.
+    accept : float
+        A step is accepted if ``f(x) - f(x + p) >= accept * pred``.
+    low, high : float
+        The radius becomes ``shrink * |p|`` below ``low * pred``; it is multiplied by
+        ``grow`` above ``high * pred`` if the step reached the boundary.
+    shrink, grow : float
+        The factors.
+    radius : float
+        Initial radius.
+    max_radius : float
+        Largest radius.
+    share : float
+        ``B_0 = gamma I`` with gamma this share of the smallest curvature of the pairs.
+    min_denominator : float
+        Relative size below which an SR1 denominator counts as zero.
+    max_rejections : int
+        Steps in a row that end the run if none lowers f or the gradient: rejected ones,
+        or accepted ones whose decrease is lost in rounding.
+
+    Notes
+    -----
+    Algorithm 6.2 of [1]_ with the compact L-SR1 matrix and the subproblem solver of
+    [2]_, and the initial matrix of [3]_.
+
+    References
+    ----------
+    .. [1] J. Nocedal, S. J. Wright, Numerical Optimization, 2nd ed., 2006.
+    .. [2] J. Brust, J. B. Erway, R. F. Marcia, On solving L-SR1 trust-region
+       subproblems, Comput. Optim. Appl. 66, 2017.
+    .. [3] M. Yousefi, A. Martinez Calomardo, On the efficiency of stochastic
+       quasi-Newton methods for deep learning, arXiv:2205.09121, 2022.
+    """
+
+    # Chosen on 140 smooth problems with n = 2..100, where 20 needed 15 % fewer
+    # evaluations than 10 and solved one more.
+    memory: int = 20
+    # Nocedal and Wright, section 6.2, and Conn, Gould and Toint, section 6.1.
+    accept: float = 1e-4
+    low: float = 0.25
+    high: float = 0.75
+    shrink: float = 0.5
+    grow: float = 2.0
+    # Yousefi and Martinez Calomardo, section 5.
+    radius: float = 1.0
+    # As alpha_max of R2 in JSOSolvers: beyond it an ulp of x is longer than x.
+    max_radius: float = 4.5e15
+    # Yousefi and Martinez Calomardo, (A.9): half the smallest generalized eigenvalue.
+    share: float = 0.5
+    # Nocedal and Wright, (6.26).
+    min_denominator: float = 1e-8
+    # Halving passes all of the double precision range in fewer.
+    max_rejections: int = 120
+
+    def __post_init__(self) -> None:
+        require_count("memory", self.memory)
+        for name in ("accept", "low", "shrink", "min_denominator"):
+            in_interval(name, getattr(self, name), 0, 1)
+        in_interval("high", self.high, self.low, 1)
+        in_interval("grow", self.grow, 1)
+        in_interval("max_radius", self.max_radius, 0)
+        in_interval("radius", self.radius, 0, self.max_radius, closed=True)
+        in_interval("share", self.share, 0, 1, closed=True)
+        require_count("max_rejections", self.max_rejections)
+
+    def init(self, oracle: Oracle, x: Array) -> TRState:
+        """Evaluate f and g at the start; there is no pair yet."""
+        xp = namespace(x)
+        f, g = oracle.value_and_grad(x)
+        gnorm = xp.max(xp.abs(g))
+        sound = xp.isfinite(f) & xp.isfinite(gnorm)
+        count = xp.scalar(1, "int32")
+        return TRState(
+            *(x, f, g, gnorm),
+            accepted=xp.scalar(True, "bool"),
+            stop=status_where(sound, Status.RUNNING, Status.EXCEPTION),
+            nfev=count,
+            njev=count,
+            nhev=xp.scalar(0, "int32"),
+            radius=xp.scalar(self.radius, xp.dtype(x)),
+            pairs=empty_pairs(int(self.memory), x),
+            gamma=xp.scalar(1, xp.wide),
+            idle=xp.scalar(0, "int32"),
+            f_start=f,
+            f_best=f,
+            gnorm_best=gnorm,
+        )
+
+    def refresh(self, oracle: Oracle, state: TRState) -> TRState:
+        """Evaluate f and g again at x; the best of the old sample is forgotten."""
+        state = super().refresh(oracle, state)
+        return state._replace(f_best=state.f, gnorm_best=state.gnorm)
+
+    def step(self, oracle: Oracle, state: TRState) -> TRState:
+        """Try the minimizer of the model, learn from it, accept or reject it."""
+        x, f, g, pairs = state.x, state.f, state.g, state.pairs
+        xp = namespace(x)
+        b = lsr1(pairs, state.gamma, self.min_denominator)
+        tolerance = 100 * epsilon(xp.dtype(x))
+        trial = model_step(b, pairs, g, state.radius, tolerance, pairs.pushes == 0)
+        candidate = x + trial.p
+        f_new, g_new = oracle.value_and_grad(candidate)
+        gnorm_new = xp.max(xp.abs(g_new))
+        finite = xp.isfinite(f_new) & xp.isfinite(gnorm_new)
+        ared = _reduction(xp, state, f_new, g_new, trial.p)
+
+        # Comparisons instead of a ratio: with a NaN all are false.
+        pred = trial.pred
+        accepted = finite & (pred > 0) & (ared >= self.accept * pred)
+        good = finite & (pred > 0) & (ared >= self.low * pred)
+        very_good = good & (ared > self.high * pred)
+        at_boundary = trial.length >= 0.8 * state.radius
+        grown = xp.minimum(
+            self.grow * state.radius, xp.scalar(self.max_radius, xp.dtype(x))
+        )
+        radius = xp.where(very_good & at_boundary, grown, state.radius)
+        radius = xp.where(good, radius, self.shrink * trial.length)
+
+        # A trial point far outside the model's range says nothing about curvature here.
+        telling = finite & (ared >= -1e3 * pred)
+        pairs = push(pairs, trial.p, g_new - g, telling, trial.products)
+        lower = accepted & (f_new < state.f_best)
+        flatter = accepted & (gnorm_new < state.gnorm_best)
+        idle = xp.where(lower | flatter, state.idle * 0, state.idle + 1)
+        stop = self._verdict(xp, state, accepted, idle, f_new, candidate)
+        return state._replace(
+            x=xp.where(accepted, candidate, x),
+            f=xp.where(accepted, f_new, f),
+            g=xp.where(accepted, g_new, g),
+            gnorm=xp.where(accepted, gnorm_new, state.gnorm),
+            accepted=accepted,
+            stop=stop,
+            nfev=state.nfev + 1,
+            njev=state.njev + xp.cast(xp.isfinite(f_new), "int32"),
+            radius=radius,
+            pairs=pairs,
+            gamma=initial_curvature(pairs, self.share, 0.0),
+            idle=idle,
+            f_best=xp.where(lower, f_new, state.f_best),
+            gnorm_best=xp.where(flatter, gnorm_new, state.gnorm_best),
+        )
+
+    def _verdict(
+        self,
+        xp: Namespace,
+        state: TRState,
+        accepted: Array,
+        idle: Array,
+        f_new: Array,
+        candidate: Array,
+    ) -> Array:
+        """Status after a step; the last of several reasons wins."""
+        stop = status_where(idle >= self.max_rejections, Status.STALLED, Status.RUNNING)
+        stuck = ~accepted & xp.all(candidate == state.x)
+        stop = status_where(stuck, Status.SMALL_STEP, stop)
+        unbounded = unbounded_below(f_new, state.f_start)
+        return status_where(unbounded, Status.UNBOUNDED, stop)
+
+
+def _reduction(
+    xp: Namespace, state: TRState, f_new: Array, g_new: Array, p: Array
+) -> Array:
+    """F - f_new; where that is lost in rounding, the trapezoidal rule for it.
+
+    As `aredpred` of JuliaSmoothOptimizers does; Conn, Gould and Toint, section 17.4.2.
+    The limit by the best value keeps a wrong gradient from climbing by small steps.
+    """
+    difference = state.f - f_new
+    noise = min(1e4 * epsilon(xp.dtype(f_new)), 1e-5) * xp.abs(state.f)
+    lost = (xp.abs(difference) < noise) & (f_new - state.f_best <= noise)
+    return xp.where(lost, -xp.dot(state.g + g_new, p) / 2, difference)

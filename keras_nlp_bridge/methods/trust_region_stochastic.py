@@ -1,0 +1,259 @@
+"""Trust-region L-SR1 on minibatches, without a learning rate."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from keras_nlp_bridge.arrays import Array, epsilon, namespace
+from keras_nlp_bridge.methods.base import (
+    Clocked,
+    Oracle,
+    Status,
+    in_interval,
+    require_count,
+    status_where,
+)
+from keras_nlp_bridge.methods.subproblem import (
+    ModelStep,
+    initial_curvature,
+    model_step,
+)
+from keras_nlp_bridge.operators.base import Pairs, empty_pairs, push
+from keras_nlp_bridge.operators.lsr1 import lsr1_unguarded
+
+__all__ = ["StochasticTRLSR1"]
+
+
+class StochasticTRState(NamedTuple):
+    """State of `StochasticTRLSR1`."""
+
+    # Where the step begins: x, and f and g of the sample at the point before it.
+    x: Array
+    f: Array
+    g: Array
+    gnorm: Array
+    previous: Array  # the point before x
+    average: Array  # of the iterates; x itself if the length of the run is known
+    # Outcome of the last step.
+    accepted: Array
+    stop: Array
+    # Counters.
+    nfev: Array
+    njev: Array
+    nhev: Array
+    t: Array  # steps so far, int32
+    clock: Array
+    tick: Array
+    # The model: updated at tested steps.
+    radius: Array
+    rho: Array  # the last ratio
+    pairs: Pairs
+    gamma: Array
+    suspect: Array  # the last sample was not finite at x: test the next step
+    # For termination.
+    rejections: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class StochasticTRLSR1(Clocked):
+    """Trust-region L-SR1 on minibatches, without a learning rate.
+
+    The ratio of actual and predicted decrease on one batch sets the radius, the clock
+    its decay; most steps are taken untested.
+
+    Parameters
+    ----------
+    memory : int
+        Number of pairs.
+    test_every : int
+        A pair and a ratio are measured every so many steps.
+    test_first : int
+        And in each of the first so many.
+    accept, low, high, shrink, grow : float
+        As in `TRLSR1`; at clock factor c the thresholds are ``1 - c (1 - low)`` and
+        ``1 - c (1 - high)``.
+    radius : float, optional
+        Initial radius; by default ``min(1, 0.1 |x0|)``.
+    min_radius, max_radius : float
+        Its range.
+    share : float
+        As in `TRLSR1`.
+    max_rejections : int
+        Rejections in a row that end the run.
+    decay, warmup
+        See `Clocked`.
+
+    Notes
+    -----
+    Section 1.b of the project's ``defaults.md``, where all constants come from unless
+    said otherwise; after Yousefi and Martinez Calomardo, arXiv:2205.09121.
+    """
+
+    memory: int = 10
+    test_every: int = 3
+    test_first: int = 10
+    accept: float = 1e-4
+    low: float = 0.1
+    high: float = 0.75
+    shrink: float = 0.5
+    grow: float = 1.41
+    radius: float | None = None
+    min_radius: float = 1e-6
+    max_radius: float = 1e3
+    share: float = 0.5
+    # As in TRLSR1.
+    max_rejections: int = 120
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("memory", "test_every", "max_rejections"):
+            require_count(name, getattr(self, name))
+        require_count("test_first", self.test_first, least=0)
+        for name in ("accept", "low", "shrink"):
+            in_interval(name, getattr(self, name), 0, 1)
+        in_interval("high", self.high, self.low, 1)
+        in_interval("grow", self.grow, 1)
+        in_interval("min_radius", self.min_radius, 0)
+        in_interval("max_radius", self.max_radius, self.min_radius)
+        in_interval("share", self.share, 0, 1, closed=True)
+        if self.radius is not None:
+            in_interval("radius", self.radius, 0, self.max_radius, closed=True)
+
+    def init(self, oracle: Oracle, x: Array) -> StochasticTRState:
+        """Return the first state; nothing is evaluated."""
+        xp = namespace(x)
+        dtype = xp.dtype(x)
+        zero, count = xp.scalar(0, dtype), xp.scalar(0, "int32")
+        one = xp.ones_like(zero)
+        length = xp.sqrt(xp.dot(x, x))
+        radius = xp.where(length > 0, xp.minimum(0.1 * length, one), one)
+        if self.radius is not None:
+            radius = xp.scalar(self.radius, dtype)
+        return StochasticTRState(
+            *(x, zero, xp.zeros_like(x), zero + math.inf, x, x),
+            accepted=xp.scalar(True, "bool"),
+            suspect=xp.scalar(False, "bool"),
+            stop=xp.scalar(int(Status.RUNNING), "int32"),
+            **dict.fromkeys(("nfev", "njev", "nhev", "t", "rejections"), count),
+            **{"clock": zero, "tick": zero, "radius": radius, "rho": zero},
+            pairs=empty_pairs(int(self.memory), x),
+            gamma=xp.scalar(1, xp.wide),
+        )
+
+    def step(self, oracle: Oracle, state: StochasticTRState) -> StochasticTRState:
+        """Take one step on the sample of the oracle, tested or not."""
+        xp = namespace(state.x)
+        factor = self._factor(state)
+        f, g = oracle.value_and_grad(state.x)
+        gnorm = xp.max(xp.abs(g))
+        sound = xp.isfinite(f) & xp.isfinite(gnorm)
+        state = state._replace(f=f, g=g, gnorm=gnorm, t=state.t + 1)
+        state = state._replace(nfev=state.nfev + 1, njev=state.njev + 1)
+
+        radius = xp.maximum(factor * state.radius, 1e-8 * xp.ones_like(factor))
+        b = lsr1_unguarded(state.pairs, state.gamma)
+        first = state.pairs.pushes == 0
+        trial = model_step(b, state.pairs, g, radius, SPAN_TOLERANCE, first)
+        useful = sound & (trial.pred > 0)
+        tested = (state.t <= self.test_first) | (state.t % self.test_every == 0)
+        tested = tested | state.suspect
+        after = xp.cond(
+            tested & useful,
+            lambda: self._tested(oracle, state, trial, factor, radius),
+            lambda: state._replace(x=state.x + trial.p, accepted=useful),
+        )
+        return self._guarded(state, after, sound, useful)
+
+    def rate(self, state: StochasticTRState) -> Array:
+        """Return the radius."""
+        return state.radius
+
+    def rescaled(self, state: StochasticTRState, factor: Array) -> StochasticTRState:
+        """Multiply the radius."""
+        return state._replace(radius=state.radius * factor)
+
+    def logs(self, state: StochasticTRState) -> dict[str, Array]:
+        """Return the last ratio, the radius, and whether the step was accepted."""
+        xp = namespace(state.x)
+        return {
+            "rho": state.rho,
+            "radius": state.radius,
+            "accepted": xp.cast(state.accepted, xp.dtype(state.x)),
+        }
+
+    def _factor(self, state: StochasticTRState) -> Array:
+        """Clock factor: flat, then linear to zero over the last half."""
+        xp = namespace(state.x)
+        rise, rest = self.elapsed(state)
+        if not self.decay:
+            return xp.ones_like(rest)
+        return rise * xp.minimum(2 * (1 - rest), xp.ones_like(rest))
+
+    def _tested(
+        self,
+        oracle: Oracle,
+        state: StochasticTRState,
+        trial: ModelStep,
+        factor: Array,
+        radius: Array,
+    ) -> StochasticTRState:
+        """Evaluate at the trial point on the same sample: pair, radius, acceptance."""
+        xp = namespace(state.x)
+        candidate = state.x + trial.p
+        f_new, g_new = oracle.value_and_grad(candidate)
+        finite = xp.isfinite(f_new) & xp.isfinite(xp.max(xp.abs(g_new)))
+        one = xp.ones_like(state.f)
+        # Sun and Nocedal's relaxed ratio: both sides larger by the rounding error.
+        slack = 16 * epsilon(xp.dtype(state.x)) * xp.maximum(xp.abs(state.f), one)
+        ared, pred = state.f - f_new + slack, trial.pred + slack
+        good = finite & (ared >= (1 - factor * (1 - self.low)) * pred)
+        very_good = finite & (ared > (1 - factor * (1 - self.high)) * pred)
+        very_good = very_good & (trial.length >= 0.8 * radius)
+        grown = xp.where(very_good, self.grow * state.radius, state.radius)
+        new_radius = xp.where(good, grown, self.shrink * state.radius)
+        pairs = push(state.pairs, trial.p, g_new - state.g, finite, trial.products)
+        accepted = finite & (ared >= self.accept * pred)
+        return state._replace(
+            x=xp.where(accepted, candidate, state.x),
+            accepted=accepted,
+            nfev=state.nfev + 1,
+            njev=state.njev + 1,
+            radius=xp.clip(new_radius, self.min_radius, self.max_radius),
+            rho=xp.where(finite, ared / pred, -one),
+            pairs=pairs,
+            gamma=initial_curvature(pairs, self.share, MIN_CURVATURE),
+        )
+
+    def _guarded(
+        self,
+        state: StochasticTRState,
+        after: StochasticTRState,
+        sound: Array,
+        useful: Array,
+    ) -> StochasticTRState:
+        """Undo the step where the sample was not finite at x; count, and average."""
+        xp = namespace(state.x)
+        # Not finite at x: perhaps an untested step went too far. Back, and test.
+        stay = xp.where(sound, state.x, state.previous)
+        x = xp.where(useful, after.x, stay)
+        accepted = after.accepted & useful
+        # Without a gradient there is no step, but nothing has failed.
+        fine = accepted | (state.gnorm == 0)
+        rejections = xp.where(fine, state.rejections * 0, state.rejections + 1)
+        stalled = rejections >= self.max_rejections
+        return after._replace(
+            x=x,
+            previous=stay,
+            average=self.averaged(state, x, state.t),
+            clock=state.clock + state.tick,
+            accepted=accepted,
+            suspect=~sound,
+            rejections=rejections,
+            stop=status_where(stalled, Status.STALLED, Status.RUNNING),
+        )
+
+
+# defaults.md 1.b: the floor of gamma, and the relative size of a dimension of the span
+# of pairs in single precision.
+MIN_CURVATURE = 1e-6
+SPAN_TOLERANCE = 1e-7

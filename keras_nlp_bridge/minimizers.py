@@ -1,0 +1,439 @@
+"""Where problem and methods meet: our methods as SciPy ``method=`` callables."""
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.optimize
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import OptimizeResult
+
+from keras_nlp_bridge.contract import (
+    ScipyOracle,
+    Watcher,
+    refuse_limits_of_x,
+    start_vector,
+)
+from keras_nlp_bridge.methods import (
+    R2,
+    TRLSR1,
+    Clocked,
+    Method,
+    StochasticR2,
+    StochasticTRLSR1,
+)
+from keras_nlp_bridge.methods.base import is_number, require, require_count
+from keras_nlp_bridge.methods.driver import (
+    DeviceEngine,
+    Engine,
+    HostEngine,
+    Limits,
+    Outcome,
+    drive,
+)
+
+if TYPE_CHECKING:
+    from keras_nlp_bridge.problem import KerasProblem
+
+__all__ = ["METHODS", "ScipyMethod", "minimize", "r2", "tr_lsr1"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options that every method has beside its own hyper-parameters.
+
+    Parameters
+    ----------
+    gtol : float
+        A run succeeds when the infinity norm of the gradient is at most ``gtol + rtol
+        * (that norm at x0)``.  ``tol`` of `scipy.optimize.minimize` sets it.
+    rtol : float
+        See ``gtol``.
+    maxiter : float
+        Steps, accepted or not.  On minibatches it is also the clock of the method.
+    maxfun : float, optional
+        Evaluations of the objective.
+    maxtime : float, optional
+        Seconds.
+    disp : bool
+        Print a summary at the end.
+    return_all : bool
+        Return the iterates as ``allvecs``.
+    check_every : int
+        Steps in one compiled call, on a `KerasProblem` without callback.
+    stochastic : bool, optional
+        Use the variant for minibatches.  By default where the problem is on one and
+        there is a callback to change it.
+    """
+
+    gtol: float = 1e-5  # of SciPy's BFGS and CG
+    rtol: float = 0.0
+    maxiter: float | None = None
+    maxfun: float | None = None
+    maxtime: float | None = None
+    disp: bool = False
+    return_all: bool = False
+    check_every: int = 16
+    stochastic: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("gtol", "rtol"):
+            value = getattr(self, name)
+            require(name, value, is_number(value), "a number")
+        for name in ("maxiter", "maxfun", "maxtime"):
+            value = getattr(self, name)
+            holds = value is None or (is_number(value) and float(value) >= 0)
+            require(name, value, holds, "a number of at least 0, or None")
+        require_count("check_every", self.check_every)
+        kinds = (True, False, None)
+        require("stochastic", self.stochastic, self.stochastic in kinds, "a bool")
+
+    def limits(self, maxiter: float) -> Limits:
+        """Return the limits of a run; `maxiter` is the method's default."""
+        names = ("gtol", "rtol", "maxiter", "maxfun", "maxtime")
+        given = {name: getattr(self, name) for name in names}
+        numbers = {name: float(v) for name, v in given.items() if v is not None}
+        return Limits(**{"maxiter": maxiter, **numbers})
+
+
+class ScipyMethod:
+    """A method as a callable for ``scipy.optimize.minimize(method=...)``.
+
+    Parameters
+    ----------
+    name : str
+        Its name in `METHODS`.
+    full : type of Method
+        The method for a fixed objective.
+    stochastic : type of Method, optional
+        The method for minibatches.
+    maxiter : int
+        Default limit of steps.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        full: type[Method],
+        stochastic: type[Clocked] | None = None,
+        maxiter: int = 15_000,
+    ) -> None:
+        self.name, self.full, self.stochastic = name, full, stochastic
+        self.maxiter = maxiter
+        self.__name__ = name.replace("-", "_")
+        self.__doc__ = _describe(full, stochastic, maxiter)
+
+    def __repr__(self) -> str:
+        return f"<minimizer {self.name!r} of keras_nlp_bridge>"
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return _registered, (self.name,)
+
+    def __call__(
+        self,
+        fun: Callable[..., Any],
+        x0: ArrayLike,
+        args: Any = (),
+        jac: Any = None,
+        hess: Any = None,
+        hessp: Any = None,
+        bounds: Any = None,
+        constraints: Any = (),
+        callback: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> OptimizeResult:
+        """Minimize; the arguments are those of `scipy.optimize.minimize`."""
+        args = args if isinstance(args, tuple) else (args,)
+        start = start_vector(x0)
+        refuse_limits_of_x(self.name, bounds, constraints)
+        problem = _keras_problem(fun, jac, args)
+        source = _source(fun)
+        watched = callback is not None
+        run, method = self.configure(options, watched and _on_minibatch(source))
+        if problem is None:
+            oracle = ScipyOracle(fun, jac, hess, hessp, args, start.dtype)
+            engine: Engine = HostEngine(method, oracle, _sample_id(source))
+        else:
+            _check_length(start, problem.n)
+            engine = DeviceEngine(method, problem, int(run.check_every))
+        watcher = Watcher(engine, callback, start if run.return_all else None)
+
+        def on_batch() -> bool:
+            return isinstance(method, Clocked) or (watched and _on_minibatch(source))
+
+        outcome = drive(
+            engine,
+            start,
+            run.limits(self.maxiter),
+            horizon=math.inf if run.maxiter is None else max(float(run.maxiter), 1),
+            watch=watcher if watcher.needed else None,
+            on_batch=on_batch,
+        )
+        result = _result(outcome, watcher.iterates)
+        if run.disp:
+            _print(self.name, result)
+        return result
+
+    def configure(
+        self, options: Mapping[str, Any], minibatches: bool
+    ) -> tuple[RunOptions, Method]:
+        """Sort options into those of a run and those of the method.
+
+        Parameters
+        ----------
+        options : mapping
+            Options; what is None or an empty tuple is left out, since SciPy passes
+            arguments on that way.
+        minibatches : bool
+            Whether the sample is a minibatch that the callback may change.
+
+        Returns
+        -------
+        run : RunOptions
+            The run's.
+        method : Method
+            The method, of the kind for the sample.
+        """
+        given: dict[str, Any] = {
+            name: value
+            for name, value in options.items()
+            if not (value is None or (isinstance(value, tuple) and not value))
+        }
+        tolerance = given.pop("tol", None)
+        if tolerance is not None:
+            given.setdefault("gtol", tolerance)
+        names = {field.name for field in fields(RunOptions)}
+        run = RunOptions(**{name: given.pop(name) for name in names & set(given)})
+        kind = self._kind(run, minibatches)
+        if issubclass(kind, Clocked):
+            limits = run.limits(math.inf)
+            endless = math.isinf(limits.maxiter) and math.isinf(limits.maxtime)
+            given.setdefault("decay", not endless)
+        known = set(kind.option_names())
+        for name in given:
+            if name not in known:
+                raise ValueError(_unknown_option(self.name, name, names | known))
+        arguments = {kind.aliases.get(name, name): v for name, v in given.items()}
+        return run, kind(**arguments)
+
+    def _kind(self, run: RunOptions, minibatches: bool) -> type[Method]:
+        if run.stochastic and self.stochastic is None:
+            raise ValueError(
+                f"`stochastic` must be False for {self.name}, which has no variant "
+                f"for minibatches; got {run.stochastic!r}."
+            )
+        wanted = minibatches if run.stochastic is None else run.stochastic
+        return self.stochastic if wanted and self.stochastic else self.full
+
+
+def _keras_problem(fun: Any, jac: Any, args: tuple[Any, ...]) -> "KerasProblem | None":
+    """Return the problem whose objective and gradient these are, if it is one."""
+    inner = getattr(fun, "fun", fun)  # SciPy wraps fun where jac is True
+    owner = getattr(inner, "__self__", None)
+    if args or not hasattr(type(owner), "traceable"):
+        return None
+    from keras_nlp_bridge.problem import KerasProblem
+
+    if not isinstance(owner, KerasProblem):
+        return None
+    if inner.__func__ is KerasProblem.fun_and_jac:
+        pair = jac is True or getattr(jac, "__self__", None) is fun
+        return owner if pair else None
+    mine = getattr(jac, "__func__", None) is KerasProblem.jac and jac.__self__ is owner
+    return owner if mine and inner.__func__ is KerasProblem.fun else None
+
+
+def _source(fun: Any) -> Any:
+    """Return the object behind `fun` whose sample may change, if there is one."""
+    owner = getattr(getattr(fun, "fun", fun), "__self__", None)
+    known = hasattr(owner, "sample_id") and hasattr(owner, "stochastic")
+    return owner if known else None
+
+
+def _on_minibatch(source: Any) -> bool:
+    return source is not None and bool(source.stochastic)
+
+
+def _sample_id(source: Any) -> Callable[[], Any] | None:
+    return None if source is None else lambda: source.sample_id
+
+
+def _check_length(x0: NDArray[Any], n: int) -> None:
+    if x0.size != n:
+        raise ValueError(
+            f"`x0` must have the length of the problem, {n}; got {x0.size}."
+        )
+
+
+def _unknown_option(name: str, option: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(option, sorted(known), n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"`options` of {name} must be among {sorted(known)}; got {option!r}.{hint}"
+
+
+def _result(outcome: Outcome, iterates: list[NDArray[Any]] | None) -> OptimizeResult:
+    report = outcome.final.report
+    result = OptimizeResult(
+        x=outcome.final.x,
+        fun=report.f,
+        jac=outcome.final.g,
+        success=outcome.status.success,
+        status=int(outcome.status),
+        status_name=outcome.status.name.lower(),
+        message=outcome.status.message,
+        nit=outcome.nit,
+        nfev=report.nfev,
+        njev=report.njev,
+        nhev=report.nhev,
+        optimality=report.gnorm,
+        elapsed=outcome.seconds,
+    )
+    if iterates is not None:
+        result.allvecs = iterates
+    return result
+
+
+def _print(name: str, result: OptimizeResult) -> None:
+    print(f"{name}: {result.message}")
+    print(f"  objective    {result.fun:.6e}")
+    print(f"  |gradient|   {result.optimality:.3e}")
+    print(f"  steps        {result.nit}")
+    print(f"  evaluations  f {result.nfev}, g {result.njev}, Hv {result.nhev}")
+
+
+def _describe(
+    full: type[Method], stochastic: type[Clocked] | None, maxiter: int
+) -> str:
+    parts = [
+        inspect.getdoc(full) or "",
+        f"Options of every method (maxiter: {maxiter})\n\n"
+        + (inspect.getdoc(RunOptions) or ""),
+    ]
+    if stochastic is not None:
+        parts.append("On minibatches\n\n" + (inspect.getdoc(stochastic) or ""))
+    return "\n\n".join(parts)
+
+
+def _registered(name: str) -> ScipyMethod:
+    return METHODS[name]
+
+
+# R2 is a gradient method: many cheap steps.
+r2 = ScipyMethod("r2", R2, StochasticR2, maxiter=100_000)
+tr_lsr1 = ScipyMethod("tr-lsr1", TRLSR1, StochasticTRLSR1)
+
+METHODS: dict[str, ScipyMethod] = {m.name: m for m in (r2, tr_lsr1)}
+"""Our methods by name."""
+
+# What SciPy's methods do not take; they warn about it.
+_NO_JAC = ("nelder-mead", "powell", "cobyla", "cobyqa")
+_USE_HESSP = ("newton-cg", "trust-ncg", "trust-krylov", "trust-constr", "trunk")
+
+
+def minimize(
+    fun: Any,
+    x0: ArrayLike | None = None,
+    args: Any = (),
+    method: str | Callable[..., Any] = "tr-lsr1",
+    *,
+    jac: Any = None,
+    options: Mapping[str, Any] | None = None,
+    multistart: int = 1,
+    seed: int = 0,
+    assign: bool = True,
+    **keywords: Any,
+) -> OptimizeResult:
+    """Minimize a `KerasProblem` or a function, by one of our methods or SciPy's.
+
+    Parameters
+    ----------
+    fun : KerasProblem or callable
+        What to minimize.
+    x0 : array_like of shape (n,), optional
+        Start; by default the present weights of the problem's model.
+    args : tuple
+        Further arguments of a function.
+    method : str or callable
+        A name in `METHODS` or of a method of SciPy, or a ``method=`` callable.
+    jac : callable, bool or str, optional
+        As in `scipy.optimize.minimize`; a problem brings its own.
+    options : mapping, optional
+        Options of the method.
+    multistart : int
+        Number of starts, of which the best result is returned.  The first is x0;
+        further ones shuffle the values of each variable of a problem, and add to
+        each entry of an ordinary x0 a normal number of the size ``max(1, |x0_i|)``.
+    seed : int
+        Of the further starts.
+    assign : bool
+        Write the solution into the model of a problem.
+    **keywords
+        Further arguments of `scipy.optimize.minimize`: ``hess``, ``hessp``, ``bounds``,
+        ``constraints``, ``tol``, ``callback``.
+
+    Returns
+    -------
+    OptimizeResult
+        SciPy's; with several starts also ``starts``, the objective each led to.
+    """
+    require_count("multistart", multistart)
+    solver = (
+        METHODS.get(method.lower().replace("_", "-"), method)
+        if isinstance(method, str)
+        else method
+    )
+    problem = fun if hasattr(type(fun), "fun_and_jac") else None
+    if problem is not None:
+        keywords = {**_ingredients(problem, solver), **keywords}
+        jac = keywords.pop("jac") if jac is None else jac
+        x0, fun = (problem.x0 if x0 is None else x0), problem.fun
+    elif x0 is None:
+        raise ValueError("`x0` must be given unless `fun` is a KerasProblem; got None.")
+
+    def solve(start: Any) -> OptimizeResult:
+        if isinstance(solver, ScipyMethod):
+            given = dict(options or {}, **keywords)
+            return solver(fun, start, args, jac, **given)
+        return scipy.optimize.minimize(
+            fun, start, args, solver, jac, options=options, **keywords
+        )
+
+    starts = _starts(np.asarray(x0), problem, int(multistart), seed)
+    results = [solve(start) for start in starts]
+    best = min(results, key=lambda r: r.fun if np.isfinite(r.fun) else math.inf)
+    if len(results) > 1:
+        best.starts = np.array([r.fun for r in results])
+    if problem is not None and assign:
+        problem.assign(best.x)
+    return best
+
+
+def _ingredients(problem: "KerasProblem", solver: Any) -> dict[str, Any]:
+    """Return what a problem gives to a method, and the method takes."""
+    name = solver.name if isinstance(solver, ScipyMethod) else str(solver).lower()
+    given: dict[str, Any] = {"jac": None if name in _NO_JAC else problem.jac}
+    if name in _USE_HESSP:
+        given["hessp"] = problem.hessp
+    if problem.bounds is not None:
+        given["bounds"] = problem.bounds
+    return given
+
+
+def _starts(
+    x0: NDArray[Any], problem: "KerasProblem | None", count: int, seed: int
+) -> list[NDArray[Any]]:
+    rng, starts = np.random.default_rng(seed), [x0]
+    for _ in range(count - 1):
+        if problem is None:
+            size = np.maximum(1, np.abs(x0))
+            starts.append(x0 + size * rng.standard_normal(x0.shape))
+        else:
+            start = np.array(x0)
+            for part in problem.slices.values():
+                start[part] = rng.permutation(start[part])
+            starts.append(start)
+    return starts

@@ -1,0 +1,75 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_nlp_bridge.arrays import epsilon, namespace
+
+ARRAYS = {
+    "numpy": lambda a: np.asarray(a),
+    "device": lambda a: keras.ops.convert_to_tensor(np.asarray(a)),
+}
+
+
+@pytest.fixture(params=ARRAYS)
+def make(request):
+    return ARRAYS[request.param]
+
+
+def host(tree):
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, tree)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_functions_keep_the_dtype(make, dtype):
+    x = make(np.array([3.0, -4.0], dtype))
+    xp = namespace(x)
+    results = [
+        xp.sqrt(xp.dot(x, x)),
+        xp.where(x > 0, x, xp.zeros_like(x)),
+        xp.clip(x, -1.0, 1.0),
+        xp.max(xp.abs(x)) * 0.5,
+        xp.scalar(2, dtype) * x,
+        xp.concatenate([x, x], axis=0),
+        xp.stack([xp.sum(x)]),
+        xp.zeros((3,), dtype),
+    ]
+    assert {xp.dtype(r) for r in results} == {dtype}
+    np.testing.assert_allclose(host(results[0]), 5)
+    np.testing.assert_allclose(host(results[1]), [3, 0])
+    np.testing.assert_allclose(host(results[2]), [1, -1])
+
+
+def test_set_row_leaves_its_argument_alone(make):
+    a = make(np.zeros((3, 2)))
+    xp = namespace(a)
+    b = xp.set_row(a, xp.scalar(1, "int32"), make(np.ones(2)))
+    np.testing.assert_array_equal(host(b), [[0, 0], [1, 1], [0, 0]])
+    np.testing.assert_array_equal(host(a), np.zeros((3, 2)))
+
+
+def test_eigh_and_solve(make):
+    a = make(np.array([[2.0, 1.0], [1.0, -1.0]]))
+    xp = namespace(a)
+    values, vectors = host(xp.eigh(a))
+    np.testing.assert_allclose(vectors @ np.diag(values) @ vectors.T, host(a))
+    assert values[0] < values[1]
+    np.testing.assert_allclose(host(xp.solve(a, a)), np.eye(2), atol=1e-12)
+
+
+def test_cond_evaluates_one_side_and_while_loop_keeps_the_structure(make):
+    from keras_nlp_bridge.methods.driver import Budget
+
+    x = make(np.array([1.0, 2.0]))
+    xp = namespace(x)
+    assert float(host(xp.cond(x[0] > 0, lambda: x[1], lambda: x[0]))) == 2
+    start = Budget(xp.scalar(0, "int32"), x[0], x[1], x[0])
+    end = xp.while_loop(
+        lambda s: s.steps < 5, lambda s: s._replace(steps=s.steps + 1), start
+    )
+    assert isinstance(end, Budget)
+    assert int(host(end.steps)) == 5
+
+
+def test_numpy_needs_no_keras():
+    assert namespace(np.ones(2)) is namespace(np.float32(1))
+    assert epsilon("float32") == np.finfo(np.float32).eps

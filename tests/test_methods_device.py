@@ -1,0 +1,290 @@
+"""Methods on a KerasProblem: compiled steps, vectors that stay on the device."""
+
+import keras
+import numpy as np
+import pytest
+from nets import precision
+from scipy.optimize import minimize
+
+import keras_nlp_bridge as knb
+from keras_nlp_bridge.minimizers import minimize as knb_minimize
+
+METHODS = list(knb.METHODS.values())
+each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+
+
+def make_problem(dtype="float64", count=40, **more):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(count, 5))
+    y = np.sin(x[:, :1]) + 0.3 * x[:, 1:2] ** 2
+    with precision(dtype):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential(
+            [
+                keras.Input((5,)),
+                keras.layers.Dense(6, activation="tanh"),
+                keras.layers.Dense(1),
+            ]
+        )
+        model.compile(loss="mse")
+    return knb.KerasProblem(model, x, y, **more)
+
+
+@pytest.fixture(autouse=True)
+def _double(double):
+    """Floatx is read at evaluation."""
+
+
+@pytest.fixture
+def problem():
+    return make_problem()
+
+
+def on_host(problem, method, options, **more):
+    """The same problem by NumPy steps: lambdas hide where the functions are from."""
+    return minimize(
+        lambda x: problem.fun(x),
+        problem.x0,
+        jac=lambda x: problem.jac(x),
+        method=method,
+        options=options,
+        **more,
+    )
+
+
+@each_method
+@pytest.mark.parametrize("maxiter", [1, 10, 40])
+def test_same_iterates_as_on_the_host(problem, method, maxiter):
+    options = {"maxiter": maxiter, "gtol": 1e-9}
+    device = minimize(
+        problem.fun, problem.x0, jac=problem.jac, method=method, options=options
+    )
+    host = on_host(problem, method, options)
+    np.testing.assert_allclose(device.x, host.x, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(device.fun, host.fun, rtol=1e-6)
+    assert (device.nit, device.nfev, device.njev, device.status) == (
+        *(host.nit, host.nfev, host.njev, host.status),
+    )
+
+
+@each_method
+@pytest.mark.parametrize("way", ["fun, jac", "fun_and_jac", "direct", "minimize"])
+def test_x0_in_x_out_and_nothing_else(problem, method, way):
+    x0 = problem.x0
+    problem.reset_counters()
+    options = {"maxiter": 37}
+    if way == "fun, jac":
+        res = minimize(problem.fun, x0, jac=problem.jac, method=method, options=options)
+    elif way == "fun_and_jac":
+        res = minimize(
+            problem.fun_and_jac, x0, jac=True, method=method, options=options
+        )
+    elif way == "direct":
+        res = method(problem.fun_and_jac, x0, jac=True, **options)
+    else:
+        res = knb_minimize(problem, x0, method=method.name, options=options, assign=0)
+    assert res.nit == 37
+    moved = problem.transfers
+    assert (moved.vectors_to_device, moved.vectors_to_host) == (1, 1)
+    # Three calls of up to 16 steps: a report and a count of steps each.
+    assert moved.to_host <= 2 * 3 + 3
+    assert (problem.nfev, problem.njev) == (res.nfev, res.njev)
+    # The result belongs to its point.
+    np.testing.assert_allclose(problem.fun(res.x), res.fun, rtol=1e-12)
+    np.testing.assert_allclose(problem.jac(res.x), res.jac, atol=1e-12)
+
+
+@each_method
+@pytest.mark.parametrize("maxfun", [1, 2, 17, 18])
+def test_maxfun_is_exact(problem, method, maxfun):
+    res = minimize(
+        *(problem.fun, problem.x0),
+        jac=problem.jac,
+        method=method,
+        options={"maxfun": maxfun},
+    )
+    assert res.nfev == maxfun
+    assert res.status_name == "max_eval"
+
+
+@each_method
+def test_maxtime_and_gtol(problem, method):
+    given = {"jac": problem.jac, "method": method}
+    res = minimize(problem.fun, problem.x0, options={"maxtime": 0}, **given)
+    assert (res.status_name, res.nit) == ("max_time", 0)
+    res = minimize(problem.fun, problem.x0, tol=1e-2, **given)
+    assert res.success
+    assert np.abs(res.jac).max() <= 1e-2
+    again = minimize(problem.fun, res.x, tol=1e-2, **given)
+    assert (again.nit, again.nfev) == (0, 1)
+
+
+class CountTraces:
+    """Evaluation that counts how often it is traced."""
+
+    def __init__(self, evaluation):
+        self.evaluation, self.count = evaluation, 0
+
+    def __getattr__(self, name):
+        if name in ("value", "value_and_grad", "hvp"):
+            self.count += 1
+        return getattr(self.evaluation, name)
+
+
+@each_method
+def test_a_second_run_traces_nothing(problem, method, monkeypatch):
+    counter = CountTraces(problem.traceable)
+    monkeypatch.setattr(type(problem), "traceable", property(lambda self: counter))
+    options = {"maxiter": 20}
+    given = {"jac": problem.jac, "method": method}
+    minimize(problem.fun, problem.x0, options=options, **given)
+    traced = counter.count
+    assert traced > 0
+    options = {"maxiter": 33, "gtol": 1e-7, "maxfun": 100}
+    minimize(problem.fun, problem.x0 + 0.1, options=options, **given)
+    assert counter.count == traced
+
+
+@each_method
+def test_callback_sees_every_step(problem, method):
+    seen = []
+
+    def callback(intermediate_result):
+        seen.append(intermediate_result)
+        if len(seen) == 8:
+            raise StopIteration
+
+    res = minimize(
+        problem.fun, problem.x0, jac=problem.jac, method=method, callback=callback
+    )
+    assert (res.nit, res.status) == (8, 99)
+    np.testing.assert_array_equal(seen[-1].x, res.x)
+    assert seen[-1].fun == res.fun
+    plain = minimize(
+        *(problem.fun, problem.x0),
+        jac=problem.jac,
+        method=method,
+        options={"maxiter": 8},
+    )
+    np.testing.assert_allclose(plain.x, res.x, rtol=1e-10)
+
+
+@each_method
+def test_minibatches_move_no_vectors(method):
+    problem = make_problem(batch_size=8, count=64)
+    x0 = problem.x0
+    with problem.full_sample():
+        before = problem.fun(x0)
+    problem.reset_counters()
+    res = minimize(
+        *(problem.fun, x0),
+        jac=problem.jac,
+        method=method,
+        callback=problem.next_batch,
+        options={"maxiter": 240},
+    )
+    moved = problem.transfers
+    assert (moved.vectors_to_device, moved.vectors_to_host) == (1, 1)
+    assert (res.nit, res.status_name) == (240, "max_iter")
+    assert (problem.nfev, problem.njev) == (res.nfev, res.njev)
+    np.testing.assert_allclose(problem.fun(res.x), res.fun, rtol=1e-10)
+    np.testing.assert_allclose(problem.jac(res.x), res.jac, atol=1e-10)
+    with problem.full_sample():
+        assert problem.fun(res.x) < 0.3 * before
+
+
+@each_method
+@pytest.mark.parametrize("stochastic", [True, False])
+def test_minibatches_give_the_same_iterates_on_the_host(method, stochastic):
+    """Also of a method for fixed objectives, which evaluates x on each new sample."""
+    runs = []
+    for way in ("device", "host"):
+        problem = make_problem(batch_size=8, count=64)
+        fun, jac = problem.fun, problem.jac
+        if way == "host":
+            fun, jac = Hidden(problem).fun, Hidden(problem).jac
+        runs.append(
+            minimize(
+                *(fun, problem.x0),
+                jac=jac,
+                method=method,
+                callback=problem.next_batch,
+                options={"maxiter": 30, "stochastic": stochastic},
+            )
+        )
+    np.testing.assert_allclose(runs[0].x, runs[1].x, rtol=1e-5, atol=1e-6)
+    assert runs[0].nfev == runs[1].nfev
+
+
+class Hidden:
+    """A problem behind functions that are not its own."""
+
+    def __init__(self, problem):
+        self.problem = problem
+
+    def __getattr__(self, name):
+        return getattr(self.problem, name)
+
+    def fun(self, x):
+        return self.problem.fun(x)
+
+    def jac(self, x):
+        return self.problem.jac(x)
+
+
+@each_method
+def test_single_precision(method):
+    with precision("float32"):
+        problem = make_problem("float32")
+        assert problem.dtype == "float32"
+        before = problem.fun(problem.x0)
+        res = minimize(
+            *(problem.fun, problem.x0),
+            jac=problem.jac,
+            method=method,
+            options={"maxiter": 60},
+        )
+        assert res.x.dtype == np.float64
+        assert res.fun < 0.5 * before
+        np.testing.assert_allclose(problem.fun(res.x), res.fun, rtol=1e-5)
+
+
+def test_minimize_assigns_the_solution(problem):
+    x0 = problem.x0
+    res = knb_minimize(problem, options={"maxiter": 20})
+    np.testing.assert_array_equal(problem.x0, res.x)
+    knb_minimize(problem, x0, method="L-BFGS-B", options={"maxiter": 2}, assign=False)
+    np.testing.assert_array_equal(problem.x0, res.x)
+    many = knb_minimize(problem, x0, options={"maxiter": 20}, multistart=3)
+    assert many.fun == many.starts.min()
+    np.testing.assert_allclose(many.starts[0], res.fun)
+
+
+def test_bounds_of_a_problem_are_refused_by_methods_that_cannot_honour_them():
+    problem = make_problem()
+    bias = problem.variables[1].path
+    problem = knb.KerasProblem(
+        problem.model, np.ones((4, 5)), np.ones((4, 1)), bounds={bias: (0, None)}
+    )
+    with pytest.raises(ValueError, match="`bounds` must be None for tr-lsr1"):
+        knb_minimize(problem)
+    res = knb_minimize(problem, method="L-BFGS-B", options={"maxiter": 5})
+    assert (res.x >= problem.bounds.lb).all()
+
+
+def test_wrong_length_of_x0(problem):
+    with pytest.raises(
+        ValueError, match="`x0` must have the length of the problem, 43"
+    ):
+        knb.r2(problem.fun, np.zeros(3), jac=problem.jac)
+
+
+def test_finite_differences_of_a_problem(problem):
+    res = knb.tr_lsr1(problem.fun, problem.x0, maxiter=3)
+    expected = minimize(
+        *(problem.fun, problem.x0),
+        jac=problem.jac,
+        method=knb.tr_lsr1,
+        options={"maxiter": 3},
+    )
+    np.testing.assert_allclose(res.x, expected.x, atol=1e-4)

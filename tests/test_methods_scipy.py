@@ -1,0 +1,721 @@
+"""SciPy's contract, one suite run over every method."""
+
+import itertools
+import math
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from problems import EASY, HARD, SOLVERTEST, rosenbrock
+from scipy.optimize import Bounds, LinearConstraint, minimize
+
+import keras_nlp_bridge as knb
+from keras_nlp_bridge.methods import R2, TRLSR1, StochasticR2, StochasticTRLSR1
+from keras_nlp_bridge.minimizers import minimize as knb_minimize
+
+METHODS = list(knb.METHODS.values())
+each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+ROSEN = rosenbrock(2, [-1.2, 1], "rosen")
+X0 = ROSEN.x0
+
+
+class Counted:
+    """An objective that counts, and that remembers where it was asked."""
+
+    def __init__(self, problem):
+        self.problem, self.nfev, self.njev, self.asked = problem, 0, 0, []
+
+    def fun(self, x):
+        self.nfev += 1
+        self.asked.append(("f", x.copy()))
+        return self.problem.fun(x)
+
+    def jac(self, x):
+        self.njev += 1
+        self.asked.append(("g", x.copy()))
+        return self.problem.jac(x)
+
+
+def solve(problem, method, **more):
+    options = more.pop("options", {})
+    return minimize(
+        problem.fun, problem.x0, jac=problem.jac, method=method, options=options, **more
+    )
+
+
+# ------------------------------------------------------------------------ solutions
+
+
+@each_method
+@pytest.mark.parametrize("problem", EASY, ids=str)
+def test_reaches_a_first_order_point(method, problem):
+    counted = Counted(problem)
+    res = minimize(counted.fun, problem.x0, jac=counted.jac, method=method, tol=1e-5)
+    assert res.success
+    assert res.status == 0
+    assert res.status_name == "first_order"
+    np.testing.assert_allclose(res.fun, problem.f_min, atol=1e-5)
+    assert res.fun == problem.fun(res.x)
+    np.testing.assert_array_equal(res.jac, problem.jac(res.x))
+    assert np.abs(res.jac).max() <= 1e-5
+    assert (res.nfev, res.njev) == (counted.nfev, counted.njev)
+
+
+@pytest.mark.parametrize("problem", HARD, ids=str)
+def test_tr_lsr1_on_hard_problems(problem):
+    res = solve(problem, knb.tr_lsr1, tol=1e-6)
+    assert res.success
+    assert np.abs(problem.jac(res.x)).max() <= 1e-6
+    np.testing.assert_allclose(res.fun, problem.f_min, atol=1e-6)
+
+
+@each_method
+@pytest.mark.parametrize("problem", SOLVERTEST, ids=str)
+def test_solvertest_problems_to_1e_6(method, problem):
+    res = solve(problem, method, tol=1e-6)
+    assert res.success
+    assert np.abs(problem.jac(res.x)).max() <= 1e-6
+
+
+@each_method
+def test_at_least_as_good_as_a_few_more_evaluations_of_bfgs(method):
+    # r2 is a gradient method: thousands; quasi-Newton: tens.
+    limit = {"r2": 30_000}.get(method.name, 80)
+    assert solve(ROSEN, method).nfev <= limit
+
+
+@each_method
+def test_accepted_values_decrease(method):
+    values = []
+    solve(
+        ROSEN,
+        method,
+        callback=lambda intermediate_result: values.append(intermediate_result.fun),
+        options={"maxiter": 300},
+    )
+    assert np.all(np.diff(values) <= 1e-14)
+
+
+@each_method
+@each_dtype
+def test_dtype_of_the_start_is_kept(method, dtype):
+    seen = set()
+
+    def fun(x):
+        seen.add(x.dtype.name)
+        return EASY[0].fun(x)
+
+    x0 = np.zeros(2, dtype)
+    res = minimize(fun, x0, jac=EASY[0].jac, method=method, tol=1e-4)
+    assert seen == {dtype}
+    assert res.x.dtype == dtype
+    assert res.success
+    np.testing.assert_allclose(res.x, [1, 1], atol=1e-3)
+
+
+@each_method
+@each_dtype
+def test_a_step_keeps_structure_shapes_and_dtypes(method, dtype):
+    class Oracle:
+        def value(self, x):
+            return x.dtype.type(ROSEN.fun(x))
+
+        def grad(self, x):
+            return ROSEN.jac(x).astype(x.dtype)
+
+        def value_and_grad(self, x):
+            return self.value(x), self.grad(x)
+
+    def signature(tree):
+        if isinstance(tree, tuple):
+            return [signature(v) for v in tree]
+        return np.shape(tree), np.asarray(tree).dtype.name
+
+    kinds = [k for k in (method.full, method.stochastic) if k is not None]
+    for kind in kinds:
+        hyper = kind()
+        state = hyper.init(Oracle(), X0.astype(dtype))
+        expected = signature(state)
+        for _ in range(30):
+            state = hyper.step(Oracle(), state)
+            assert signature(state) == expected
+        assert signature(hyper.refresh(Oracle(), state)) == expected
+
+
+# --------------------------------------------------------------------------- limits
+
+
+@each_method
+@pytest.mark.parametrize("maxiter", [0, 1, 7, 7.0, 6.5, np.float64(7)])
+def test_maxiter(method, maxiter):
+    res = solve(ROSEN, method, options={"maxiter": maxiter})
+    assert res.nit == math.ceil(maxiter)
+    assert (res.status_name, res.success) == ("max_iter", False)
+
+
+@each_method
+@pytest.mark.parametrize("maxfun", [1, 2, 10])
+def test_maxfun(method, maxfun):
+    counted = Counted(ROSEN)
+    res = solve(counted_problem(counted), method, options={"maxfun": maxfun})
+    assert counted.nfev == res.nfev <= maxfun
+    assert res.status_name == "max_eval"
+
+
+def counted_problem(counted):
+    return type("P", (), {"fun": counted.fun, "jac": counted.jac, "x0": X0})
+
+
+@each_method
+def test_maxtime(method):
+    res = solve(ROSEN, method, options={"maxtime": 0})
+    assert res.status_name == "max_time"
+    assert res.nit == 0
+    assert solve(ROSEN, method, options={"maxtime": math.inf}).success
+
+
+@each_method
+def test_rtol_is_relative_to_the_first_gradient(method):
+    first = np.abs(ROSEN.jac(X0)).max()
+    res = solve(ROSEN, method, options={"gtol": 0, "rtol": 1e-2})
+    assert res.success
+    assert 0 < np.abs(res.jac).max() <= 1e-2 * first
+
+
+@each_method
+def test_start_at_the_optimum(method):
+    counted = Counted(ROSEN)
+    res = minimize(counted.fun, [1, 1], jac=counted.jac, method=method)
+    assert res.success
+    assert (res.nit, counted.nfev, counted.njev) == (0, 1, 1)
+
+
+# -------------------------------------------------------------------------- failures
+
+
+@each_method
+@pytest.mark.parametrize("wall", [np.nan, np.inf])
+def test_wall(method, wall):
+    """The minimizer is close to a region where f is not finite."""
+
+    def fun(x):
+        return x[0] - np.log(x[0]) + x[1] ** 2 if x[0] > 0 else wall
+
+    def jac(x):
+        return np.array([1 - 1 / x[0], 2 * x[1]])
+
+    res = minimize(fun, [1e-2, 3.0], jac=jac, method=method)
+    assert res.success
+    np.testing.assert_allclose(res.x, [1, 0], atol=1e-4)
+
+
+@each_method
+def test_finite_value_with_a_gradient_that_is_not(method):
+    def jac(x):
+        return np.array([np.nan]) if x[0] < 0.5 else 2 * x
+
+    res = minimize(lambda x: x[0] ** 2, [2.0], jac=jac, method=method)
+    assert not res.success
+    assert res.status_name in ("small_step", "stalled")
+    assert np.isfinite(res.jac).all()
+    assert np.isfinite(res.x).all()
+
+
+@each_method
+def test_not_finite_at_the_start(method):
+    res = minimize(lambda x: np.nan, [1.0], jac=lambda x: x, method=method)
+    assert (res.status_name, res.success, res.nit) == ("exception", False, 0)
+
+
+@each_method
+def test_everything_rejected_ends_honestly(method):
+    """A gradient of the wrong sign."""
+    res = minimize(lambda x: x @ x, [1.0], jac=lambda x: -2 * x, method=method)
+    assert res.status_name in ("small_step", "stalled")
+    assert not res.success
+    np.testing.assert_allclose(res.x, [1.0], rtol=1e-11)
+    assert res.nit < 200
+
+
+@each_method
+def test_unbounded(method):
+    res = minimize(lambda x: -(x @ x), [1.0, 1.0], jac=lambda x: -2 * x, method=method)
+    assert (res.status_name, res.success) == ("unbounded", False)
+    assert res.fun == -(res.x @ res.x)
+
+
+@each_method
+def test_an_exception_of_the_objective_passes_through(method):
+    def fun(x):
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        minimize(fun, X0, jac=ROSEN.jac, method=method)
+
+
+# ------------------------------------------------------------------------- callbacks
+
+
+@each_method
+def test_callback_of_x_gets_copies(method):
+    seen = []
+
+    def callback(xk):
+        seen.append(xk.copy())
+        xk[:] = np.nan
+
+    res = solve(ROSEN, method, callback=callback, options={"maxiter": 20})
+    assert len(seen) == res.nit == 20
+    np.testing.assert_array_equal(seen[-1], res.x)
+
+
+@each_method
+def test_callback_of_intermediate_result(method):
+    seen = []
+
+    def callback(*, intermediate_result):
+        seen.append(intermediate_result)
+        assert intermediate_result.fun == ROSEN.fun(intermediate_result.x)
+
+    res = solve(ROSEN, method, callback=callback, options={"maxiter": 20})
+    assert [r.nit for r in seen] == list(range(1, 21))
+    assert seen[-1].fun == res.fun
+
+
+@each_method
+def test_stop_iteration_at_exactly_k(method):
+    count = 0
+
+    def callback(xk):
+        nonlocal count
+        count += 1
+        if count == 8:
+            raise StopIteration
+
+    res = solve(ROSEN, method, callback=callback)
+    assert (res.nit, res.status, res.success) == (8, 99, False)
+    assert res.message == "`callback` raised `StopIteration`."
+    assert res.fun == ROSEN.fun(res.x)
+
+
+@each_method
+def test_an_exception_of_the_callback_passes_through(method):
+    def callback(xk):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        solve(ROSEN, method, callback=callback)
+
+
+@each_method
+def test_return_all(method):
+    res = solve(ROSEN, method, options={"return_all": True, "maxiter": 9})
+    assert len(res.allvecs) == res.nit + 1
+    np.testing.assert_array_equal(res.allvecs[0], X0)
+    np.testing.assert_array_equal(res.allvecs[-1], res.x)
+
+
+@each_method
+def test_disp(method, capsys):
+    solve(ROSEN, method, options={"disp": True, "maxiter": 2})
+    out = capsys.readouterr().out
+    assert "Maximum number of iterations" in out
+    assert "f 3" in out
+
+
+# ------------------------------------------------------------- ways to give functions
+
+
+@each_method
+def test_the_same_run_however_the_functions_are_given(method):
+    options = {"maxiter": 30}
+    plain = solve(ROSEN, method, options=options)
+    buffer = np.empty(2)
+
+    def both(x):
+        return ROSEN.fun(x), ROSEN.jac(x)
+
+    def reused(x):
+        buffer[:] = ROSEN.jac(x)
+        return buffer
+
+    def spoiling(x):
+        f = ROSEN.fun(x)
+        x[:] = np.nan
+        return f
+
+    def with_args(x, a, b):
+        return a * b * ROSEN.fun(x)
+
+    runs = [
+        minimize(both, X0, jac=True, method=method, options=options),
+        method(both, X0, jac=True, **options),
+        minimize(spoiling, X0, jac=reused, method=method, options=options),
+        minimize(
+            with_args,
+            X0,
+            args=(2, 0.5),
+            jac=lambda x, a, b: a * b * ROSEN.jac(x),
+            method=method,
+            options=options,
+        ),
+        knb_minimize(ROSEN.fun, X0, method=method.name, jac=ROSEN.jac, options=options),
+    ]
+    for run in runs:
+        np.testing.assert_array_equal(run.x, plain.x)
+        assert (run.fun, run.nfev, run.njev) == (plain.fun, plain.nfev, plain.njev)
+    np.testing.assert_array_equal(X0, [-1.2, 1])
+
+
+@each_method
+@pytest.mark.parametrize("kind", [None, "2-point", "3-point", "cs"])
+@each_dtype
+def test_finite_differences(method, kind, dtype):
+    problem, count = EASY[0], 0
+
+    def fun(x):
+        nonlocal count
+        count += 1
+        return problem.fun(x)
+
+    tol = {"float32": 2e-2, "float64": 1e-5}[dtype]
+    res = method(fun, np.zeros(2, dtype), jac=kind, tol=tol)
+    assert res.success
+    np.testing.assert_allclose(res.x, [1, 1], atol=tol)
+    assert res.nfev == count
+
+
+@each_method
+def test_no_point_is_evaluated_twice_in_a_row(method):
+    counted = Counted(ROSEN)
+    minimize(counted.fun, X0, jac=counted.jac, method=method, options={"maxiter": 200})
+    for which in "fg":
+        points = [x for kind, x in counted.asked if kind == which]
+        for one, two in itertools.pairwise(points):
+            assert not np.array_equal(one, two)
+
+
+@each_method
+@pytest.mark.parametrize("x0", [3, 3.0, [3], np.int64(3), np.array(3)])
+def test_scalar_and_integer_starts(method, x0):
+    res = minimize(
+        lambda x: float((x[0] - 1) ** 2), x0, jac=lambda x: 2 * (x - 1), method=method
+    )
+    assert res.success
+    np.testing.assert_allclose(res.x, [1], atol=1e-4)
+
+
+@each_method
+def test_nested_and_threaded(method):
+    expected = solve(ROSEN, method, options={"maxiter": 40})
+
+    def outer(x):
+        solve(ROSEN, method, options={"maxiter": 3})
+        return ROSEN.fun(x)
+
+    results = []
+
+    def work():
+        results.append(
+            minimize(outer, X0, jac=ROSEN.jac, method=method, options={"maxiter": 40})
+        )
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 3
+    for res in results:
+        np.testing.assert_array_equal(res.x, expected.x)
+
+
+@each_method
+def test_pickle_and_repr(method):
+    assert pickle.loads(pickle.dumps(method)) is method
+    assert method.name in repr(method)
+    assert "gtol" in method.__doc__
+
+
+@each_method
+def test_restart_gives_the_same_run(method):
+    one, two = (solve(ROSEN, method, options={"maxiter": 50}) for _ in range(2))
+    np.testing.assert_array_equal(one.x, two.x)
+
+
+# ------------------------------------------------------------------------- bad input
+
+
+@each_method
+def test_unknown_option_with_a_hint(method):
+    with pytest.raises(ValueError, match=r"got 'maxitr'. Did you mean 'maxiter'\?"):
+        solve(ROSEN, method, options={"maxitr": 3})
+    solve(ROSEN, method, options={"maxiter": 1, "future": None, "other": ()})
+
+
+@each_method
+def test_bounds_and_constraints_are_refused(method):
+    for bounds in ([(0, 1), (None, 2)], Bounds([0, 0], [1, 1])):
+        with pytest.raises(ValueError, match="`bounds` must be None"):
+            solve(ROSEN, method, bounds=bounds)
+    constraint = LinearConstraint(np.eye(2), 0, 1)
+    with pytest.raises(ValueError, match="`constraints` must be empty"):
+        solve(ROSEN, method, constraints=[constraint])
+    solve(ROSEN, method, bounds=[(None, None)] * 2, options={"maxiter": 1})
+
+
+@each_method
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fun": lambda x: x}, r"`fun` must return a real scalar; got shape \(2,\)"),
+        ({"fun": lambda x: 1j}, "`fun` must return a real scalar; got complex"),
+        (
+            {"jac": lambda x: x[:1]},
+            r"`jac` must return .* shape \(2,\); got shape \(1,",
+        ),
+        ({"jac": lambda x: 1j * x}, "`jac` must return real numbers"),
+        ({"x0": [[1.0, 2.0]]}, "`x0` must have at most one dimension"),
+        ({"x0": [1j, 2.0]}, "`x0` must be real"),
+        ({"x0": []}, "`x0` must have at least one entry"),
+        ({"jac": "4-point"}, "`jac` must be callable"),
+        ({"callback": 3}, "`callback` must be callable; got 3"),
+        ({"gtol": "small"}, "`gtol` must be a number; got 'small'"),
+        ({"maxiter": -1}, "`maxiter` must be a number of at least 0"),
+        ({"maxfun": math.nan}, "`maxfun` must be"),
+        ({"check_every": 0}, "`check_every` must be an integer of at least 1; got 0"),
+    ],
+)
+def test_bad_arguments(method, change, message):
+    given = {"fun": ROSEN.fun, "x0": X0, "jac": ROSEN.jac, **change}
+    with pytest.raises(ValueError, match=message):
+        method(**given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad"),
+    [
+        (R2, {"momentum": 1}),
+        (R2, {"momentum": -0.1}),
+        (R2, {"step_rule": "newton"}),
+        (R2, {"nonmonotone": 0}),
+        (R2, {"eta1": 0.99}),
+        (R2, {"eta2": 1.5}),
+        (R2, {"gamma1": 1}),
+        (R2, {"gamma2": 1}),
+        (R2, {"gamma3": 0}),
+        (R2, {"theta1": 0}),
+        (R2, {"theta2": "x"}),
+        (R2, {"alpha_max": 0}),
+        (R2, {"max_rejections": 1.5}),
+        (TRLSR1, {"memory": 0}),
+        (TRLSR1, {"accept": 0}),
+        (TRLSR1, {"low": 1}),
+        (TRLSR1, {"high": 0.2}),
+        (TRLSR1, {"shrink": 1}),
+        (TRLSR1, {"grow": 1}),
+        (TRLSR1, {"radius": 0}),
+        (TRLSR1, {"max_radius": -1}),
+        (TRLSR1, {"share": 0}),
+        (TRLSR1, {"min_denominator": True}),
+        (TRLSR1, {"max_rejections": 0}),
+        (StochasticR2, {"beta1": 1}),
+        (StochasticR2, {"beta2": 0}),
+        (StochasticR2, {"target": 1}),
+        (StochasticR2, {"test_every": 0}),
+        (StochasticR2, {"test_first": -1}),
+        (StochasticR2, {"pooling": 2}),
+        (StochasticR2, {"gain": 0}),
+        (StochasticR2, {"max_change": math.nan}),
+        (StochasticR2, {"guard": 0}),
+        (StochasticR2, {"accept": 1}),
+        (StochasticR2, {"warmup": 0}),
+        (StochasticR2, {"decay": 1}),
+        (StochasticTRLSR1, {"memory": 2.5}),
+        (StochasticTRLSR1, {"radius": 1e9}),
+        (StochasticTRLSR1, {"min_radius": 0}),
+        (StochasticTRLSR1, {"max_radius": 1e-7}),
+        (StochasticTRLSR1, {"grow": 0.5}),
+        (StochasticTRLSR1, {"low": 0.8}),
+        (StochasticTRLSR1, {"share": 2}),
+    ],
+)
+def test_domains_of_the_hyper_parameters(kind, bad):
+    name = next(iter(bad))
+    name = "high" if kind is StochasticTRLSR1 and name == "low" else name
+    name = {"step_rule": "step"}.get(name, name)
+    with pytest.raises(ValueError, match=f"`{name}` must be .*got"):
+        kind(**bad)
+
+
+# ------------------------------------------------------------------ variants and more
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"momentum": 0.9},
+        {"step": "tr"},
+        {"momentum": 0.9, "step": "tr"},
+        {"nonmonotone": 5},
+        {"momentum": 0.5, "nonmonotone": 3},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("problem", EASY, ids=str)
+def test_variants_of_r2(problem, options):
+    res = solve(problem, knb.r2, tol=1e-5, options=options)
+    assert res.success
+    np.testing.assert_allclose(res.fun, problem.f_min, atol=1e-5)
+
+
+def test_first_order_trust_region_takes_the_first_step_of_r2():
+    runs = [
+        solve(ROSEN, knb.r2, options={"step": rule, "maxiter": 1})
+        for rule in ("r2", "tr")
+    ]
+    np.testing.assert_allclose(runs[0].x, runs[1].x)
+
+
+class Batches:
+    """Noisy linear regression, one minibatch at a time; a source of samples."""
+
+    stochastic = True
+
+    def __init__(self, seed=0):
+        self.rng = np.random.default_rng(seed)
+        self.w = np.array([1.0, -2.0, 0.5])
+        self.sample_id = 0
+        self.evaluated = []
+        self.draw()
+
+    def draw(self, *args):
+        self.A = self.rng.normal(size=(32, 3)) * [1, 3, 0.3]
+        self.b = self.A @ self.w
+        self.sample_id += 1
+
+    draw.needs_x = False
+
+    def fun(self, x):
+        self.evaluated.append(self.sample_id)
+        return np.mean((self.A @ x - self.b) ** 2)
+
+    def jac(self, x):
+        return 2 * self.A.T @ (self.A @ x - self.b) / 32
+
+
+@each_method
+@pytest.mark.parametrize("limit", [{"maxiter": 300}, {"maxtime": 0.4}, {}], ids=str)
+def test_minibatches(method, limit):
+    batches = Batches()
+
+    def callback(*args):
+        batches.draw()
+        if batches.sample_id > 300:
+            raise StopIteration
+
+    res = minimize(
+        batches.fun,
+        np.zeros(3),
+        jac=batches.jac,
+        method=method,
+        callback=batches.draw if limit else callback,
+        options=limit,
+    )
+    np.testing.assert_allclose(res.x, batches.w, atol=0.1)
+    # The result belongs to the returned point, on the last sample.
+    assert res.fun == batches.fun(res.x)
+    np.testing.assert_array_equal(res.jac, batches.jac(res.x))
+    ends = {"maxiter": "max_iter", "maxtime": "max_time"}
+    assert res.status_name == ends.get(next(iter(limit), ""), "user")
+    if "maxiter" in limit:
+        assert (res.nit, res.status_name) == (300, "max_iter")
+        # f at x once per step, and trial points now and then.
+        assert res.njev <= 301 * (1 + 1 / 3) + 10
+
+
+@each_method
+def test_a_step_on_a_batch_never_mixes_samples(method):
+    """A method for a fixed objective evaluates x again when the sample has changed."""
+    batches = Batches()
+    res = minimize(
+        batches.fun,
+        np.zeros(3),
+        jac=batches.jac,
+        method=method,
+        callback=batches.draw,
+        options={"maxiter": 50, "stochastic": False},
+    )
+    counts = np.bincount(batches.evaluated)[1:]
+    # Sample 1: x0 and a trial; then x again and a trial; the last: x alone.
+    np.testing.assert_array_equal(counts, [2] * 50 + [1])
+    assert res.nit == 50
+
+
+@each_method
+def test_a_small_gradient_on_a_batch_does_not_end_the_run(method):
+    batches = Batches()
+    res = minimize(
+        batches.fun,
+        batches.w,
+        jac=batches.jac,
+        method=method,
+        callback=batches.draw,
+        options={"maxiter": 25},
+    )
+    assert res.nit == 25
+    np.testing.assert_allclose(res.x, batches.w, atol=1e-6)
+
+
+@each_method
+@pytest.mark.parametrize("decay", [True, False])
+def test_a_batch_that_is_not_finite_is_skipped(method, decay):
+    batches = Batches()
+    draw = batches.draw
+    seen = []
+
+    def callback(xk):
+        seen.append(xk)
+        draw()
+        if len(seen) % 10 == 3:
+            batches.b = batches.b * np.nan
+        if len(seen) == 200:
+            raise StopIteration
+
+    options = {"maxiter": 400} if decay else {}
+    res = minimize(
+        batches.fun,
+        np.zeros(3),
+        jac=batches.jac,
+        method=method,
+        callback=callback,
+        options=options,
+    )
+    assert np.isfinite(seen).all()
+    assert np.isfinite(res.x).all()
+    np.testing.assert_allclose(res.x, batches.w, atol=0.3)
+
+
+def test_minimize_takes_names_of_both_kinds():
+    for name in ("r2", "tr-lsr1", "tr_lsr1", "TR-LSR1", "L-BFGS-B", "bfgs"):
+        res = knb_minimize(EASY[0].fun, np.zeros(2), method=name, jac=EASY[0].jac)
+        assert res.success
+    with pytest.raises(ValueError, match="`x0` must be given"):
+        knb_minimize(EASY[0].fun)
+    with pytest.raises(ValueError, match="`multistart` must be an integer"):
+        knb_minimize(EASY[0].fun, np.zeros(2), multistart=0)
+
+
+def test_multistart_returns_the_best():
+    def fun(x):
+        return np.cos(3 * x[0]) + 0.1 * (x[0] - 4) ** 2
+
+    def jac(x):
+        return np.array([-3 * np.sin(3 * x[0]) + 0.2 * (x[0] - 4)])
+
+    one = knb_minimize(fun, [-4.0], jac=jac)
+    many = knb_minimize(fun, [-4.0], jac=jac, multistart=8)
+    assert many.starts.shape == (8,)
+    assert many.fun == many.starts.min() < one.fun

@@ -1,0 +1,208 @@
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize, rosen, rosen_der
+from scipy.sparse.linalg import aslinearoperator
+
+from keras_nlp_bridge.operators import LBFGS, LSR1
+from keras_nlp_bridge.operators.base import curvature_range, empty_pairs, push
+
+N, MEMORY = 12, 5
+
+
+def dense_sr1(pairs, gamma, n):
+    """The textbook recursion with its skip test, Nocedal and Wright (6.24), (6.26)."""
+    B = gamma * np.eye(n)
+    for s, y in pairs:
+        r = y - B @ s
+        if abs(r @ s) >= 1e-8 * np.linalg.norm(r) * np.linalg.norm(s) > 0:
+            B = B + np.outer(r, r) / (r @ s)
+    return B
+
+
+def dense_bfgs(pairs, gamma, n):
+    """Nocedal and Wright (6.19)."""
+    B = gamma * np.eye(n)
+    for s, y in pairs:
+        Bs = B @ s
+        B = B - np.outer(Bs, Bs) / (s @ Bs) + np.outer(y, y) / (s @ y)
+    return B
+
+
+def random_pairs(count, positive, seed=0, n=N):
+    rng = np.random.default_rng(seed)
+    A = rng.normal(size=(n, n))
+    H = A @ A.T + np.eye(n) if positive else A + A.T
+    for _ in range(count):
+        # Not of one quadratic: S Y' is not symmetric, so the order of pairs matters.
+        s = rng.normal(size=n) * 10 ** rng.uniform(-4, 4)
+        yield s, H @ s + 0.1 * np.linalg.norm(s) * rng.normal(size=n)
+
+
+def error(operator, B):
+    return np.linalg.norm(operator.todense() - B) / np.linalg.norm(B)
+
+
+@pytest.mark.parametrize("scaling", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "dense", "positive"),
+    [(LSR1, dense_sr1, False), (LSR1, dense_sr1, True), (LBFGS, dense_bfgs, True)],
+)
+def test_equals_the_dense_recursion_at_every_push(kind, dense, positive, scaling):
+    B, seen = kind(memory=MEMORY, scaling=scaling, n=N), []
+    for s, y in random_pairs(2 * MEMORY + 2, positive):
+        B.update(s, y)
+        seen.append((s, y))
+        expected = dense(seen[-MEMORY:], B.gamma, N)
+        assert error(B, expected) < 1e-10
+        assert len(B) == min(len(seen), MEMORY)
+        np.testing.assert_allclose(B @ s, y, rtol=1e-7, atol=1e-8 * np.linalg.norm(y))
+        size = np.linalg.norm(expected, 2)
+        np.testing.assert_allclose(B.diag(), np.diag(expected), atol=1e-10 * size)
+        assert B.norm_bound() >= size * (1 - 1e-10)
+
+
+@pytest.mark.parametrize("kind", [LSR1, LBFGS])
+def test_inverse_of_the_hessian(kind):
+    B, H = kind(memory=MEMORY, n=N), kind(memory=MEMORY)
+    H.initialize(N, "inv_hess")
+    for s, y in random_pairs(3, positive=True):
+        B.update(s, y)
+        H.update(s, y)
+        np.testing.assert_allclose(H @ y, s, atol=1e-8 * np.linalg.norm(s))
+    if kind is LBFGS:
+        np.testing.assert_allclose(H.todense() @ B.todense(), np.eye(N), atol=1e-8)
+        np.testing.assert_allclose(H.diag(), np.diag(H.todense()))
+
+
+def test_solve_shifted():
+    B = LBFGS(memory=MEMORY, n=N)
+    for s, y in random_pairs(7, positive=True):
+        B.update(s, y)
+    b = np.arange(1.0, N + 1)
+    for sigma in (0.0, 1e-3, 10.0):
+        x = B.solve_shifted(b, sigma)
+        np.testing.assert_allclose(B @ x + sigma * x, b, rtol=1e-8)
+    with pytest.raises(ValueError, match="`sigma` must not be negative; got -1"):
+        B.solve_shifted(b, -1)
+
+
+def test_a_pair_without_information_changes_nothing():
+    B = LSR1(memory=MEMORY, n=N)
+    for s, y in random_pairs(3, positive=False):
+        B.update(s, y)
+    before = B.todense()
+    s = np.ones(N)
+    B.update(s, B @ s)  # y = B s
+    B.update(np.zeros(N), s)
+    B.update(s, np.full(N, np.nan))
+    B.update(np.full(N, np.inf), s)
+    np.testing.assert_array_equal(B.todense(), before)
+    assert len(B) == 3
+
+
+def test_negative_curvature_is_dropped_or_damped():
+    s = np.eye(N)[0]
+    B, damped = LBFGS(n=N), LBFGS(n=N, damped=True)
+    B.update(s, -s)
+    damped.update(s, -s)
+    assert len(B) == 0
+    # Powell: s'y is moved up to (1 - sigma2) s'Bs.
+    np.testing.assert_allclose((damped @ s) @ s, 0.01)
+    assert np.linalg.eigvalsh(damped.todense()).min() > 0
+    damped.reset()
+    damped.update(s, 100 * s)  # Al-Baali: down to (1 + sigma3) s'Bs
+    np.testing.assert_allclose((damped @ s) @ s, 11)
+
+
+@pytest.mark.parametrize("kind", [LSR1, LBFGS])
+@pytest.mark.parametrize("curvature", [3.0, 1e-8, 1e8])
+def test_collinear_pairs(kind, curvature):
+    B = kind(memory=3, n=1)
+    for s in (1.0, 1e-3, -2.0, 5.0):
+        B.update([s], [curvature * s])
+        np.testing.assert_allclose(B.todense(), [[curvature]], rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", [LSR1, LBFGS])
+def test_reset_and_reinitialize(kind):
+    B = kind(memory=2, n=3)
+    B.update([1, 0, 0], [5, 0, 0])
+    B.reset()
+    np.testing.assert_array_equal(B.todense(), np.eye(3))
+    B.initialize(2, "hess")
+    np.testing.assert_array_equal(B.todense(), np.eye(2))
+
+
+@pytest.mark.parametrize("kind", [LSR1, LBFGS])
+@pytest.mark.parametrize("method", ["trust-constr", "trust-ncg"])
+def test_as_hess_of_scipy(kind, method):
+    x0 = np.tile([-1.2, 1], 2)
+    res = minimize(rosen, x0, jac=rosen_der, method=method, hess=kind(memory=10))
+    assert res.fun < 1e-8
+
+
+@pytest.mark.parametrize("kind", [LSR1, LBFGS])
+def test_as_linear_operator(kind):
+    B = kind(memory=3, n=4)
+    B.update([1, 2, 0, 0], [2, 2, 1, 0])
+    for operator in (aslinearoperator(B), B.to_linear_operator()):
+        assert operator.shape == (4, 4)
+        np.testing.assert_allclose(operator @ np.eye(4), B.todense(), atol=1e-12)
+        np.testing.assert_allclose(operator.T @ np.ones(4), B @ np.ones(4))
+    copy = pickle.loads(pickle.dumps(B))
+    np.testing.assert_array_equal(copy.todense(), B.todense())
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="`memory` must be a positive integer; got 0"):
+        LSR1(memory=0)
+    with pytest.raises(ValueError, match="`min_denominator`"):
+        LSR1(min_denominator=2)
+    with pytest.raises(ValueError, match="`n` must be given"):
+        LSR1().dot(np.ones(2))
+    with pytest.raises(ValueError, match=r"`delta_x` must have shape \(3,\)"):
+        LBFGS(n=3).update([1, 2], [1, 2, 3])
+    with pytest.raises(ValueError, match="`approx_type`"):
+        LBFGS().initialize(3, "both")
+
+
+numbers = st.floats(-1e3, 1e3, allow_nan=False, width=32)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(*[st.lists(numbers, min_size=3, max_size=3)] * 2),
+        min_size=1,
+        max_size=7,
+    )
+)
+def test_never_inf_or_nan_and_symmetric(pairs):
+    for B in (LSR1(memory=3, n=3), LBFGS(memory=3, n=3), LBFGS(3, damped=True, n=3)):
+        largest = 0.0
+        for s, y in pairs:
+            B.update(s, y)
+            if any(s):
+                largest = max(largest, np.linalg.norm(y) / np.linalg.norm(s))
+            matrix = B.todense()
+            assert np.isfinite(matrix).all()
+            product = B @ np.eye(3)
+            # Rounding is relative to the largest curvature ever stored, and collinear
+            # steps with unlike gradients cancel most digits.
+            scale = 1 + np.abs(product).max() + largest
+            np.testing.assert_allclose(product, product.T, atol=1e-4 * scale)
+
+
+def test_curvature_range_is_that_of_the_hessian():
+    H = np.diag([1.0, 4.0, -9.0])
+    pairs = empty_pairs(5, np.zeros(3))
+    assert curvature_range(pairs, 1e-10) == (0, 0)
+    rng = np.random.default_rng(0)
+    for _ in range(4):  # one more than there are dimensions
+        s = rng.normal(size=3)
+        pairs = push(pairs, s, H @ s, np.bool_(True))
+    np.testing.assert_allclose(curvature_range(pairs, 1e-10), (-9, 9), rtol=1e-8)
