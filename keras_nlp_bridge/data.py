@@ -78,7 +78,7 @@ def load(
     TypeError
         Something that is neither an array nor a data set.
     """
-    if _is_dataset(x):
+    if is_dataset(x):
         for name, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
                 raise ValueError(
@@ -89,7 +89,7 @@ def load(
     else:
         raw = Batch(*(_map(_to_numpy, part) for part in (x, y, sample_weight)))
     sizes = {
-        name: sorted({a.shape[0] if a.ndim else 0 for a in keras.tree.flatten(part)})
+        name: sorted({a.shape[0] if a.ndim else 0 for a in _leaves(part)})
         for name, part in zip(Batch._fields, raw, strict=True)
         if part is not None
     }
@@ -103,6 +103,8 @@ def load(
 
 
 def _check_sizes(sizes: dict[str, list[int]]) -> None:
+    if "x" not in sizes:
+        raise ValueError("`x` must be arrays or a data set; got None.")
     lengths = {n for part in sizes.values() for n in part}
     if not lengths or 0 in lengths:
         raise ValueError(f"`x` must hold at least one sample; got lengths {sizes}.")
@@ -114,8 +116,8 @@ def _check_sizes(sizes: dict[str, list[int]]) -> None:
 
 
 def _map(function: Callable[[Any], Any], tree: Tree) -> Tree:
-    """Map over the leaves; None stays None."""
-    return None if tree is None else keras.tree.map_structure(function, tree)
+    """Map over the leaves; None stays None, as in the weights of some outputs."""
+    return keras.tree.map_structure(lambda a: None if a is None else function(a), tree)
 
 
 def _to_numpy(leaf: Any) -> NDArray[Any]:
@@ -183,11 +185,18 @@ def _weights(batch: Batch, class_weight: Mapping[int, float] | None) -> Tree:
     return weights
 
 
+def first_inputs(dataset: Any) -> Tree:
+    """Return the inputs of the first batch of a data set, which stays unread."""
+    batch = next(iter(_batches(dataset)))
+    return keras.utils.unpack_x_y_sample_weight(batch)[0]
+
+
 def _is_array(x: Any) -> bool:
     return hasattr(x, "shape") or hasattr(x, "to_numpy")
 
 
-def _is_dataset(x: Any) -> bool:
+def is_dataset(x: Any) -> bool:
+    """Tell a data set, which yields batches, from arrays and structures of them."""
     if _is_array(x) or isinstance(x, (Mapping, str, bytes)):
         return False
     if isinstance(x, keras.utils.PyDataset):
@@ -250,4 +259,4 @@ def _concatenate(column: Sequence[Tree]) -> Tree:
 
 
 def _leaves(tree: Tree) -> list[NDArray[Any]]:
-    return keras.tree.flatten(tree)
+    return [a for a in keras.tree.flatten(tree) if a is not None]

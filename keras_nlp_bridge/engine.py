@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import keras
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from keras_nlp_bridge import backends, data
 from keras_nlp_bridge.evaluation import Evaluation, Sample
 from keras_nlp_bridge.flatten import FlatSpec
-from keras_nlp_bridge.objective import Objective, chunk_weights
+from keras_nlp_bridge.objective import Objective, build, chunk_weights
 from keras_nlp_bridge.samples import Chunks, Sampler
 
 Tensor = Any
@@ -78,11 +79,15 @@ class Engine:
         self._batch_size = _positive("batch_size", batch_size)
         self._chunk_size = _positive("chunk_size", chunk_size)
         self.shuffle = shuffle
+        if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+            raise ValueError(f"`seed` must be a non-negative integer; got {seed!r}.")
         self.seed = int(seed)
         self._training = training
         self.curvature = curvature
         self._chosen = variables
-        self._sampler: Sampler | None = None
+        self._minibatch_sampler: Sampler | None = None
+        self._full_samples = 0  # `full_sample` contexts that are open
+        self._compiled_loss: Any = None
         self._layout: tuple[int, ...] = ()
         self._setups: dict[Hashable, _Setup] = {}
         self._compiled: dict[Hashable, Any] = {}
@@ -101,14 +106,14 @@ class Engine:
                 f"the data hold {loaded.nan_count} NaN values; f will be NaN wherever "
                 "they reach the loss.",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
         self.size = loaded.size
         self._data = keras.tree.map_structure(
             lambda a: None if a is None else self.backend.to_device(a), loaded.batch
         )
         if not self._net.built:
-            _build(self._net, self.backend.rows(self._data, 0, min(2, self.size)).x)
+            build(self._net, self.backend.rows(self._data, 0, min(2, self.size)).x)
         self._forget()
         self._make_sampler()
 
@@ -190,12 +195,12 @@ class Engine:
     @contextmanager
     def full_sample(self) -> Iterator["Engine"]:
         """See all samples inside ``with problem.full_sample():``."""
-        sampler, self._sampler = self._sampler, None
+        self._full_samples += 1
         self._sample_changed()
         try:
             yield self
         finally:
-            self._sampler = sampler
+            self._full_samples -= 1
             self._sample_changed()
 
     # ------------------------------------------------------------ compiled functions
@@ -239,7 +244,8 @@ class Engine:
 
     def to_device(self, vector: NDArray[Any]) -> Tensor:
         """Copy a host vector to the device, in the dtype of vectors there."""
-        array = np.ascontiguousarray(vector, dtype=self.spec.dtype)
+        with np.errstate(over="ignore"):  # too large for float32 becomes inf
+            array = np.ascontiguousarray(vector, dtype=self.spec.dtype)
         self.transfers.to_device += 1
         self.transfers.bytes_to_device += array.nbytes
         self.transfers.vectors_to_device += array.size >= self.spec.size
@@ -264,8 +270,7 @@ class Engine:
 
     def _forget(self) -> None:
         """Drop everything made for the model and the data as they were."""
-        self._setups.clear()
-        self._compiled.clear()
+        self._setups, self._compiled = {}, {}
         self._sample_changed()
 
     def _sample_changed(self) -> None:
@@ -274,9 +279,14 @@ class Engine:
         if self._sampler:
             self._index = self.backend.to_device(self._sampler.index)
 
+    @property
+    def _sampler(self) -> Sampler | None:
+        """What draws minibatches, unless all samples are in use."""
+        return None if self._full_samples else self._minibatch_sampler
+
     def _make_sampler(self) -> None:
         size = self._batch_size
-        self._sampler = (
+        self._minibatch_sampler = (
             Sampler(self.size, size, self.shuffle, self.seed) if size else None
         )
         self._sample_changed()
@@ -293,9 +303,10 @@ class Engine:
         """Return the setup for the present layout and mode, made when first needed."""
         trainable = self._net.trainable_variables
         layout = tuple(map(id, trainable))
-        if layout != self._layout:
+        loss = getattr(self._net, "loss", None)
+        if layout != self._layout or loss is not self._compiled_loss:
             self._forget()
-            self._layout = layout
+            self._layout, self._compiled_loss = layout, loss
         key = (self.training, self.stochastic)
         if key not in self._setups:
             self._setups[key] = self._make_setup(trainable)
@@ -347,14 +358,14 @@ class Engine:
         chunks: Chunks,
     ) -> None:
         if seeds:
-            names = ", ".join(sorted({v.path.rsplit("/", 2)[0] for v in seeds}))
+            names = ", ".join(sorted({_owner(self._net, v) for v in seeds}))
             raise ValueError(
                 "an objective over all samples must not be random, but these layers "
                 f"draw random numbers in it: {names}. Use training=False or give "
                 f"`batch_size`; got training={self.training}."
             )
         if moved and len(chunks.sizes) > 1:
-            names = ", ".join(sorted({v.path.rsplit("/", 1)[0] for v in moved}))
+            names = ", ".join(sorted({_owner(self._net, v) for v in moved}))
             warnings.warn(
                 f"in training mode {names} use the statistics of a chunk, so f depends "
                 f"on chunk_size (now {chunks.size} of {self.size} samples).",
@@ -380,7 +391,8 @@ class Engine:
 def _positive(name: str, size: int | None) -> int | None:
     if size is None:
         return None
-    if isinstance(size, bool) or int(size) != size or size <= 0:
+    number = isinstance(size, Real) and not isinstance(size, bool)
+    if not number or size % 1 or size <= 0:
         raise ValueError(f"`{name}` must be a positive integer or None; got {size!r}.")
     return int(size)
 
@@ -408,6 +420,15 @@ def _choose(
     return [v for v in trainable if v.path in wanted]
 
 
+def _owner(model: keras.Model, variable: keras.Variable) -> str:
+    """Name of the layer that holds a variable, looked for in nested models too."""
+    for layer in model.layers:
+        if any(v is variable for v in layer.variables):
+            nested = isinstance(layer, keras.Model)
+            return _owner(layer, variable) if nested else layer.name
+    return model.name
+
+
 def _numbers(shapes: Sequence[Sequence[int | None]]) -> int:
     return sum(math.prod(d or 1 for d in shape[1:]) for shape in shapes)
 
@@ -425,13 +446,3 @@ def _layer_outputs(model: keras.Model) -> int:
             continue
         total += _numbers([a.shape for a in outputs])
     return total
-
-
-def _build(model: keras.Model, few: Any) -> None:
-    """Let Keras make the weights from a few samples."""
-    try:
-        model(few, training=False)
-    except Exception as error:
-        raise ValueError(
-            f"`model` must be built, and could not be built from `x`: {error}"
-        ) from error

@@ -45,6 +45,19 @@ class _Shift(keras.layers.Layer):
         return ops.stop_gradient(inputs) + ops.cast(shift, inputs.dtype)
 
 
+class _SeesMask(keras.layers.Layer):
+    """Tells whether a tensor carries a Keras mask."""
+
+    def __init__(self) -> None:
+        super().__init__(name="sees_mask", autocast=False)
+        self.supports_masking = True
+        self.masked = False
+
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        self.masked = self.masked or mask is not None
+        return inputs
+
+
 class _Count(keras.losses.Loss):
     """Sums a loss of one per element: the divisor behind Keras's mean losses."""
 
@@ -94,7 +107,7 @@ class Objective:
             "training" in inspect.signature(self.trainer.compute_loss).parameters
         )
         self._shift = _Shift()
-        self._output_shapes: list[Sequence[int]] = []
+        self.may_mask = False
 
     def split(self, x: Tensor) -> list[Tensor]:
         """Cut the flat vector into the variables' shapes and dtypes."""
@@ -145,6 +158,21 @@ class Objective:
                 ops.cast(extra, self.spec.dtype),
             )
 
+    def forward(
+        self, x: Tensor, batch: Batch, others: Sequence[Tensor]
+    ) -> tuple[Tensor, tuple[Tree, list[Tensor]]]:
+        """Total loss of a batch, outputs, and `others` as the layers left them."""
+        with self._scope(x, others) as scope:
+            given = [scope.get_current_value(v) for v in self.others]
+            y_pred = self.model(batch.x, training=self.training)
+            total = self._compute_loss(batch, y_pred)
+            found = [scope.get_current_value(v) for v in self.others]
+        moved = [
+            value if new is old else new
+            for value, new, old in zip(others, found, given, strict=True)
+        ]
+        return ops.cast(total, self.spec.dtype), (y_pred, moved)
+
     def outputs(self, x: Tensor, batch: Batch, others: Sequence[Tensor]) -> Tensor:
         """All outputs for a batch in one flat vector."""
         with self._scope(x, others):
@@ -177,29 +205,62 @@ class Objective:
         found = {_BY_SAMPLE if r == "mean" else r for r in found}
         return found.pop() if len(found) == 1 else "mixed" if found else _BY_SAMPLE
 
-    @property
-    def may_mask(self) -> bool:
-        """Whether outputs are sequences, the only ones that carry Keras masks."""
-        return any(len(s) > 2 for s in self._output_shapes)
-
     def check(
         self, batch: Batch, others: Sequence[Tensor], x: Tensor
     ) -> list[keras.Variable]:
         """Run once on a few samples; return the variables that the layers moved.
 
-        Also lets Keras build its loss, and raises what Keras raises for data that
-        do not fit the model.
+        Also lets Keras build its loss, sees whether outputs are masked, and raises
+        what Keras raises for data that do not fit the model.
+
+        Raises
+        ------
+        ValueError
+            The loss is not one number, or random in a way that no seed of the
+            model controls.
         """
+        total, moved, foreign = self._trial(batch, others, x)
+        if len(total.shape):
+            raise ValueError(
+                "`loss` must be reduced to one number; "
+                f"got a loss of shape {tuple(total.shape)} (reduction=None?)."
+            )
+        again, _, _ = self._trial(batch, others, x)
+        values = [ops.convert_to_numpy(ops.cast(f, "float32")) for f in (total, again)]
+        if foreign or not np.array_equal(*values, equal_nan=True):
+            raise ValueError(
+                "`model` must draw random numbers by keras.random only, from a "
+                "keras.random.SeedGenerator that is an attribute of the layer; "
+                f"got {'a global seed' if foreign else 'two values at one x'} in "
+                f"{self.model.name!r}."
+            )
+        return moved
+
+    def _trial(
+        self, batch: Batch, others: Sequence[Tensor], x: Tensor
+    ) -> tuple[Tensor, list[keras.Variable], bool]:
+        """Loss of a batch, the variables that moved, whether a foreign seed did."""
+        metrics = {id(v) for v in self.trainer.metrics_variables}
+        mask = _SeesMask()
         with self._scope(x, others) as scope:
+            known = {*scope.state_mapping, *metrics}
             given = [scope.get_current_value(v) for v in self.others]
             y_pred = self.model(batch.x, training=self.training)
-            self._compute_loss(batch, y_pred)
-            self._output_shapes = [a.shape for a in keras.tree.flatten(y_pred)]
-            return [
-                v
-                for v, old in zip(self.others, given, strict=True)
-                if scope.get_current_value(v) is not old
-            ]
+            total = self._compute_loss(batch, y_pred)
+            for output in keras.tree.flatten(y_pred):
+                mask(output)
+        self.may_mask = mask.masked
+        moved = [
+            v
+            for v, old in zip(self.others, given, strict=True)
+            if scope.get_current_value(v) is not old
+        ]
+        foreign = any(
+            "int" in keras.backend.standardize_dtype(value.dtype)
+            for key, value in scope.state_mapping.items()
+            if key not in known
+        )
+        return total, moved, foreign
 
     def _scope(self, x: Tensor, others: Sequence[Tensor]) -> keras.StatelessScope:
         values = [*self.split(x), *others]
@@ -226,6 +287,16 @@ def _cut(vector: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     if len(sizes) == 1:
         return [vector]
     return ops.split(vector, np.cumsum(sizes)[:-1].tolist())
+
+
+def build(model: keras.Model, few: Any) -> None:
+    """Let Keras make the weights from a few samples."""
+    try:
+        model(few, training=False)
+    except Exception as error:
+        raise ValueError(
+            f"`model` must be built, and could not be built from `x`: {error}"
+        ) from error
 
 
 _BY_SAMPLE = "sum_over_batch_size"

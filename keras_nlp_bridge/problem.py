@@ -204,13 +204,15 @@ class KerasProblem(Engine, keras.callbacks.Callback):
             Finite numbers.
         """
         vector = self._vector("x", x)
-        if not np.isfinite(vector).all():
-            raise ValueError(
-                "`x` must be finite to be written into the model; got "
-                f"{int((~np.isfinite(vector)).sum())} non-finite entries."
-            )
         objective = self._setup().objective
         parts = objective.split(self.to_device(vector))
+        finite = [keras.ops.ravel(keras.ops.isfinite(part)) for part in parts]
+        bad = keras.ops.sum(keras.ops.cast(~keras.ops.concatenate(finite), "int32"))
+        if count := int(self.fetch(bad)):
+            raise ValueError(
+                "`x` must be finite, also in the dtypes of the weights, to be written "
+                f"into the model; got {count} non-finite entries."
+            )
         for variable, part in zip(objective.variables, parts, strict=True):
             variable.assign(part)
 
@@ -314,8 +316,13 @@ class KerasProblem(Engine, keras.callbacks.Callback):
         class_weight: Mapping[int, float] | None = None,
     ) -> None:
         """Replace the data; the arguments are those of the constructor."""
-        self.load(x, y, sample_weight, class_weight)
-        _ = self.sample
+        before = dict(self.__dict__)
+        try:
+            self.load(x, y, sample_weight, class_weight)
+            _ = self.sample
+        except Exception:
+            self.__dict__.update(before)
+            raise
 
     def count(self, nfev: int = 0, njev: int = 0, nhev: int = 0) -> None:
         """Add evaluations that a method made on the device to the counters."""
@@ -486,6 +493,8 @@ class KerasProblem(Engine, keras.callbacks.Callback):
     def _unpack(self, given: Any) -> tuple[Any, Any, Any]:
         if given is None:
             return self._data
+        if isinstance(given, list):  # of batches
+            return tuple(_read(given))
         if isinstance(given, tuple):
             return keras.utils.unpack_x_y_sample_weight(given)
         return given, None, None

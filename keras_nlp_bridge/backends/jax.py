@@ -13,7 +13,7 @@ Tensor = Any
 Tree = Any
 
 # Dtype in which chunks' losses are added up; JAX has float64 only where it is enabled.
-WIDE = "float64" if jax.config.jax_enable_x64 else "float32"
+WIDE = "float64" if jax.config.read("jax_enable_x64") else "float32"
 
 
 def compile(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,6 +41,14 @@ def value_and_grad(
 ) -> tuple[Tensor, Tensor]:
     """Value and gradient of a scalar function of one vector."""
     return jax.value_and_grad(function)(x)
+
+
+def value_grad_aux(
+    function: Callable[[Tensor], tuple[Tensor, Tree]], x: Tensor
+) -> tuple[Tensor, Tensor, Tree]:
+    """Value, gradient and whatever else the function returns."""
+    (f, aux), g = jax.value_and_grad(function, has_aux=True)(x)
+    return f, g, aux
 
 
 def hvp(function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor) -> Tensor:
@@ -75,9 +83,7 @@ def fold(
 
 def rows(tree: Tree, start: Tensor | int, count: int) -> Tree:
     """Take `count` consecutive samples."""
-    return jax.tree.map(
-        lambda a: jax.lax.dynamic_slice_in_dim(a, start, count), tree
-    )
+    return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, count), tree)
 
 
 def gather(tree: Tree, index: Tensor) -> Tree:

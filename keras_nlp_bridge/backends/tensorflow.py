@@ -48,6 +48,16 @@ def value_and_grad(
     return f, _grad(tape, f, x)
 
 
+def value_grad_aux(
+    function: Callable[[Tensor], tuple[Tensor, Tree]], x: Tensor
+) -> tuple[Tensor, Tensor, Tree]:
+    """Value, gradient and whatever else the function returns."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        f, aux = function(x)
+    return f, _grad(tape, f, x), aux
+
+
 def hvp(function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor) -> Tensor:
     """Hessian-vector product, reverse over reverse.
 
@@ -60,6 +70,7 @@ def hvp(function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor) -> Tensor:
         outer.watch(x)
         _, g = value_and_grad(function, x)
         slope = tf.reduce_sum(g * p)
+    _refuse_wrong_derivatives()
     return _grad(outer, slope, x)
 
 
@@ -78,6 +89,7 @@ def jvp(
         dual = tf.zeros_like(y)
         outer.watch(dual)
         back = _grad(inner, y, x, dual)
+    _refuse_wrong_derivatives()
     return y, _grad(outer, back, dual, p)
 
 
@@ -128,6 +140,21 @@ def gather(tree: Tree, index: Tensor) -> Tree:
     )
 
 
+def _refuse_wrong_derivatives() -> None:
+    """Raise for the op that TensorFlow silently takes for a constant.
+
+    Its gradient is registered as not differentiable, other gradients that lack a
+    derivative raise a `LookupError`.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    if any(op.type == "ResizeBilinearGrad" for op in graph.get_operations()):
+        raise NotImplementedError(
+            "curvature products need a second derivative, which TensorFlow does not "
+            "have for bilinear resizing; use another interpolation, or a method "
+            "without `hessp`."
+        )
+
+
 @contextmanager
 def _moments_for_second_derivatives() -> Iterator[None]:
     """Let normalization layers differentiate through the mean in the variance.
@@ -139,7 +166,11 @@ def _moments_for_second_derivatives() -> Iterator[None]:
     """
 
     def moments(
-        x: Tensor, axes: Any, shift: Any = None, keepdims: bool = False, name: Any = None
+        x: Tensor,
+        axes: Any,
+        shift: Any = None,
+        keepdims: bool = False,
+        name: Any = None,
     ) -> tuple[Tensor, Tensor]:
         del shift, name
         mean = tf.reduce_mean(x, axes, keepdims=True)

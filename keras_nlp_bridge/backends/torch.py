@@ -53,6 +53,17 @@ def value_and_grad(
     return (f, g) if again else (f.detach(), g.detach())
 
 
+def value_grad_aux(
+    function: Callable[[Tensor], tuple[Tensor, Tree]], x: Tensor
+) -> tuple[Tensor, Tensor, Tree]:
+    """Value, gradient and whatever else the function returns."""
+    with torch.enable_grad():
+        z = x.detach().requires_grad_()
+        f, aux = function(z)
+        g = _grad(f, z)
+    return f.detach(), g.detach(), constant(aux)
+
+
 def hvp(function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor) -> Tensor:
     """Hessian-vector product, reverse over reverse."""
     with torch.enable_grad():
@@ -118,7 +129,5 @@ def _grad(
 ) -> Tensor:
     if not y.requires_grad:
         return torch.zeros_like(x)
-    (g,) = torch.autograd.grad(
-        y, x, dual, create_graph=create_graph, allow_unused=True
-    )
+    (g,) = torch.autograd.grad(y, x, dual, create_graph=create_graph, allow_unused=True)
     return torch.zeros_like(x) if g is None else g

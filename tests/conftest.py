@@ -1,0 +1,42 @@
+"""Backend before Keras, torch before TensorFlow, one seed for every test."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+try:  # TensorFlow first and torch after it has been seen to crash the interpreter
+    import torch  # noqa: F401
+except ImportError:
+    pass
+
+import keras
+import numpy as np
+import pytest
+from nets import precision
+
+
+def pytest_collection_modifyitems(items):
+    present = keras.backend.backend()
+    for item in items:
+        wanted = [mark.args[0] for mark in item.iter_markers("backend")]
+        if wanted and present not in wanted:
+            reason = f"needs one of the backends {wanted}, runs on {present}"
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    keras.utils.set_random_seed(7)
+
+
+@pytest.fixture
+def double():
+    """Float64 layers and losses during a test."""
+    with precision("float64"):
+        yield
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(11)
