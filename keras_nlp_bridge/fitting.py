@@ -1,0 +1,499 @@
+"""`fit`: the place of `keras.Model.fit` for methods without a learning rate."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_nlp_bridge import data
+from keras_nlp_bridge.epochs import Epochs, run_epochs, validation
+from keras_nlp_bridge.methods import Clocked, StochasticR2, StochasticTRLSR1
+from keras_nlp_bridge.minimizers import METHODS
+from keras_nlp_bridge.objective import build
+from keras_nlp_bridge.problem import KerasProblem
+from keras_nlp_bridge.samples import Batches
+from keras_nlp_bridge.training import MethodState, TrainStep, lent
+
+# Methods for minibatches, by name.
+MINIBATCH = {"r2": StochasticR2, "tr-lsr1": StochasticTRLSR1}
+
+# SciPy's methods that `fit` drives on all samples: those that use gradients.
+SCIPY = (
+    *("CG", "BFGS", "Newton-CG", "L-BFGS-B", "TNC", "SLSQP"),
+    *("trust-ncg", "trust-krylov", "trust-constr"),
+)
+
+
+def fit(
+    model: keras.Model,
+    x: Any = None,
+    y: Any = None,
+    method: Any = "tr-lsr1",
+    batch_size: int | None = None,
+    epochs: int = 1,
+    verbose: Any = "auto",
+    callbacks: Any = None,
+    validation_split: float = 0.0,
+    validation_data: Any = None,
+    shuffle: bool = True,
+    class_weight: Mapping[int, float] | None = None,
+    sample_weight: Any = None,
+    initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
+    validation_steps: int | None = None,
+    validation_batch_size: int | None = None,
+    validation_freq: int | Sequence[int] = 1,
+    options: Mapping[str, Any] | None = None,
+    *,
+    loss: Any = None,
+    averaging: bool | None = None,
+    seed: int = 0,
+) -> keras.callbacks.History:
+    """Train a model by a minimizer; otherwise like `keras.Model.fit`.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled with a loss (any metrics, any optimizer, which is not used), or not
+        compiled at all; then `loss` is needed.
+    x, y : data
+        Everything that `keras.Model.fit` takes.
+    method : str, callable, Method or list
+        "r2", "tr-lsr1": by minibatches, inside Keras's own loop, without a learning
+        rate. A method of SciPy that uses gradients, or one of ours for full samples:
+        all samples at once, an iteration is an epoch. A list such as
+        ``["adam:5", "L-BFGS-B:200"]`` or ``[("r2", 5, {}), ...]`` runs one after the
+        other; names of Keras optimizers may stand in it.
+    batch_size : int, optional
+        For minibatch methods; 32 by default, as in Keras.
+    epochs : int
+        Passes over the data, or iterations. Minibatch methods decay their steps
+        towards the last epoch.
+    verbose, callbacks, validation_split, validation_data
+        As in `keras.Model.fit`, and so are `shuffle`, `class_weight`, `sample_weight`,
+        `initial_epoch`, `steps_per_epoch`, `validation_steps`,
+        `validation_batch_size` and `validation_freq`.
+    options : mapping, optional
+        The method's options.
+    loss : optional
+        As in `keras.Model.compile`, for a model that is not compiled.
+    averaging : bool, optional
+        Minibatch methods: leave the average of the iterates in the model instead of
+        the last one. By default only if the length of the run is not known.
+    seed : int
+        Of the order of arrays; the order of an epoch depends on it and on the
+        number of the epoch alone, so that an interrupted run can be resumed.
+
+    Returns
+    -------
+    keras.callbacks.History
+        Its attribute ``result`` is a `scipy.optimize.OptimizeResult`.
+
+    Raises
+    ------
+    ValueError
+        Before any training, for arguments that make no sense together.
+
+    Notes
+    -----
+    Callbacks see the method's scale as ``model.optimizer.learning_rate`` (1 / sigma of
+    r2, the radius of tr-lsr1); changing it scales the steps. During the call the
+    method's state is the model's optimizer, so that `ModelCheckpoint`,
+    `BackupAndRestore` and `model.save` keep it.
+    """
+    arguments = dict(
+        batch_size=batch_size,
+        verbose=verbose,
+        callbacks=callbacks,
+        validation_data=validation_data,
+        shuffle=shuffle,
+        class_weight=class_weight,
+        steps_per_epoch=steps_per_epoch,
+        validation_steps=validation_steps,
+        validation_batch_size=validation_batch_size,
+        validation_freq=validation_freq,
+    )
+    _check(model, epochs, initial_epoch, loss)
+    phases = _phases(method, epochs - initial_epoch, dict(options or {}), averaging)
+    for phase in phases:
+        phase.check(x, arguments)
+    if loss is not None:
+        model.compile(loss=loss, optimizer="sgd")
+    if validation_split:
+        if validation_data is not None:
+            raise ValueError(
+                "`validation_split` and `validation_data` must not be given together."
+            )
+        x, y, sample_weight, arguments["validation_data"] = _split(
+            x, y, sample_weight, validation_split
+        )
+    runs = []
+    for phase in phases:
+        given = (x, y, sample_weight)
+        runs.append(phase.run(model, given, arguments, initial_epoch, seed))
+        initial_epoch += phase.epochs
+        if model.stop_training:
+            break
+    return _joined(runs)
+
+
+@dataclass
+class _Minibatch:
+    """A phase of minibatch steps inside Keras's loop."""
+
+    method: Clocked
+    epochs: int
+
+    def check(self, x: Any, arguments: dict[str, Any]) -> None:
+        """Nothing is excluded."""
+
+    def run(
+        self,
+        model: keras.Model,
+        given: tuple[Any, Any, Any],
+        arguments: dict[str, Any],
+        first: int,
+        seed: int,
+    ) -> keras.callbacks.History:
+        x, y, weight = given
+        arguments = dict(arguments)
+        last = first + self.epochs
+        batches = None
+        if _is_arrays(x):
+            # Our own order, a function of seed and epoch: runs can be resumed.
+            wide = "float64" if keras.config.floatx() == "float64" else "float32"
+            loaded = data.load(x, y, weight, arguments.pop("class_weight"), dtype=wide)
+            batches = Batches(
+                loaded.batch,
+                arguments.pop("batch_size") or 32,
+                arguments.pop("shuffle"),
+                seed,
+            )
+            x, y, weight = batches, None, None
+            arguments |= {"shuffle": False, "class_weight": None}
+        per_epoch = arguments["steps_per_epoch"] or _steps(x)
+        method = self.method
+        if not per_epoch and method.decay:
+            method = replace(method, decay=False)
+        if not model.built:
+            build(model, data.first_inputs(x))
+        keeper = _keeper(model, method)
+        keeper.build(model.trainable_variables)
+        done = int(keeper.iterations) if keeper.built else 0
+        steps = done + per_epoch * self.epochs if per_epoch else None
+        step = TrainStep(model, keeper, steps, seed)
+        order = _Order(keeper, batches, done - first * (per_epoch or 0))
+        arguments["callbacks"] = _with(arguments["callbacks"], order)
+        with lent(model, keeper, step):
+            history = model.fit(
+                x,
+                y,
+                sample_weight=weight,
+                epochs=last,
+                initial_epoch=first,
+                **arguments,
+            )
+            history.result = step.result(history)
+        return history
+
+
+@dataclass
+class _FullSample:
+    """A phase of a minimizer on all samples; one iteration is one epoch."""
+
+    method: Any
+    options: dict[str, Any]
+    epochs: int
+
+    def check(self, x: Any, arguments: dict[str, Any]) -> None:
+        """Refuse what would make a deterministic method see minibatches."""
+        if arguments["batch_size"] is not None:
+            raise ValueError(
+                f"`batch_size` must be None for {self.method!r}, which needs all "
+                "samples at each evaluation (a minibatch method such as 'tr-lsr1' "
+                f"takes it); got {arguments['batch_size']}."
+            )
+        if arguments["steps_per_epoch"] is not None:
+            raise ValueError(
+                f"`steps_per_epoch` must be None for {self.method!r}, whose epoch is "
+                f"an iteration on all samples; got {arguments['steps_per_epoch']}."
+            )
+
+    def run(
+        self,
+        model: keras.Model,
+        given: tuple[Any, Any, Any],
+        arguments: dict[str, Any],
+        first: int,
+        seed: int,
+    ) -> keras.callbacks.History:
+        x, y, weight = given
+        problem = KerasProblem(
+            model,
+            x,
+            y,
+            sample_weight=weight,
+            class_weight=arguments["class_weight"],
+            seed=seed,
+        )
+        last = first + self.epochs
+        callbacks = arguments["callbacks"]
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = keras.callbacks.CallbackList(
+                callbacks,
+                add_history=True,
+                add_progbar=arguments["verbose"] != 0,
+                verbose=1 if arguments["verbose"] == "auto" else arguments["verbose"],
+                epochs=last,
+                steps=1,
+                model=model,
+            )
+        validate = validation(
+            model,
+            arguments["validation_data"],
+            arguments["validation_batch_size"],
+            arguments["validation_steps"],
+            arguments["validation_freq"],
+        )
+        model.stop_training = False
+        epochs = Epochs(problem, callbacks, validate, first, last)
+        callbacks.on_train_begin()
+        result = run_epochs(problem, self.method, self.options, epochs)
+        callbacks.on_train_end(epochs.logs)
+        model.history.result = result
+        return model.history
+
+
+@dataclass
+class _Optimizer:
+    """A phase of an ordinary Keras optimizer, in a list of methods."""
+
+    optimizer: keras.optimizers.Optimizer
+    epochs: int
+
+    def check(self, x: Any, arguments: dict[str, Any]) -> None:
+        """Nothing is excluded."""
+
+    def run(
+        self,
+        model: keras.Model,
+        given: tuple[Any, Any, Any],
+        arguments: dict[str, Any],
+        first: int,
+        seed: int,
+    ) -> keras.callbacks.History:
+        del seed
+        x, y, weight = given
+        with lent(model, self.optimizer):
+            return model.fit(
+                x,
+                y,
+                sample_weight=weight,
+                epochs=first + self.epochs,
+                initial_epoch=first,
+                **arguments,
+            )
+
+
+class _Order(keras.callbacks.Callback):
+    """Tells the data and the method's state which epoch begins."""
+
+    def __init__(
+        self, keeper: MethodState, batches: Batches | None, shift: int
+    ) -> None:
+        super().__init__()
+        self.keeper, self.batches, self.shift = keeper, batches, shift
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if self.batches is not None:
+            self.batches.epoch = epoch
+            self.keeper.position.assign(self.shift + epoch * len(self.batches))
+
+
+def _check(model: Any, epochs: int, initial_epoch: int, loss: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"`model` must be a keras.Model; got {type(model)}.")
+    if isinstance(epochs, bool) or int(epochs) != epochs or epochs < 1:
+        raise ValueError(f"`epochs` must be an integer of at least 1; got {epochs!r}.")
+    if not 0 <= initial_epoch < epochs:
+        raise ValueError(
+            f"`initial_epoch` must be in [0, epochs={epochs}); got {initial_epoch}."
+        )
+    if loss is None and not model.compiled:
+        raise ValueError(
+            "`loss` must be given for a model that is not compiled; got loss=None."
+        )
+    if loss is not None and model.compiled:
+        raise ValueError(
+            "`loss` must be None for a compiled model, which has its own; "
+            f"got {loss!r}. Compile the model with it instead."
+        )
+    strategy = getattr(model, "distribute_strategy", None)
+    replicas = getattr(strategy, "num_replicas_in_sync", 1)
+    if replicas > 1:
+        raise ValueError(
+            "`model` must not be under a distribution strategy with several replicas; "
+            f"got {replicas}."
+        )
+
+
+def _phases(
+    method: Any, epochs: int, options: dict[str, Any], averaging: bool | None
+) -> list[Any]:
+    """Turn `method` into phases; all names and options are checked here."""
+    if not isinstance(method, (list, tuple)):
+        return [_phase(method, epochs, options, averaging)]
+    if options:
+        raise ValueError(
+            "`options` must be None beside a list of methods; give each its own as "
+            f"(method, epochs, options); got {options}."
+        )
+    phases = []
+    for entry in method:
+        if isinstance(entry, str):
+            name, _, count = entry.rpartition(":")
+            entry = (name, count, {})
+        if len(entry) not in (2, 3) or not str(entry[1]).isdigit():
+            raise ValueError(
+                "`method` as a list must hold 'name:epochs' or (method, epochs[, "
+                f"options]); got {entry!r}."
+            )
+        rest = dict(entry[2] or {}) if len(entry) == 3 else {}
+        phases.append(_phase(entry[0], int(entry[1]), rest, averaging, listed=True))
+    if not phases:
+        raise ValueError("`method` must not be an empty list.")
+    return phases
+
+
+def _phase(
+    method: Any,
+    epochs: int,
+    options: dict[str, Any],
+    averaging: bool | None,
+    listed: bool = False,
+) -> Any:
+    if isinstance(method, Clocked):
+        return _Minibatch(method, epochs)
+    if isinstance(method, keras.optimizers.Optimizer) and listed:
+        return _Optimizer(method, epochs)
+    if callable(method):
+        named = [name for name, known in METHODS.items() if known is method]
+        if not named:
+            return _FullSample(method, options, epochs)
+        method = named[0]
+    key = method.lower().replace("_", "-") if isinstance(method, str) else ""
+    if key in MINIBATCH:
+        return _Minibatch(_minibatch_method(key, options, averaging), epochs)
+    full = METHODS | {name.lower(): name for name in SCIPY}
+    if key in full:
+        return _FullSample(full[key], options, epochs)
+    if listed and key in _OPTIMIZERS:
+        config = {"class_name": key, "config": options}
+        return _Optimizer(keras.optimizers.get(config), epochs)
+    known = [*MINIBATCH, *(m for m in METHODS if m not in MINIBATCH), *SCIPY]
+    raise ValueError(f"`method` must be one of {known}; got {method!r}.")
+
+
+_OPTIMIZERS = frozenset(
+    "adam adamw sgd rmsprop adagrad adadelta adamax nadam ftrl lion lamb muon".split()
+)
+
+
+def _minibatch_method(
+    name: str, options: dict[str, Any], averaging: bool | None
+) -> Clocked:
+    kind = MINIBATCH[name]
+    unknown = sorted(set(options) - set(kind.option_names()))
+    if unknown:
+        raise ValueError(
+            f"`options` of {name!r} must be among {list(kind.option_names())}; "
+            f"got {unknown}."
+        )
+    if averaging is not None:
+        options = {"averaging": averaging, **options}
+    return kind(**options)
+
+
+def _is_arrays(x: Any) -> bool:
+    return x is not None and not data.is_dataset(x)
+
+
+def _steps(dataset: Any) -> int | None:
+    """Batches in an epoch, if the data set knows."""
+    for ask in (
+        lambda: dataset.num_batches,
+        lambda: int(np.asarray(dataset.cardinality())),
+        lambda: len(dataset),
+    ):
+        try:
+            count = ask()
+        except (AttributeError, TypeError):
+            continue
+        return count if count and count > 0 else None
+    return None
+
+
+def _keeper(model: keras.Model, method: Clocked) -> MethodState:
+    """Go on with the state that a loaded model carries, if it is this method's."""
+    own = model.optimizer
+    if isinstance(own, MethodState) and own.method == method and own.built:
+        return own
+    return MethodState(method)
+
+
+def _with(callbacks: Any, extra: keras.callbacks.Callback) -> Any:
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks.append(extra)
+        return callbacks
+    if callbacks is None:
+        callbacks = []
+    elif not isinstance(callbacks, (list, tuple)):
+        callbacks = [callbacks]
+    return [*callbacks, extra]
+
+
+def _split(x: Any, y: Any, weight: Any, share: float) -> tuple[Any, Any, Any, Any]:
+    """Set the last samples apart for validation, as Keras does."""
+    if not 0 < share < 1:
+        raise ValueError(f"`validation_split` must be in [0, 1); got {share!r}.")
+    if not _is_arrays(x):
+        raise ValueError(
+            "`validation_split` needs arrays; "
+            f"got {type(x).__name__}. Give `validation_data`."
+        )
+    loaded = data.load(x, y, weight, dtype=keras.config.floatx())
+    cut = math.floor(loaded.size * (1 - share))
+    if cut == 0 or cut == loaded.size:
+        raise ValueError(
+            f"`validation_split` must leave samples on both sides; got {share} of "
+            f"{loaded.size} samples."
+        )
+
+    def part(where: slice) -> list[Any]:
+        return [
+            None if p is None else keras.tree.map_structure(lambda a: a[where], p)
+            for p in loaded.batch
+        ]
+
+    x, y, weight = part(slice(cut))
+    return x, y, weight, tuple(part(slice(cut, None)))
+
+
+def _joined(runs: list[keras.callbacks.History]) -> keras.callbacks.History:
+    """One History of all phases; the result is the last one's."""
+    last = runs[-1]
+    if len(runs) == 1:
+        return last
+    epochs, columns = [], {}
+    for run in runs:
+        for name, values in run.history.items():
+            column = columns.setdefault(name, [None] * len(epochs))
+            column.extend(values)
+        epochs += run.epoch
+        for column in columns.values():
+            column.extend([None] * (len(epochs) - len(column)))
+    last.epoch, last.history = epochs, columns
+    return last

@@ -1,0 +1,127 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_nlp_bridge as knb
+
+MINIBATCH = ["r2", "tr-lsr1"]
+FULL = ["L-BFGS-B", "CG", "trust-krylov"]
+
+
+def digits(samples=256, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(samples, 6)).astype("float32")
+    y = (x[:, 0] + x[:, 1] * x[:, 2] > 0).astype("int32")
+    return x, y
+
+
+def small(*extra, compiled=True, **kwargs):
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(12, activation="tanh"),
+            *extra,
+            layers.Dense(2),
+        ]
+    )
+    if compiled:
+        model.compile(
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            **kwargs,
+        )
+    return model
+
+
+@pytest.mark.parametrize("method", MINIBATCH)
+def test_minibatch_method_learns_and_logs(method):
+    model = small()
+    x, y = digits()
+    before = model.evaluate(x, y, verbose=0)[0]
+    history = knb.fit(model, x, y, method=method, epochs=15, verbose=0)
+    assert len(history.history["loss"]) == 15
+    assert history.history["accuracy"][-1] > 0.9
+    assert model.evaluate(x, y, verbose=0)[0] < 0.4 * before
+    scale = "sigma" if method == "r2" else "radius"
+    assert {"loss", "accuracy", "rho", scale, "accepted"} <= set(history.history)
+    assert history.result.nit == 15 * 8
+
+
+@pytest.mark.parametrize("method", FULL)
+def test_full_sample_method_runs_one_iteration_an_epoch(method):
+    model = small()
+    x, y = digits()
+    history = knb.fit(
+        model, x, y, method=method, epochs=12, verbose=0, validation_data=(x, y)
+    )
+    assert len(history.history["loss"]) == 12
+    assert history.history["loss"][-1] < history.history["loss"][0]
+    assert history.history["val_loss"][-1] == pytest.approx(
+        model.evaluate(x, y, verbose=0)[0], rel=1e-5
+    )
+    assert history.result.nit == 12
+    spec = knb.KerasProblem(model, x, y)
+    np.testing.assert_allclose(spec.x0, history.result.x, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", [*MINIBATCH, "L-BFGS-B"])
+def test_optimizer_and_train_step_are_given_back(method):
+    model = small(optimizer=keras.optimizers.Adam(0.003))
+    x, y = digits(64)
+    model.fit(x, y, epochs=1, verbose=0)
+    own = model.optimizer
+    moments = [np.array(v) for v in own.variables]
+    knb.fit(model, x, y, method=method, epochs=2, verbose=0)
+    assert model.optimizer is own
+    assert "train_step" not in vars(model)
+    for variable, value in zip(own.variables, moments, strict=True):
+        np.testing.assert_array_equal(np.array(variable), value)
+    weights = [np.array(w) for w in model.weights]
+    model.fit(x, y, epochs=1, verbose=0)
+    assert any(
+        (np.array(w) != v).any() for w, v in zip(model.weights, weights, strict=True)
+    )
+    assert int(own.iterations) == 4
+
+
+class Boom(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        raise RuntimeError("boom")
+
+
+@pytest.mark.parametrize("method", [*MINIBATCH, "BFGS"])
+def test_everything_is_given_back_after_an_exception(method):
+    model = small()
+    own = model.optimizer
+    x, y = digits(64)
+    with pytest.raises(RuntimeError, match="boom"):
+        knb.fit(model, x, y, method=method, epochs=3, verbose=0, callbacks=[Boom()])
+    assert model.optimizer is own
+    assert "train_step" not in vars(model)
+    assert np.isfinite(model.fit(x, y, epochs=1, verbose=0).history["loss"][0])
+
+
+@pytest.mark.parametrize("method", MINIBATCH)
+def test_same_seed_same_run(method):
+    x, y = digits(100)
+    runs = []
+    for _ in range(2):
+        keras.utils.set_random_seed(3)
+        model = small(layers.Dropout(0.3))
+        knb.fit(model, x, y, method=method, epochs=3, verbose=0)
+        runs.append([np.array(w) for w in model.weights])
+    for a, b in zip(*runs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_sequence_of_methods_gives_one_history():
+    model = small()
+    x, y = digits(128)
+    history = knb.fit(
+        model, x, y, method=["adam:2", ("r2", 2, {}), "L-BFGS-B:5"], epochs=9, verbose=0
+    )
+    assert history.epoch == list(range(9))
+    assert len(history.history["loss"]) == 9
+    assert history.history["loss"][-1] == min(history.history["loss"])
+    assert history.result.x.shape == (knb.KerasProblem(model, x, y).n,)
