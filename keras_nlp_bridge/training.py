@@ -69,7 +69,8 @@ class MethodState(keras.optimizers.Optimizer):
         self._template = self.method.init(None, x)  # type: ignore[arg-type]
         for field, part in self._kept(self._template).items():
             self.slots[field] = [
-                self._slot(field, np.asarray(leaf)) for leaf in keras.tree.flatten(part)
+                self._slot(f"{field}_{i}" if i else field, np.asarray(leaf))
+                for i, leaf in enumerate(keras.tree.flatten(part))
             ]
         # Number of the next batch in the run, set at the start of each epoch.
         self.position = self.add_variable((), dtype="int32", name="position")
@@ -139,9 +140,9 @@ class MethodState(keras.optimizers.Optimizer):
             skip.add("average")
         return {k: v for k, v in state._asdict().items() if k not in skip}
 
-    def _slot(self, field: str, leaf: Any) -> keras.Variable:
+    def _slot(self, name: str, leaf: Any) -> keras.Variable:
         dtype = "int32" if leaf.dtype.kind in "bi" else leaf.dtype.name
-        variable = self.add_variable(leaf.shape, dtype=dtype, name=field)
+        variable = self.add_variable(leaf.shape, dtype=dtype, name=name)
         variable.assign(leaf.astype(dtype))
         return variable
 

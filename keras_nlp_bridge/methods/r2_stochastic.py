@@ -210,7 +210,9 @@ class StochasticR2(Clocked):
         ratio = xp.where(usable, curvature, xp.zeros_like(curvature))
         ratio = ratio / xp.where(usable, slope, xp.ones_like(slope))
         sigma = xp.maximum(ratio, least)
-        return state._replace(log_sigma=xp.log(sigma), nfev=state.nfev + 1)
+        # Added, so that a scale asked for before the first step counts.
+        log_sigma = state.log_sigma + xp.log(sigma)
+        return state._replace(log_sigma=log_sigma, nfev=state.nfev + 1)
 
     def _tested(
         self,
