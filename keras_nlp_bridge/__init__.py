@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from keras_nlp_bridge import callbacks as callbacks
     from keras_nlp_bridge.fitting import fit as fit
     from keras_nlp_bridge.minimizers import METHODS as METHODS
     from keras_nlp_bridge.minimizers import minimize as minimize
@@ -32,10 +33,12 @@ _HOME = {
     "tr_lsr1": "minimizers",
 }
 
-__all__ = ["__version__", *_HOME]
+__all__ = ["__version__", "callbacks", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "callbacks":
+        return importlib.import_module(f"{__name__}.callbacks")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

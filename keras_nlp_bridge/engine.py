@@ -318,7 +318,7 @@ class Engine:
         others = [self.backend.read(v) for v in objective.others]
         x = objective.join([self.backend.read(v) for v in variables])
         few = self.backend.rows(self._data, 0, min(2, self.size))
-        moved = objective.check(few, others, x)
+        moved = self._tried(objective, few, others, x)
         seeds = [v for v in moved if not keras.backend.is_float_dtype(v.dtype)]
         inputs = [a.shape for a in keras.tree.flatten(self._data.x)]
         numbers = _numbers(inputs) + _layer_outputs(self._net)
@@ -331,6 +331,33 @@ class Engine:
             objective, self.backend, chunks, weights, self.curvature
         )
         return _Setup(objective, evaluation, seeds)
+
+    def _tried(
+        self, objective: Objective, few: Any, others: list[Tensor], x: Tensor
+    ) -> list[keras.Variable]:
+        """Run `Objective.check`; say in our words what does not fit."""
+        if few.y is None and objective.trainer.loss is not None:
+            raise ValueError(
+                "`y` must be given, the loss "
+                f"{objective.trainer.loss!r} needs targets; got y=None."
+            )
+        if objective.spec.dtype == "float64" and keras.config.floatx() != "float64":
+            warnings.warn(
+                "the weights are float64, but Keras computes compiled losses in "
+                f"floatx, now {keras.config.floatx()!r}: f and its derivatives are "
+                "only that accurate. Call keras.config.set_floatx('float64') first.",
+                RuntimeWarning,
+                stacklevel=6,
+            )
+        try:
+            return objective.check(few, others, x)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(
+                "`x` and `y` must fit the model and its loss; evaluating "
+                f"the first samples failed: {error}"
+            ) from error
 
     def _weigh(
         self, objective: Objective, chunks: Chunks, x: Tensor, sample: Sample

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from scipy import optimize
 
+from keras_nlp_bridge.extras import blas_on_one_thread
 from keras_nlp_bridge.problem import KerasProblem
 
 # SciPy's callbacks that get x alone; all others can take the keyword form.
@@ -111,14 +112,15 @@ def run_epochs(
         derivatives["hessp"] = problem.hessp
     epochs.begin()
     try:
-        res = optimize.minimize(
-            problem.fun,
-            problem.x0,
-            method=method,
-            callback=epochs.callback(method),
-            options=limit | options,
-            **derivatives,
-        )
+        with blas_on_one_thread():
+            res = optimize.minimize(
+                problem.fun,
+                problem.x0,
+                method=method,
+                callback=epochs.callback(method),
+                options=limit | options,
+                **derivatives,
+            )
     except KeyboardInterrupt:
         res = _stopped(epochs, "Interrupted; the best iterate is returned.")
     except StopIteration:  # from methods whose callback SciPy does not guard

@@ -4,6 +4,7 @@ import pytest
 from keras import layers
 
 import keras_nlp_bridge as knb
+from keras_nlp_bridge.fitting import SCIPY
 
 MINIBATCH = ["r2", "tr-lsr1"]
 FULL = ["L-BFGS-B", "CG", "trust-krylov"]
@@ -125,3 +126,30 @@ def test_sequence_of_methods_gives_one_history():
     assert len(history.history["loss"]) == 9
     assert history.history["loss"][-1] == min(history.history["loss"])
     assert history.result.x.shape == (knb.KerasProblem(model, x, y).n,)
+
+
+@pytest.mark.parametrize("method", SCIPY)
+def test_every_method_of_scipy_runs_under_fit(method):
+    model = small()
+    x, y = digits(64)
+    before = model.evaluate(x, y, verbose=0)[0]
+    history = knb.fit(model, x, y, method=method, epochs=4, verbose=0)
+    assert 1 <= len(history.epoch) <= 4
+    assert model.evaluate(x, y, verbose=0)[0] < before
+    assert model.evaluate(x, y, verbose=0)[0] == pytest.approx(
+        history.result.fun, rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("method", SCIPY)
+def test_every_method_of_scipy_can_be_stopped(method):
+    x, y = digits(64)
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    history = knb.fit(
+        small(), x, y, method=method, epochs=9, verbose=0, callbacks=[Stop()]
+    )
+    assert history.epoch == [0, 1]

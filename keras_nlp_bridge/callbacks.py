@@ -1,0 +1,123 @@
+"""Keras callbacks that bring a minimizer into an ordinary `model.fit`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from scipy.optimize import OptimizeResult
+
+from keras_nlp_bridge.minimizers import minimize
+from keras_nlp_bridge.problem import KerasProblem
+
+__all__ = ["Polish"]
+
+
+class Polish(keras.callbacks.Callback):
+    """Run a minimizer on all samples during or after `keras.Model.fit`.
+
+    Parameters
+    ----------
+    x, y : data
+        The samples of the objective, in any form that `KerasProblem` takes; usually
+        those that are fitted.
+    method : str or callable
+        A minimizer for full samples, see `keras_nlp_bridge.minimize`.
+    maxiter : int
+        Its iterations in each run.
+    when : "end" or int
+        After the training, or after every so many epochs.
+    sample_weight, class_weight : optional
+        As in `keras.Model.fit`.
+    options : mapping, optional
+        Further options of the method.
+
+    Attributes
+    ----------
+    results : list of scipy.optimize.OptimizeResult
+        One for each run.
+
+    Raises
+    ------
+    ValueError
+        For a `when` or `maxiter` that is neither.
+
+    Notes
+    -----
+    A result that is not lower than what the weights had is not written into the
+    model. After an epoch the logs get ``polished_loss``.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> model.compile(loss="mse", optimizer="sgd")
+    >>> x = np.linspace(0, 1, 32)[:, None]
+    >>> polish = Polish(x, 3 * x - 1, maxiter=20)
+    >>> _ = model.fit(x, 3 * x - 1, epochs=1, verbose=0, callbacks=[polish])
+    >>> bool(polish.results[0].fun < 1e-6)
+    True
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        method: Any = "L-BFGS-B",
+        maxiter: int = 100,
+        when: str | int = "end",
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if when != "end" and not _is_count(when):
+            raise ValueError(
+                f"`when` must be 'end' or a positive number of epochs; got {when!r}."
+            )
+        if not _is_count(maxiter):
+            raise ValueError(f"`maxiter` must be a positive integer; got {maxiter!r}.")
+        self.method = method
+        self.when = when
+        self.options = {"maxiter": maxiter, **(options or {})}
+        self.results: list[OptimizeResult] = []
+        self._data = (x, y, sample_weight, class_weight)
+        self._problem: KerasProblem | None = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Make the problem, so that what is wrong with the data is said at once."""
+        x, y, sample_weight, class_weight = self._data
+        self._problem = KerasProblem(
+            self.model, x, y, sample_weight=sample_weight, class_weight=class_weight
+        )
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Run after every `when` epochs."""
+        if isinstance(self.when, int) and (epoch + 1) % self.when == 0:
+            loss = self._run()
+            if logs is not None:
+                logs["polished_loss"] = loss
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Run after the training."""
+        if self.when == "end":
+            self._run()
+
+    def _run(self) -> float:
+        problem = self._problem
+        if problem is None:
+            raise RuntimeError("Polish must be given to `model.fit` as a callback.")
+        start = problem.x0
+        before = problem.fun(start)
+        result = minimize(
+            problem, start, method=self.method, options=self.options, assign=False
+        )
+        self.results.append(result)
+        if not result.fun < before:
+            return before
+        problem.assign(result.x)
+        return float(result.fun)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
