@@ -2,20 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_nlp_bridge import data
-from keras_nlp_bridge.epochs import Epochs, run_epochs, validation
 from keras_nlp_bridge.methods import Clocked, StochasticR2, StochasticTRLSR1
 from keras_nlp_bridge.minimizers import METHODS
-from keras_nlp_bridge.objective import build
-from keras_nlp_bridge.problem import KerasProblem
-from keras_nlp_bridge.samples import Batches
-from keras_nlp_bridge.training import MethodState, TrainStep, lent
+from keras_nlp_bridge.phases import FullSample, Minibatch, OptimizerPhase
 
 # Methods for minibatches, by name.
 MINIBATCH = {"r2": StochasticR2, "tr-lsr1": StochasticTRLSR1}
@@ -140,179 +134,6 @@ def fit(
     return _joined(runs)
 
 
-@dataclass
-class _Minibatch:
-    """A phase of minibatch steps inside Keras's loop."""
-
-    method: Clocked
-    epochs: int
-
-    def check(self, x: Any, arguments: dict[str, Any]) -> None:
-        """Nothing is excluded."""
-
-    def run(
-        self,
-        model: keras.Model,
-        given: tuple[Any, Any, Any],
-        arguments: dict[str, Any],
-        first: int,
-        seed: int,
-    ) -> keras.callbacks.History:
-        x, y, weight = given
-        arguments = dict(arguments)
-        last = first + self.epochs
-        batches = None
-        if _is_arrays(x):
-            # Our own order, a function of seed and epoch: runs can be resumed.
-            wide = "float64" if keras.config.floatx() == "float64" else "float32"
-            loaded = data.load(x, y, weight, arguments.pop("class_weight"), dtype=wide)
-            batches = Batches(
-                loaded.batch,
-                arguments.pop("batch_size") or 32,
-                arguments.pop("shuffle"),
-                seed,
-            )
-            x, y, weight = batches, None, None
-            arguments |= {"shuffle": False, "class_weight": None}
-        per_epoch = arguments["steps_per_epoch"] or _steps(x)
-        method = self.method
-        if not per_epoch and method.decay:
-            method = replace(method, decay=False)
-        if not model.built:
-            build(model, data.first_inputs(x))
-        keeper = _keeper(model, method)
-        keeper.build(model.trainable_variables)
-        done = int(keeper.iterations) if keeper.built else 0
-        steps = done + per_epoch * self.epochs if per_epoch else None
-        step = TrainStep(model, keeper, steps, seed)
-        order = _Order(keeper, batches, done - first * (per_epoch or 0))
-        arguments["callbacks"] = _with(arguments["callbacks"], order)
-        with lent(model, keeper, step):
-            history = model.fit(
-                x,
-                y,
-                sample_weight=weight,
-                epochs=last,
-                initial_epoch=first,
-                **arguments,
-            )
-            history.result = step.result(history)
-        return history
-
-
-@dataclass
-class _FullSample:
-    """A phase of a minimizer on all samples; one iteration is one epoch."""
-
-    method: Any
-    options: dict[str, Any]
-    epochs: int
-
-    def check(self, x: Any, arguments: dict[str, Any]) -> None:
-        """Refuse what would make a deterministic method see minibatches."""
-        if arguments["batch_size"] is not None:
-            raise ValueError(
-                f"`batch_size` must be None for {self.method!r}, which needs all "
-                "samples at each evaluation (a minibatch method such as 'tr-lsr1' "
-                f"takes it); got {arguments['batch_size']}."
-            )
-        if arguments["steps_per_epoch"] is not None:
-            raise ValueError(
-                f"`steps_per_epoch` must be None for {self.method!r}, whose epoch is "
-                f"an iteration on all samples; got {arguments['steps_per_epoch']}."
-            )
-
-    def run(
-        self,
-        model: keras.Model,
-        given: tuple[Any, Any, Any],
-        arguments: dict[str, Any],
-        first: int,
-        seed: int,
-    ) -> keras.callbacks.History:
-        x, y, weight = given
-        problem = KerasProblem(
-            model,
-            x,
-            y,
-            sample_weight=weight,
-            class_weight=arguments["class_weight"],
-            seed=seed,
-        )
-        last = first + self.epochs
-        callbacks = arguments["callbacks"]
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = keras.callbacks.CallbackList(
-                callbacks,
-                add_history=True,
-                add_progbar=arguments["verbose"] != 0,
-                verbose=1 if arguments["verbose"] == "auto" else arguments["verbose"],
-                epochs=last,
-                steps=1,
-                model=model,
-            )
-        validate = validation(
-            model,
-            arguments["validation_data"],
-            arguments["validation_batch_size"],
-            arguments["validation_steps"],
-            arguments["validation_freq"],
-        )
-        model.stop_training = False
-        epochs = Epochs(problem, callbacks, validate, first, last)
-        callbacks.on_train_begin()
-        result = run_epochs(problem, self.method, self.options, epochs)
-        callbacks.on_train_end(epochs.logs)
-        model.history.result = result
-        return model.history
-
-
-@dataclass
-class _Optimizer:
-    """A phase of an ordinary Keras optimizer, in a list of methods."""
-
-    optimizer: keras.optimizers.Optimizer
-    epochs: int
-
-    def check(self, x: Any, arguments: dict[str, Any]) -> None:
-        """Nothing is excluded."""
-
-    def run(
-        self,
-        model: keras.Model,
-        given: tuple[Any, Any, Any],
-        arguments: dict[str, Any],
-        first: int,
-        seed: int,
-    ) -> keras.callbacks.History:
-        del seed
-        x, y, weight = given
-        with lent(model, self.optimizer):
-            return model.fit(
-                x,
-                y,
-                sample_weight=weight,
-                epochs=first + self.epochs,
-                initial_epoch=first,
-                **arguments,
-            )
-
-
-class _Order(keras.callbacks.Callback):
-    """Tells the data and the method's state which epoch begins."""
-
-    def __init__(
-        self, keeper: MethodState, batches: Batches | None, shift: int
-    ) -> None:
-        super().__init__()
-        self.keeper, self.batches, self.shift = keeper, batches, shift
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if self.batches is not None:
-            self.batches.epoch = epoch
-            self.keeper.position.assign(self.shift + epoch * len(self.batches))
-
-
 def _check(model: Any, epochs: int, initial_epoch: int, loss: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(f"`model` must be a keras.Model; got {type(model)}.")
@@ -376,23 +197,23 @@ def _phase(
     listed: bool = False,
 ) -> Any:
     if isinstance(method, Clocked):
-        return _Minibatch(method, epochs)
+        return Minibatch(method, epochs)
     if isinstance(method, keras.optimizers.Optimizer) and listed:
-        return _Optimizer(method, epochs)
+        return OptimizerPhase(method, epochs)
     if callable(method):
         named = [name for name, known in METHODS.items() if known is method]
         if not named:
-            return _FullSample(method, options, epochs)
+            return FullSample(method, options, epochs)
         method = named[0]
     key = method.lower().replace("_", "-") if isinstance(method, str) else ""
     if key in MINIBATCH:
-        return _Minibatch(_minibatch_method(key, options, averaging), epochs)
+        return Minibatch(_minibatch_method(key, options, averaging), epochs)
     full = METHODS | {name.lower(): name for name in SCIPY}
     if key in full:
-        return _FullSample(full[key], options, epochs)
+        return FullSample(full[key], options, epochs)
     if listed and key in _OPTIMIZERS:
         config = {"class_name": key, "config": options}
-        return _Optimizer(keras.optimizers.get(config), epochs)
+        return OptimizerPhase(keras.optimizers.get(config), epochs)
     known = [*MINIBATCH, *(m for m in METHODS if m not in MINIBATCH), *SCIPY]
     raise ValueError(f"`method` must be one of {known}; got {method!r}.")
 
@@ -417,49 +238,11 @@ def _minibatch_method(
     return kind(**options)
 
 
-def _is_arrays(x: Any) -> bool:
-    return x is not None and not data.is_dataset(x)
-
-
-def _steps(dataset: Any) -> int | None:
-    """Batches in an epoch, if the data set knows."""
-    for ask in (
-        lambda: dataset.num_batches,
-        lambda: int(np.asarray(dataset.cardinality())),
-        lambda: len(dataset),
-    ):
-        try:
-            count = ask()
-        except (AttributeError, TypeError):
-            continue
-        return count if count and count > 0 else None
-    return None
-
-
-def _keeper(model: keras.Model, method: Clocked) -> MethodState:
-    """Go on with the state that a loaded model carries, if it is this method's."""
-    own = model.optimizer
-    if isinstance(own, MethodState) and own.method == method and own.built:
-        return own
-    return MethodState(method)
-
-
-def _with(callbacks: Any, extra: keras.callbacks.Callback) -> Any:
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks.append(extra)
-        return callbacks
-    if callbacks is None:
-        callbacks = []
-    elif not isinstance(callbacks, (list, tuple)):
-        callbacks = [callbacks]
-    return [*callbacks, extra]
-
-
 def _split(x: Any, y: Any, weight: Any, share: float) -> tuple[Any, Any, Any, Any]:
     """Set the last samples apart for validation, as Keras does."""
     if not 0 < share < 1:
         raise ValueError(f"`validation_split` must be in [0, 1); got {share!r}.")
-    if not _is_arrays(x):
+    if data.is_dataset(x):
         raise ValueError(
             "`validation_split` needs arrays; "
             f"got {type(x).__name__}. Give `validation_data`."

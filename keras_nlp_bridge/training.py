@@ -5,7 +5,7 @@ Keras saves and restores it; `TrainStep` is the `train_step` that a model is giv
 for the duration of `keras_nlp_bridge.fit`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -309,6 +309,39 @@ class TrainStep:
         return self.model.compute_metrics(
             batch.x, batch.y, y_pred, sample_weight=batch.sample_weight
         )
+
+
+def refresh_statistics(model: keras.Model, batches: Iterable[Any]) -> None:
+    """Set BatchNorm statistics to their mean over batches, at the present weights.
+
+    Parameters
+    ----------
+    model : keras.Model
+    batches : iterable
+        Inputs of each batch.
+    """
+    norms = _batch_norms(model)
+    if not norms:
+        return
+    own = [layer.momentum for layer in norms]
+    try:
+        for k, inputs in enumerate(batches):
+            for layer in norms:  # the running mean of what k + 1 batches showed
+                layer.momentum = k / (k + 1)
+            model(inputs, training=True)
+    finally:
+        for layer, momentum in zip(norms, own, strict=True):
+            layer.momentum = momentum
+
+
+def _batch_norms(model: Any) -> list[Any]:
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += _batch_norms(layer)
+        elif isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
+            found.append(layer)
+    return found
 
 
 @contextmanager

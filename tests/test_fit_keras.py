@@ -372,3 +372,14 @@ def test_model_without_a_loss():
         small(compiled=False), x, y, loss=crossentropy, epochs=2, verbose=0
     )
     assert len(history.epoch) == 2
+
+
+def test_average_gets_statistics_of_its_own():
+    x, y = digits(64)
+    model = small(layers.BatchNormalization())
+    knb.fit(model, x, y, epochs=2, averaging=True, verbose=0)
+    norm = model.layers[1]
+    hidden = np.tanh(x @ np.array(model.layers[0].kernel) + model.layers[0].bias)
+    found = np.array(norm.moving_mean)
+    np.testing.assert_allclose(found, hidden.mean(0), rtol=1e-4, atol=1e-5)
+    assert norm.momentum == 0.99
