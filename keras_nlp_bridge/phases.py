@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_nlp_bridge import data
+from keras_nlp_bridge import backends, data
 from keras_nlp_bridge.epochs import Epochs, run_epochs, validation
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.objective import build
@@ -64,7 +64,7 @@ class Minibatch:
         step = TrainStep(model, keeper, steps, seed)
         order = _Order(keeper, batches, done - first * (per_epoch or 0))
         arguments["callbacks"] = _with(arguments["callbacks"], order)
-        with lent(model, keeper, step):
+        with lent(model, keeper, backends.current().train_step(model, step)):
             history = model.fit(
                 x,
                 y,

@@ -86,7 +86,7 @@ class MethodState(keras.optimizers.Optimizer):
         for field, template in self._template._asdict().items():
             if field in self.slots:
                 leaves = [
-                    ops.cast(v.value, np.asarray(leaf).dtype.name)
+                    ops.cast(v.value, _dtype(np.asarray(leaf)))
                     for v, leaf in zip(
                         self.slots[field], keras.tree.flatten(template), strict=True
                     )
@@ -106,7 +106,8 @@ class MethodState(keras.optimizers.Optimizer):
             for variable, leaf in zip(self.slots[field], leaves, strict=True):
                 variable.assign(ops.cast(leaf, variable.dtype))
         self._show(self.method.rate(state))
-        self.iterations.assign(ops.cast(state.t, self.iterations.dtype))
+        # `+ 0`: JAX donates each variable's buffer, so no two may share one.
+        self.iterations.assign(ops.cast(state.t, self.iterations.dtype) + 0)
 
     def get_config(self) -> dict[str, Any]:
         """Return what Keras needs to make the object anew."""
@@ -141,7 +142,7 @@ class MethodState(keras.optimizers.Optimizer):
         return {k: v for k, v in state._asdict().items() if k not in skip}
 
     def _slot(self, name: str, leaf: Any) -> keras.Variable:
-        dtype = "int32" if leaf.dtype.kind in "bi" else leaf.dtype.name
+        dtype = "int32" if leaf.dtype.kind in "bi" else _dtype(leaf)
         variable = self.add_variable(leaf.shape, dtype=dtype, name=name)
         variable.assign(leaf.astype(dtype))
         return variable
@@ -149,7 +150,13 @@ class MethodState(keras.optimizers.Optimizer):
     def _show(self, rate: Any) -> None:
         rate = ops.cast(rate, "float32")
         self.learning_rate = rate
-        self.shown_rate.assign(rate)
+        self.shown_rate.assign(rate + 0)
+
+
+def _dtype(leaf: Any) -> str:
+    """Dtype of a field on the device, which may have no double precision."""
+    name = leaf.dtype.name
+    return backends.current().WIDE if name == "float64" else name
 
 
 class _BatchOracle:

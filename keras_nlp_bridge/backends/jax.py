@@ -36,6 +36,34 @@ def read(variable: keras.Variable) -> Tensor:
     return variable.value
 
 
+def train_step(
+    model: keras.Model, step: Callable[[Any], dict[str, Any]]
+) -> Callable[..., Any]:
+    """Return a step that writes variables in the form of `Model.train_step`.
+
+    On JAX that is a pure function of the values of all variables.
+    """
+
+    def pure(state: Tree, data: Any) -> tuple[dict[str, Any], Tree]:
+        groups = (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            model.optimizer.variables,
+            model.metrics_variables,
+        )
+        pairs = [
+            pair
+            for variables, values in zip(groups, state, strict=True)
+            for pair in zip(variables, values, strict=True)
+        ]
+        with keras.StatelessScope(pairs) as scope:
+            logs = step(data)
+        after = [[scope.get_current_value(v) for v in group] for group in groups]
+        return logs, tuple(after)
+
+    return pure
+
+
 def value_and_grad(
     function: Callable[[Tensor], Tensor], x: Tensor
 ) -> tuple[Tensor, Tensor]:

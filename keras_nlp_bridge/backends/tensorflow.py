@@ -20,7 +20,21 @@ def compile(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Without XLA: on CPUs it is about three times slower on convolutions.
     """
-    return tf.function(function, autograph=False)
+    return tf.function(_Own(function), autograph=False)
+
+
+class _Own:
+    """A function that TensorFlow tells apart from others made by the same code.
+
+    Otherwise it takes the functions of several problems for one that is traced again
+    and again, and warns.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
 
 
 def to_device(array: NDArray[Any]) -> Tensor:
@@ -36,6 +50,14 @@ def to_host(tensor: Tensor) -> NDArray[Any]:
 def read(variable: keras.Variable) -> Tensor:
     """Return the present value of a variable as a tensor (copied only on write)."""
     return tf.convert_to_tensor(variable.value)
+
+
+def train_step(
+    model: keras.Model, step: Callable[[Any], dict[str, Any]]
+) -> Callable[..., Any]:
+    """Return a step that writes variables in the form of `Model.train_step`."""
+    del model
+    return step
 
 
 def value_and_grad(

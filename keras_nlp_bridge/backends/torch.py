@@ -40,6 +40,14 @@ def read(variable: keras.Variable) -> Tensor:
     return variable.value.detach().clone()
 
 
+def train_step(
+    model: keras.Model, step: Callable[[Any], dict[str, Any]]
+) -> Callable[..., Any]:
+    """Return a step that writes variables in the form of `Model.train_step`."""
+    del model
+    return step
+
+
 def value_and_grad(
     function: Callable[[Tensor], Tensor], x: Tensor
 ) -> tuple[Tensor, Tensor]:
