@@ -1,0 +1,31 @@
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def blocks():
+    return re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+
+
+def test_the_examples_run_as_written(capsys):
+    pytest.importorskip("sklearn")
+    scope = {}
+    for block in blocks():
+        exec(compile(block, str(README), "exec"), scope)
+    assert len(blocks()) == 4
+    first, last = capsys.readouterr().out.strip().splitlines()
+    assert first.startswith("CONVERGENCE")
+    assert float(first.split()[-1]) > 0.95
+    assert scope["res"].nit == 500
+    epochs = scope["history"].epoch  # L-BFGS-B may converge before its last
+    assert epochs == list(range(len(epochs)))
+    assert 5 < len(epochs) <= 55
+    assert float(last.split()[-1]) < 0.1
+
+
+def test_the_first_example_is_short():
+    lines = [line for line in blocks()[0].splitlines() if line.strip()]
+    assert len(lines) <= 18
