@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from keras_nlp_bridge import callbacks as callbacks
     from keras_nlp_bridge.fitting import fit as fit
     from keras_nlp_bridge.minimizers import METHODS as METHODS
+    from keras_nlp_bridge.minimizers import lbfgs as lbfgs
     from keras_nlp_bridge.minimizers import minimize as minimize
     from keras_nlp_bridge.minimizers import r2 as r2
+    from keras_nlp_bridge.minimizers import slbfgs as slbfgs
     from keras_nlp_bridge.minimizers import tr_lsr1 as tr_lsr1
+    from keras_nlp_bridge.minimizers import trunk as trunk
     from keras_nlp_bridge.operators import LBFGS as LBFGS
     from keras_nlp_bridge.operators import LSR1 as LSR1
     from keras_nlp_bridge.problem import KerasProblem as KerasProblem
@@ -28,9 +31,12 @@ _HOME = {
     "LSR1": "operators",
     "METHODS": "minimizers",
     "fit": "fitting",
+    "lbfgs": "minimizers",
     "minimize": "minimizers",
     "r2": "minimizers",
+    "slbfgs": "minimizers",
     "tr_lsr1": "minimizers",
+    "trunk": "minimizers",
 }
 
 __all__ = ["__version__", "callbacks", *_HOME]

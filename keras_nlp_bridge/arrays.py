@@ -106,9 +106,13 @@ class NumPyNamespace:
         return np.linalg.solve(a, b)
 
     @staticmethod
-    def set_row(a: Array, i: Array, row: Array) -> Array:
-        """Copy the matrix `a` and make its row `i` equal to `row`."""
-        a = a.copy()
+    def set_row(
+        a: Array, i: Array, row: Array, keep: Array = True, donate: bool = False
+    ) -> Array:
+        """Make row `i` of `a` equal to `row` if `keep`; copy `a` unless donated."""
+        if not keep:
+            return a
+        a = a if donate else a.copy()
         a[i] = row
         return a
 
@@ -177,7 +181,12 @@ class KerasNamespace:
     def eigh(self, a: Array) -> tuple[Array, Array]:
         return self._ops.eigh(a)
 
-    def set_row(self, a: Array, i: Array, row: Array) -> Array:
+    def set_row(
+        self, a: Array, i: Array, row: Array, keep: Array = True, donate: bool = False
+    ) -> Array:
+        # A compiler sees for itself what is not used again. The selection is made on
+        # one row: the other rows need not be read.
+        row = self._ops.where(keep, row, self._ops.take(a, i, axis=0))
         index = self._ops.reshape(self._ops.cast(i, "int32"), (1, 1))
         return self._ops.scatter_update(a, index, self._ops.expand_dims(row, 0))
 

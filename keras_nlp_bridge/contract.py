@@ -1,17 +1,31 @@
 """SciPy's side of a minimizer: its functions, callbacks and arguments, checked."""
 
+import copy
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import Bounds, OptimizeResult, approx_fprime
+from scipy.optimize import (
+    Bounds,
+    HessianUpdateStrategy,
+    OptimizeResult,
+    approx_fprime,
+)
+from scipy.sparse import issparse
+from scipy.sparse.linalg import LinearOperator
 
 from keras_nlp_bridge.arrays import epsilon
 from keras_nlp_bridge.methods.driver import Engine, Report
 
-__all__ = ["ScipyOracle", "Watcher", "refuse_limits_of_x", "start_vector"]
+__all__ = [
+    "ScipyOracle",
+    "Watcher",
+    "refuse_limits_of_x",
+    "require_products",
+    "start_vector",
+]
 
 
 class ScipyOracle:
@@ -20,6 +34,9 @@ class ScipyOracle:
     The functions get their own copy of x, and what they return is copied, so they may
     write into both.  Values and gradients are cast to the dtype of x.
     """
+
+    # The engine keeps one state: see `methods.base.donated`.
+    donated = True
 
     def __init__(
         self,
@@ -32,7 +49,10 @@ class ScipyOracle:
     ) -> None:
         self._args, self._dtype = args, dtype
         self._fun, self._jac = fun, jac
-        self._hess, self._hessp = hess, hessp
+        self._hess, self._hessp = copy.deepcopy(hess) if _learns(hess) else hess, hessp
+        # Where `hess` has been evaluated, or has learned last; and its value.
+        self._matrix: tuple[NDArray[Any], Any] | None = None
+        self._last_g: tuple[NDArray[Any], NDArray[Any]] | None = None
         self._nfev = self._njev = self._nhev = 0
         self._last: tuple[NDArray[Any], Any, Any] | None = None
         self._errstate = np.geterr()
@@ -63,20 +83,28 @@ class ScipyOracle:
             )
         f = self._dtype.type(value.reshape(())[()])
         # Only for the gradient at this point: f may be another function by then.
-        self._last = x.copy(), f, g
+        # The functions get copies, and methods never write into x: no copy here.
+        self._last = x, f, g
         return f
 
     def _remembered(self, x: NDArray[Any]) -> tuple[Any, Any]:
         """Return f and, where fun returns both, the gradient at x."""
-        if self._last is None or not np.array_equal(self._last[0], x):
+        last = self._last
+        if last is None or not (last[0] is x or np.array_equal(last[0], x)):
             self.value(x)
         return self._last[1:]  # type: ignore[index,return-value]
 
     def grad(self, x: NDArray[Any]) -> NDArray[Any]:
         """Return the gradient at x, where f has been evaluated last."""
         self._njev += 1
+        g = self._gradient(x)
+        if _learns(self._hess):
+            self._last_g = x, g
+        return g
+
+    def _gradient(self, x: NDArray[Any]) -> NDArray[Any]:
         if self._jac is True:
-            return self._remembered(x)[1].copy()
+            return self._remembered(x)[1]
         if callable(self._jac):
             with np.errstate(**self._errstate):
                 return self._vector(self._jac(x.copy(), *self._args), x)
@@ -90,16 +118,72 @@ class ScipyOracle:
     def hvp(self, x: NDArray[Any], p: NDArray[Any]) -> NDArray[Any]:
         """Return the product of the Hessian at x with p."""
         self._nhev += 1
-        with np.errstate(**self._errstate):
-            if self._hessp is not None:
-                return self._vector(self._hessp(x.copy(), p.copy(), *self._args), x)
-            return self._vector(self._hess(x.copy(), *self._args) @ p, x)
+        if self._hessp is not None:
+            with np.errstate(**self._errstate):
+                product = self._hessp(x.copy(), p.copy(), *self._args)
+            return self._vector(product, x, "hessp")
+        if isinstance(self._hess, str):
+            return self._difference_of_gradients(x, p)
+        if self._matrix is None or not np.array_equal(self._matrix[0], x):
+            self._matrix = x, self._matrix_at(x)
+        return self._vector(self._matrix[1] @ p, x, "hess")
 
-    def _vector(self, value: Any, x: NDArray[Any]) -> NDArray[Any]:
+    def _matrix_at(self, x: NDArray[Any]) -> Any:
+        """Return the Hessian at x: what multiplies with a vector by ``@``."""
+        hess = self._hess
+        if _learns(hess):
+            if self._matrix is None:
+                hess.initialize(x.size, "hess")
+            # Methods ask for products where they have the gradient, which is the last
+            # unless a step was rejected; then x has not changed.
+            at, g = self._last_g  # type: ignore[misc]
+            if np.array_equal(at, x):
+                if self._matrix is not None:
+                    hess.update(x - self._matrix[0], g - self._known_g)
+                self._known_g = g
+            return _Multiplier(hess)
+        if _is_matrix(hess):
+            matrix = hess
+        else:
+            with np.errstate(**self._errstate):
+                matrix = hess(x.copy(), *self._args)
+        if isinstance(matrix, np.ndarray) or not _is_matrix(matrix):
+            matrix = np.atleast_2d(np.asarray(matrix))
+        if matrix.shape != (x.size, x.size):
+            raise ValueError(
+                f"`hess` must be or return a matrix of shape {(x.size, x.size)}; "
+                f"got shape {matrix.shape}."
+            )
+        return matrix
+
+    def _difference_of_gradients(
+        self, x: NDArray[Any], p: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Central or forward difference along p, of the size of rounding's optimum."""
+        eps = epsilon(self._dtype.name)
+        length = np.linalg.norm(p) or 1.0
+        central = self._hess == "3-point"
+        h = eps ** (1 / 3 if central else 1 / 2) * (1 + np.linalg.norm(x)) / length
+
+        def gradient(z: NDArray[Any]) -> NDArray[Any]:
+            self.value(z)  # `grad` may need it, and methods count on the order
+            return self.grad(z)
+
+        behind = gradient(x - h * p) if central else self._start_gradient(x, gradient)
+        return (gradient(x + h * p) - behind) / ((2 if central else 1) * h)
+
+    def _start_gradient(
+        self, x: NDArray[Any], gradient: Callable[[NDArray[Any]], NDArray[Any]]
+    ) -> NDArray[Any]:
+        if self._matrix is None or not np.array_equal(self._matrix[0], x):
+            self._matrix = x, gradient(x)
+        return self._matrix[1]
+
+    def _vector(self, value: Any, x: NDArray[Any], name: str = "jac") -> NDArray[Any]:
         array = np.atleast_1d(np.asarray(value))
         if array.shape != x.shape or array.dtype.kind not in "buif":
             raise ValueError(
-                f"`jac` must return real numbers of shape {x.shape}; got shape "
+                f"`{name}` must return real numbers of shape {x.shape}; got shape "
                 f"{array.shape} of {array.dtype}."
             )
         return np.array(array, self._dtype)
@@ -128,6 +212,41 @@ class ScipyOracle:
 
 
 _DIFFERENCES = ("2-point", "3-point", "cs")
+
+
+class _Multiplier:
+    """A quasi-Newton matrix of SciPy, multiplying by ``@``."""
+
+    def __init__(self, strategy: Any) -> None:
+        self._strategy = strategy
+
+    def __matmul__(self, p: NDArray[Any]) -> NDArray[Any]:
+        return self._strategy.dot(p)
+
+
+def _learns(hess: Any) -> bool:
+    return isinstance(hess, HessianUpdateStrategy)
+
+
+def _is_matrix(hess: Any) -> bool:
+    return isinstance(hess, np.ndarray | LinearOperator) or issparse(hess)
+
+
+def require_products(name: str, hess: Any, hessp: Any) -> None:
+    """Raise unless there is something to multiply with the Hessian by."""
+    known = hess in ("2-point", "3-point") if isinstance(hess, str) else callable(hess)
+    if hessp is not None and not callable(hessp):
+        raise ValueError(f"`hessp` must be callable; got {hessp!r}.")
+    if hessp is None and hess is None:
+        raise ValueError(
+            f"`hessp` or `hess` must be given for {name}; got None. "
+            "`hess=keras_nlp_bridge.LSR1()` learns one from the gradients."
+        )
+    if hessp is None and not (known or _learns(hess) or _is_matrix(hess)):
+        raise ValueError(
+            "`hess` must be callable, a matrix, a LinearOperator, a "
+            f"HessianUpdateStrategy, '2-point' or '3-point'; got {hess!r}."
+        )
 
 
 class Watcher:

@@ -7,12 +7,21 @@ from typing import Any
 import keras
 
 from keras_nlp_bridge import data
-from keras_nlp_bridge.methods import Clocked, StochasticR2, StochasticTRLSR1
+from keras_nlp_bridge.methods import (
+    Clocked,
+    StochasticLBFGS,
+    StochasticR2,
+    StochasticTRLSR1,
+)
 from keras_nlp_bridge.minimizers import METHODS
 from keras_nlp_bridge.phases import FullSample, Minibatch, OptimizerPhase
 
 # Methods for minibatches, by name.
-MINIBATCH = {"r2": StochasticR2, "tr-lsr1": StochasticTRLSR1}
+MINIBATCH = {
+    "r2": StochasticR2,
+    "tr-lsr1": StochasticTRLSR1,
+    "slbfgs": StochasticLBFGS,
+}
 
 # SciPy's methods that `fit` drives on all samples: those that use gradients.
 SCIPY = (

@@ -16,15 +16,20 @@ from keras_nlp_bridge.contract import (
     ScipyOracle,
     Watcher,
     refuse_limits_of_x,
+    require_products,
     start_vector,
 )
 from keras_nlp_bridge.methods import (
     R2,
+    TRLBFGS,
     TRLSR1,
     Clocked,
+    LBFGSMethod,
     Method,
+    StochasticLBFGS,
     StochasticR2,
     StochasticTRLSR1,
+    Trunk,
 )
 from keras_nlp_bridge.methods.base import is_number, require, require_count
 from keras_nlp_bridge.methods.driver import (
@@ -39,7 +44,16 @@ from keras_nlp_bridge.methods.driver import (
 if TYPE_CHECKING:
     from keras_nlp_bridge.problem import KerasProblem
 
-__all__ = ["METHODS", "ScipyMethod", "minimize", "r2", "tr_lsr1"]
+__all__ = [
+    "METHODS",
+    "ScipyMethod",
+    "lbfgs",
+    "minimize",
+    "r2",
+    "slbfgs",
+    "tr_lsr1",
+    "trunk",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +168,11 @@ class ScipyMethod:
         source = _source(fun)
         watched = callback is not None
         run, method = self.configure(options, watched and _on_minibatch(source))
+        if method.uses_hvp:
+            if not _same_curvature(problem, hess, hessp):
+                problem = None  # a Hessian of the caller's own: on the host
+            if problem is None:
+                require_products(self.name, hess, hessp)
         if problem is None:
             oracle = ScipyOracle(fun, jac, hess, hessp, args, start.dtype)
             engine: Engine = HostEngine(method, oracle, _sample_id(source))
@@ -247,6 +266,14 @@ def _keras_problem(fun: Any, jac: Any, args: tuple[Any, ...]) -> "KerasProblem |
     return owner if mine and inner.__func__ is KerasProblem.fun else None
 
 
+def _same_curvature(problem: "KerasProblem | None", hess: Any, hessp: Any) -> bool:
+    """Whether products with the Hessian, if any are given, are the problem's own."""
+    given = [f for f in (hess, hessp) if f is not None]
+    owners = [getattr(f, "__self__", None) for f in given]
+    names = [getattr(f, "__name__", "") for f in given]
+    return all(owner is problem for owner in owners) and {*names} <= {"hess", "hessp"}
+
+
 def _source(fun: Any) -> Any:
     """Return the object behind `fun` whose sample may change, if there is one."""
     owner = getattr(getattr(fun, "fun", fun), "__self__", None)
@@ -325,8 +352,14 @@ def _registered(name: str) -> ScipyMethod:
 # R2 is a gradient method: many cheap steps.
 r2 = ScipyMethod("r2", R2, StochasticR2, maxiter=100_000)
 tr_lsr1 = ScipyMethod("tr-lsr1", TRLSR1, StochasticTRLSR1)
+# A line search compares values of one sample; on minibatches, the trust region.
+lbfgs = ScipyMethod("lbfgs", LBFGSMethod, StochasticLBFGS)
+slbfgs = ScipyMethod("slbfgs", TRLBFGS, StochasticLBFGS)
+trunk = ScipyMethod("trunk", Trunk)
 
-METHODS: dict[str, ScipyMethod] = {m.name: m for m in (r2, tr_lsr1)}
+METHODS: dict[str, ScipyMethod] = {
+    m.name: m for m in (r2, tr_lsr1, lbfgs, slbfgs, trunk)
+}
 """Our methods by name."""
 
 # What SciPy's methods do not take; they warn about it.

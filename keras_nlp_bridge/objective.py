@@ -106,6 +106,8 @@ class Objective:
         self._takes_training = (
             "training" in inspect.signature(self.trainer.compute_loss).parameters
         )
+        default = type(self.trainer).compute_loss is keras.Model.compute_loss
+        self._own_loss = not default or self.trainer.loss is not None
         self._shift = _Shift()
         self.may_mask = False
 
@@ -247,6 +249,11 @@ class Objective:
             given = [scope.get_current_value(v) for v in self.others]
             y_pred = self.model(batch.x, training=self.training)
             total = self._compute_loss(batch, y_pred)
+            if not self._own_loss and not self.trainer.losses:
+                raise ValueError(
+                    "`loss` must be given, or the model compiled with one or add "
+                    "its own; got a model without any loss."
+                )
             for output in keras.tree.flatten(y_pred):
                 mask(output)
         self.may_mask = mask.masked

@@ -17,12 +17,19 @@ from scipy import optimize
 
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.data import Batch
-from keras_nlp_bridge.methods import Status, StochasticR2, StochasticTRLSR1
+from keras_nlp_bridge.methods import (
+    Status,
+    StochasticLBFGS,
+    StochasticR2,
+    StochasticTRLSR1,
+)
 from keras_nlp_bridge.objective import Objective
 
 Tensor = Any
 
-_KINDS = {kind.__name__: kind for kind in (StochasticR2, StochasticTRLSR1)}
+_KINDS = {
+    kind.__name__: kind for kind in (StochasticR2, StochasticTRLSR1, StochasticLBFGS)
+}
 
 # Held by the model itself, or evaluated anew at each step.
 _NOT_KEPT = frozenset({"x", "f", "g", "gnorm"})

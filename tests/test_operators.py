@@ -9,6 +9,7 @@ from scipy.sparse.linalg import aslinearoperator
 
 from keras_nlp_bridge.operators import LBFGS, LSR1
 from keras_nlp_bridge.operators.base import curvature_range, empty_pairs, push
+from keras_nlp_bridge.operators.lbfgs import inverse_product
 
 N, MEMORY = 12, 5
 
@@ -206,3 +207,49 @@ def test_curvature_range_is_that_of_the_hessian():
         s = rng.normal(size=3)
         pairs = push(pairs, s, H @ s, np.bool_(True))
     np.testing.assert_allclose(curvature_range(pairs, 1e-10), (-9, 9), rtol=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("count", [0, 2, 4, 11])
+def test_inverse_product_is_the_dense_inverse_after_every_push(seed, count):
+    rng = np.random.default_rng(seed)
+    A = rng.normal(size=(9, 9))
+    H = A @ A.T + np.eye(9)
+    pairs = empty_pairs(4, np.zeros(9))
+    unknown = np.zeros(4), np.zeros(4)
+    for _ in range(count):
+        s = rng.normal(size=9) * 10 ** rng.uniform(-3, 3)
+        # Without the products that the inverse form does not need.
+        pairs = push(pairs, s, H @ s, np.bool_(True), unknown)
+    dense = np.eye(9) * 0.7
+    order = [(i + count) % 4 for i in range(4)]
+    for s, y in ((pairs.S[i], pairs.Y[i]) for i in order if pairs.live[i]):
+        V = np.eye(9) - np.outer(y, s) / (y @ s)
+        dense = V.T @ dense @ V + np.outer(s, s) / (y @ s)
+    v = rng.normal(size=9)
+    got = inverse_product(pairs, np.float64(0.7), v, -2.0)
+    np.testing.assert_allclose(got, -2 * dense @ v, rtol=1e-10, atol=1e-10)
+
+
+def test_pairs_are_overwritten_only_if_donated():
+    rng = np.random.default_rng(0)
+    pairs = empty_pairs(2, np.zeros(3))
+    for donate in (False, True):
+        before = pairs.S.copy(), pairs.Y.copy()
+        after = push(
+            pairs, rng.normal(size=3), rng.normal(size=3), np.bool_(True), None, donate
+        )
+        assert np.shares_memory(after.S, pairs.S) == donate
+        assert not np.shares_memory(after.S, after.Y)
+        if not donate:
+            np.testing.assert_array_equal(pairs.S, before[0])
+            np.testing.assert_array_equal(pairs.Y, before[1])
+        pairs = after
+
+
+def test_a_pair_of_too_little_curvature_is_not_stored():
+    pairs = empty_pairs(2, np.zeros(2))
+    s, y = np.array([1.0, 0]), np.array([1e-3, 1.0])
+    for least, stored in ((1e-2, 0), (1e-4, 1)):
+        after = push(pairs, s, y, np.bool_(True), min_curvature=least)
+        assert after.pushes == stored

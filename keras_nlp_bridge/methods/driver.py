@@ -40,6 +40,10 @@ class Report(NamedTuple):
     nhev: int
 
 
+# Evaluations where there is no limit; a number that single precision holds.
+_ENDLESS = 2**30
+
+
 class Budget(NamedTuple):
     """What one call of an engine may use, and where on the clock it begins."""
 
@@ -47,6 +51,7 @@ class Budget(NamedTuple):
     gtol: float
     elapsed: float  # fraction of the run before the first step
     tick: float  # fraction that one step takes
+    evaluations: float = _ENDLESS  # of f that may still be made
 
 
 class Final(NamedTuple):
@@ -117,6 +122,9 @@ class HostEngine:
                 state = method.with_clock(state, budget.elapsed, budget.tick)
             elif self._sample_id() != self._sample:
                 state = method.refresh(self._oracle, state)
+            if method.limited:
+                left = np.int32(budget.evaluations)
+                state = state._replace(left=left)
             self._sample = self._sample_id()
             self._state = method.step(self._oracle, state)
         return 1, self._report()
@@ -275,16 +283,20 @@ def _advanced(
 ) -> tuple[Any, Array]:
     """Refresh if the sample is new, then step until the budget is used up; traced."""
     xp = namespace(state.x)
-    steps, gtol, elapsed, tick, stale = (knobs[i] for i in range(5))
+    steps, gtol, elapsed, tick, evaluations, stale = (knobs[i] for i in range(6))
     if isinstance(method, Clocked):
         state = method.with_clock(state, elapsed, tick)
     else:
         old = state
         state = xp.cond(stale > 0, lambda: method.refresh(oracle, old), lambda: old)
+    if method.limited:
+        state = state._replace(left=xp.cast(evaluations, "int32"))
 
     def unfinished(loop: tuple[Array, Any]) -> Array:
         count, state = loop
         going = (xp.cast(count, xp.dtype(steps)) < steps) & ~(state.gnorm <= gtol)
+        if method.limited:
+            going = going & (state.left > 0)
         return going & (state.stop == int(Status.RUNNING))
 
     def body(loop: tuple[Array, Any]) -> tuple[Array, Any]:
@@ -371,7 +383,8 @@ def drive(
             break
         steps = 1 if watch else _steps(engine, report, nit, seconds, limits)
         clock = _clock(nit, seconds, horizon, limits.maxtime)
-        taken, report = engine.advance(Budget(steps, tolerance, *clock))
+        left = math.ceil(min(limits.maxfun - report.nfev, _ENDLESS))
+        taken, report = engine.advance(Budget(steps, tolerance, *clock, left))
         nit += taken
         if watch is not None and watch(nit, report):
             status = Status.USER

@@ -73,9 +73,18 @@ class R2(Method):
         Largest alpha.
     max_rejections : int
         Rejections in a row that end the run.
+    l1, l0 : float
+        Weight of a regularizer: minimize ``f(x) + l1 |x|_1``, or ``f(x) + l0`` times
+        the number of entries of x that are not zero.  The step minimizes model and
+        regularizer together, which thresholds x.  Not with momentum, ``step="tr"`` or
+        ``nonmonotone``.
 
     Notes
     -----
+    With a regularizer h, ``fun`` of a result is ``f + h``, its ``jac`` the gradient of
+    f, and its ``optimality``, which ``gtol`` is for, the infinity norm of ``(x - prox(x
+    - alpha grad f)) / alpha`` [2]_.
+
     R2, TR and FOMO of JSOSolvers.jl [1]_.  Differences: a trial value that is not a
     number is a rejection that shrinks the step, the step of ``step_rule="tr"`` is
     measured by the present direction, and a decrease that is lost in rounding error is
@@ -87,6 +96,8 @@ class R2(Method):
        Worst-case evaluation complexity for unconstrained nonlinear optimization using
        high-order regularized models, Math. Program. 163, 2017 (p = 1), as in
        JuliaSmoothOptimizers/JSOSolvers.jl, ``src/fomo.jl``.
+    .. [2] A. Y. Aravkin, R. Baraldi, D. Orban, A proximal quasi-Newton trust-region
+       method for nonsmooth regularized optimization, SIAM J. Optim. 32, 2022 (R2).
     """
 
     # All defaults are those of JSOSolvers, src/fomo.jl; None depends on the dtype.
@@ -103,6 +114,8 @@ class R2(Method):
     alpha_max: float | None = None  # 1 / eps
     # From alpha_max, halving reaches a step of no length in fewer.
     max_rejections: int = 120
+    l1: float = 0.0
+    l0: float = 0.0
 
     aliases: ClassVar[dict[str, str]] = {"step": "step_rule"}
 
@@ -124,6 +137,48 @@ class R2(Method):
             in_interval("theta2", self.theta2, 0, 1)
         if self.alpha_max is not None:
             in_interval("alpha_max", self.alpha_max, 0)
+        self._check_regularizer()
+
+    def _check_regularizer(self) -> None:
+        for name in ("l1", "l0"):
+            value = getattr(self, name)
+            holds = is_number(value) and 0 <= value < math.inf
+            require(name, value, holds, "a number of at least 0")
+        require("l0", self.l0, not (self.l1 and self.l0), "0 where `l1` is not")
+        plain = not self.momentum and self.step_rule == "r2" and self.nonmonotone == 1
+        name = "l1" if self.l1 else "l0"
+        rule = "0 with `momentum`, `step='tr'` or `nonmonotone`"
+        require(name, getattr(self, name), plain or not self._regularized, rule)
+
+    @property
+    def _regularized(self) -> bool:
+        return bool(self.l1 or self.l0)
+
+    def _regularizer(self, x: Array) -> Array:
+        """Value of the regularizer."""
+        xp = namespace(x)
+        if self.l1:
+            return self.l1 * xp.sum(xp.abs(x))
+        return self.l0 * xp.sum(xp.cast(x != 0, xp.dtype(x)))
+
+    def _thresholded(self, z: Array, mu: Array) -> Array:
+        """Minimize ``|x - z|^2 / (2 mu)`` plus the regularizer: soft or hard."""
+        xp = namespace(z)
+        if not self._regularized:
+            return z
+        nothing = xp.zeros_like(z)
+        if self.l1:
+            kept = xp.maximum(xp.abs(z) - mu * self.l1, nothing)
+            return xp.where(z > 0, kept, -kept)
+        return xp.where(z * z > 2 * mu * self.l0, z, nothing)
+
+    def _measured(self, state: R2State) -> R2State:
+        """Set the measure of stationarity, where there is a regularizer."""
+        if not self._regularized:
+            return state
+        xp, x, alpha = namespace(state.x), state.x, state.alpha
+        distance = x - self._thresholded(x - alpha * state.g, alpha)
+        return state._replace(gnorm=xp.max(xp.abs(distance)) / alpha)
 
     def init(self, oracle: Oracle, x: Array) -> R2State:
         """Evaluate at the start; the first step is about as long as a unit gradient."""
@@ -135,7 +190,8 @@ class R2(Method):
         alpha = 2.0 ** -xp.round(xp.log(length + 1) / math.log(2))
         alpha = alpha if self.step_rule == "r2" else alpha * length
         one, zero = xp.scalar(1, "int32"), xp.scalar(0, "int32")
-        return R2State(
+        f = f + self._regularizer(x) if self._regularized else f
+        state = R2State(
             *(x, f, g, gnorm),
             accepted=xp.scalar(True, "bool"),
             stop=status_where(sound, Status.RUNNING, Status.EXCEPTION),
@@ -150,11 +206,14 @@ class R2(Method):
             f_start=f,
             f_best=f,
         )
+        return self._measured(state)
 
     def refresh(self, oracle: Oracle, state: R2State) -> R2State:
         """Evaluate f and g again at x; values of the old sample are forgotten."""
         state = super().refresh(oracle, state)
-        return state._replace(history=state.history * 0 + state.f, f_best=state.f)
+        f = state.f + self._regularizer(state.x) if self._regularized else state.f
+        state = state._replace(f=f, history=state.history * 0 + f, f_best=f)
+        return self._measured(state)
 
     def step(self, oracle: Oracle, state: R2State) -> R2State:
         """Try one step along the direction; adapt its length."""
@@ -163,12 +222,17 @@ class R2(Method):
         eps = epsilon(xp.dtype(x))
         d = g + state.blend * (state.average - g) if self.momentum else g
         mu = self._multiplier(state.alpha, d)
-        candidate = x - mu * d
+        candidate = self._thresholded(x - mu * d, mu)
         f_new = oracle.value(candidate)
+        model = mu * xp.dot(g, d)
+        if self._regularized:
+            h_new = self._regularizer(candidate)
+            f_new = f_new + h_new
+            model = self._regularizer(x) - h_new + xp.dot(g, x - candidate)
 
         # Comparisons instead of a ratio: with a NaN all are false.
         reference = xp.max(state.history)
-        pred = reference - f + mu * xp.dot(g, d)
+        pred = reference - f + model
         ared = reference - f_new
         # A decrease lost in rounding counts, but these may not add up to a climb.
         slack = 10 * eps * xp.maximum(xp.abs(f), xp.ones_like(f))
@@ -200,7 +264,7 @@ class R2(Method):
             rejections=rejections,
             f_best=xp.where(accepted & (f_new < state.f_best), f_new, state.f_best),
         )
-        return self._blended(g, after) if self.momentum else after
+        return self._blended(g, after) if self.momentum else self._measured(after)
 
     def _multiplier(self, alpha: Array, d: Array) -> Array:
         """Step length per unit of the direction: where R2 and TR differ."""

@@ -1,4 +1,4 @@
-"""Trust-region methods on a limited-memory SR1 matrix."""
+"""The trust-region loop on a limited-memory matrix, and its L-SR1 method."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,16 +8,24 @@ from keras_nlp_bridge.methods.base import (
     Method,
     Oracle,
     Status,
+    donated,
     in_interval,
+    require,
     require_count,
     status_where,
     unbounded_below,
 )
-from keras_nlp_bridge.methods.subproblem import initial_curvature, model_step
-from keras_nlp_bridge.operators.base import Pairs, empty_pairs, push
+from keras_nlp_bridge.methods.linesearch import reduction
+from keras_nlp_bridge.methods.subproblem import (
+    ModelStep,
+    initial_curvature,
+    model_step,
+    truncated_cg,
+)
+from keras_nlp_bridge.operators.base import Compact, Pairs, empty_pairs, product, push
 from keras_nlp_bridge.operators.lsr1 import lsr1
 
-__all__ = ["TRLSR1"]
+__all__ = ["TRLSR1", "QuasiNewtonRegion"]
 
 
 class TRState(NamedTuple):
@@ -47,48 +55,11 @@ class TRState(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TRLSR1(Method):
-    """Trust region with a limited-memory SR1 matrix and exact subproblem solutions.
+class QuasiNewtonRegion(Method):
+    """The loop: a step in the trust region of a quasi-Newton model, and its test.
 
-    Each step minimizes ``g'p + p'Bp/2`` over ``|p| <= radius`` and evaluates objective
-    and gradient at ``x + p``; the pair ``(p, y)`` is stored whether or not the step is
-    accepted.  B may be indefinite: negative curvature is used.
-
-    Parameters
-    ----------
-    memory : int
-        Number of pairs.
-    accept : float
-        A step is accepted if ``f(x) - f(x + p) >= accept * pred``.
-    low, high : float
-        The radius becomes ``shrink * |p|`` below ``low * pred``; it is multiplied by
-        ``grow`` above ``high * pred`` if the step reached the boundary.
-    shrink, grow : float
-        The factors.
-    radius : float
-        Initial radius.
-    max_radius : float
-        Largest radius.
-    share : float
-        ``B_0 = gamma I`` with gamma this share of the smallest curvature of the pairs.
-    min_denominator : float
-        Relative size below which an SR1 denominator counts as zero.
-    max_rejections : int
-        Steps in a row that end the run if none lowers f or the gradient: rejected ones,
-        or accepted ones whose decrease is lost in rounding.
-
-    Notes
-    -----
-    Algorithm 6.2 of [1]_ with the compact L-SR1 matrix and the subproblem solver of
-    [2]_, and the initial matrix of [3]_.
-
-    References
-    ----------
-    .. [1] J. Nocedal, S. J. Wright, Numerical Optimization, 2nd ed., 2006.
-    .. [2] J. Brust, J. B. Erway, R. F. Marcia, On solving L-SR1 trust-region
-       subproblems, Comput. Optim. Appl. 66, 2017.
-    .. [3] M. Yousefi, A. Martinez Calomardo, On the efficiency of stochastic
-       quasi-Newton methods for deep learning, arXiv:2205.09121, 2022.
+    A method says which matrix the pairs make, on which initial one, and which pairs it
+    takes.
     """
 
     # Chosen on 140 smooth problems with n = 2..100, where 20 needed 15 % fewer
@@ -104,22 +75,17 @@ class TRLSR1(Method):
     radius: float = 1.0
     # As alpha_max of R2 in JSOSolvers: beyond it an ulp of x is longer than x.
     max_radius: float = 4.5e15
-    # Yousefi and Martinez Calomardo, (A.9): half the smallest generalized eigenvalue.
-    share: float = 0.5
-    # Nocedal and Wright, (6.26).
-    min_denominator: float = 1e-8
     # Halving passes all of the double precision range in fewer.
     max_rejections: int = 120
 
     def __post_init__(self) -> None:
         require_count("memory", self.memory)
-        for name in ("accept", "low", "shrink", "min_denominator"):
+        for name in ("accept", "low", "shrink"):
             in_interval(name, getattr(self, name), 0, 1)
         in_interval("high", self.high, self.low, 1)
         in_interval("grow", self.grow, 1)
         in_interval("max_radius", self.max_radius, 0)
         in_interval("radius", self.radius, 0, self.max_radius, closed=True)
-        in_interval("share", self.share, 0, 1, closed=True)
         require_count("max_rejections", self.max_rejections)
 
     def init(self, oracle: Oracle, x: Array) -> TRState:
@@ -154,14 +120,13 @@ class TRLSR1(Method):
         """Try the minimizer of the model, learn from it, accept or reject it."""
         x, f, g, pairs = state.x, state.f, state.g, state.pairs
         xp = namespace(x)
-        b = lsr1(pairs, state.gamma, self.min_denominator)
-        tolerance = 100 * epsilon(xp.dtype(x))
-        trial = model_step(b, pairs, g, state.radius, tolerance, pairs.pushes == 0)
+        trial = self.trial(pairs, state.gamma, g, state.radius)
         candidate = x + trial.p
         f_new, g_new = oracle.value_and_grad(candidate)
         gnorm_new = xp.max(xp.abs(g_new))
         finite = xp.isfinite(f_new) & xp.isfinite(gnorm_new)
-        ared = _reduction(xp, state, f_new, g_new, trial.p)
+        slopes = xp.dot(g, trial.p), xp.dot(g_new, trial.p)
+        ared = reduction(f, f_new, state.f_best, *slopes)
 
         # Comparisons instead of a ratio: with a NaN all are false.
         pred = trial.pred
@@ -176,8 +141,9 @@ class TRLSR1(Method):
         radius = xp.where(good, radius, self.shrink * trial.length)
 
         # A trial point far outside the model's range says nothing about curvature here.
-        telling = finite & (ared >= -1e3 * pred)
-        pairs = push(pairs, trial.p, g_new - g, telling, trial.products)
+        y = g_new - g
+        telling = finite & (ared >= -1e3 * pred) & self.storable(trial.p, y)
+        pairs = push(pairs, trial.p, y, telling, trial.products, donated(oracle))
         lower = accepted & (f_new < state.f_best)
         flatter = accepted & (gnorm_new < state.gnorm_best)
         idle = xp.where(lower | flatter, state.idle * 0, state.idle + 1)
@@ -193,7 +159,7 @@ class TRLSR1(Method):
             njev=state.njev + xp.cast(xp.isfinite(f_new), "int32"),
             radius=radius,
             pairs=pairs,
-            gamma=initial_curvature(pairs, self.share, 0.0),
+            gamma=self.initial(pairs),
             idle=idle,
             f_best=xp.where(lower, f_new, state.f_best),
             gnorm_best=xp.where(flatter, gnorm_new, state.gnorm_best),
@@ -215,16 +181,112 @@ class TRLSR1(Method):
         unbounded = unbounded_below(f_new, state.f_start)
         return status_where(unbounded, Status.UNBOUNDED, stop)
 
+    def matrix(self, pairs: Pairs, gamma: Array) -> Compact:
+        """Return the matrix of the pairs on ``gamma I``."""
+        raise NotImplementedError
 
-def _reduction(
-    xp: Namespace, state: TRState, f_new: Array, g_new: Array, p: Array
-) -> Array:
-    """F - f_new; where that is lost in rounding, the trapezoidal rule for it.
+    def initial(self, pairs: Pairs) -> Array:
+        """Return gamma, positive."""
+        raise NotImplementedError
 
-    As `aredpred` of JuliaSmoothOptimizers does; Conn, Gould and Toint, section 17.4.2.
-    The limit by the best value keeps a wrong gradient from climbing by small steps.
+    def storable(self, s: Array, y: Array) -> Array:
+        """Whether the matrix takes this pair."""
+        return namespace(s).scalar(True, "bool")
+
+    def trial(self, pairs: Pairs, gamma: Array, g: Array, radius: Array) -> ModelStep:
+        """Return a minimizer of the model in the region."""
+        tolerance = 100 * epsilon(namespace(g).dtype(g))
+        first = pairs.pushes == 0
+        b = self.matrix(pairs, gamma)
+        return model_step(b, pairs, g, radius, tolerance, first)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TRLSR1(QuasiNewtonRegion):
+    """Trust region with a limited-memory SR1 matrix and exact subproblem solutions.
+
+    Each step minimizes ``g'p + p'Bp/2`` over ``|p| <= radius`` and evaluates objective
+    and gradient at ``x + p``; the pair ``(p, y)`` is stored whether or not the step is
+    accepted.  B may be indefinite: negative curvature is used.
+
+    Parameters
+    ----------
+    memory : int
+        Number of pairs.
+    accept : float
+        A step is accepted if ``f(x) - f(x + p) >= accept * pred``.
+    low, high : float
+        The radius becomes ``shrink * |p|`` below ``low * pred``; it is multiplied by
+        ``grow`` above ``high * pred`` if the step reached the boundary.
+    shrink, grow : float
+        The factors.
+    radius : float
+        Initial radius.
+    max_radius : float
+        Largest radius.
+    share : float
+        ``B_0 = gamma I`` with gamma this share of the smallest curvature of the pairs.
+    min_denominator : float
+        Relative size below which an SR1 denominator counts as zero.
+    subproblem : {"exact", "cg"}
+        Minimize the model exactly, or by truncated conjugate gradients.
+    forcing : float
+        Relative residual at which these end.
+    max_rejections : int
+        Steps in a row that end the run if none lowers f or the gradient: rejected ones,
+        or accepted ones whose decrease is lost in rounding.
+
+    Notes
+    -----
+    Algorithm 6.2 of [1]_ with the compact L-SR1 matrix and the subproblem solver of
+    [2]_, and the initial matrix of [3]_.
+
+    References
+    ----------
+    .. [1] J. Nocedal, S. J. Wright, Numerical Optimization, 2nd ed., 2006.
+    .. [2] J. Brust, J. B. Erway, R. F. Marcia, On solving L-SR1 trust-region
+       subproblems, Comput. Optim. Appl. 66, 2017.
+    .. [3] M. Yousefi, A. Martinez Calomardo, On the efficiency of stochastic
+       quasi-Newton methods for deep learning, arXiv:2205.09121, 2022.
     """
-    difference = state.f - f_new
-    noise = min(1e4 * epsilon(xp.dtype(f_new)), 1e-5) * xp.abs(state.f)
-    lost = (xp.abs(difference) < noise) & (f_new - state.f_best <= noise)
-    return xp.where(lost, -xp.dot(state.g + g_new, p) / 2, difference)
+
+    # Yousefi and Martinez Calomardo, (A.9): half the smallest generalized eigenvalue.
+    share: float = 0.5
+    # Nocedal and Wright, (6.26).
+    min_denominator: float = 1e-8
+    subproblem: str = "exact"
+    # Products with the matrix cost next to nothing beside an evaluation.
+    forcing: float = 1e-2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        in_interval("share", self.share, 0, 1, closed=True)
+        in_interval("min_denominator", self.min_denominator, 0, 1)
+        in_interval("forcing", self.forcing, 0, 1)
+        known = ("exact", "cg")
+        require("subproblem", self.subproblem, self.subproblem in known, f"in {known}")
+
+    def matrix(self, pairs: Pairs, gamma: Array) -> Compact:
+        """Return the L-SR1 matrix."""
+        return lsr1(pairs, gamma, self.min_denominator)
+
+    def initial(self, pairs: Pairs) -> Array:
+        """Return a share of the smallest curvature of the pairs."""
+        return initial_curvature(pairs, self.share, 0.0)
+
+    def trial(self, pairs: Pairs, gamma: Array, g: Array, radius: Array) -> ModelStep:
+        """Return a minimizer of the model in the region, exact or not."""
+        if self.subproblem == "exact":
+            return super().trial(pairs, gamma, g, radius)
+        xp, b = namespace(g), self.matrix(pairs, gamma)
+        # In exact arithmetic, one iteration more than the matrix has pairs is enough.
+        most = 2 * int(self.memory) + 2
+        cg = truncated_cg(lambda p: product(b, pairs, p), g, radius, self.forcing, most)
+        # Nothing is known of the curvature at the start: go to the boundary.
+        first, gg = pairs.pushes == 0, xp.sqrt(xp.dot(g, g))
+        along = radius / xp.where(gg > 0, gg, xp.ones_like(gg))
+        p = xp.where(first, -along * g, cg.p)
+        slope = xp.dot(g, p)
+        pred = xp.where(first, -slope, -(slope + xp.dot(cg.p, cg.Hp) / 2))
+        products = xp.matmul(pairs.S, p), xp.matmul(pairs.Y, p)
+        return ModelStep(p, xp.sqrt(xp.dot(p, p)), pred, products)

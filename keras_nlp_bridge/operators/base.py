@@ -55,10 +55,11 @@ class Pairs(NamedTuple):
 def empty_pairs(memory: int, x: Array) -> Pairs:
     """Return a buffer of `memory` empty slots for vectors like `x`."""
     xp = namespace(x)
-    rows = xp.zeros((memory, x.shape[0]), xp.dtype(x))
+    # Two buffers: they may be overwritten in place.
+    S, Y = (xp.zeros((memory, x.shape[0]), xp.dtype(x)) for _ in range(2))
     gram = xp.zeros((memory, memory), xp.wide)
     return Pairs(
-        *(rows, rows, gram, gram, gram),
+        *(S, Y, gram, gram, gram),
         live=xp.zeros((memory,), "bool"),
         pushes=xp.scalar(0, "int32"),
     )
@@ -71,7 +72,15 @@ def ranks(pairs: Pairs) -> Array:
     return (xp.arange(memory) - pairs.pushes) % memory
 
 
-def push(pairs: Pairs, s: Array, y: Array, keep: Array, known: Any = None) -> Pairs:
+def push(
+    pairs: Pairs,
+    s: Array,
+    y: Array,
+    keep: Array,
+    known: Any = None,
+    donate: bool = False,
+    min_curvature: float = -1.0,
+) -> Pairs:
     """Store a pair in place of the oldest one, where `keep` is true.
 
     Parameters
@@ -85,6 +94,10 @@ def push(pairs: Pairs, s: Array, y: Array, keep: Array, known: Any = None) -> Pa
         never stored.
     known : tuple of two arrays of shape (m,), optional
         The products ``S @ s`` and ``Y @ s``, if they have been computed before.
+    donate : bool
+        Whether S and Y of `pairs` may be overwritten: it is not used again.
+    min_curvature : float
+        A pair with ``s'y <= min_curvature |s| |y|`` is not stored.
 
     Returns
     -------
@@ -99,6 +112,8 @@ def push(pairs: Pairs, s: Array, y: Array, keep: Array, known: Any = None) -> Pa
     s_unit, y_unit = s * scale, y * scale
     sy, yy = xp.dot(s_unit, y_unit), xp.dot(y_unit, y_unit)
     keep = usable & xp.isfinite(scale) & xp.isfinite(yy) & xp.isfinite(sy)
+    if min_curvature > -1:
+        keep = keep & (sy > min_curvature * xp.sqrt(yy))
 
     Ss, Ys = known if known is not None else _products(xp, pairs, s)
     Sy, Yy = _products(xp, pairs, y_unit)
@@ -107,8 +122,8 @@ def push(pairs: Pairs, s: Array, y: Array, keep: Array, known: Any = None) -> Pa
     slot = pairs.pushes % memory
     here = (xp.arange(memory) == slot) & keep
     return Pairs(
-        S=_set_row(xp, pairs.S, slot, s_unit, keep),
-        Y=_set_row(xp, pairs.Y, slot, y_unit, keep),
+        S=xp.set_row(pairs.S, slot, s_unit, keep, donate),
+        Y=xp.set_row(pairs.Y, slot, y_unit, keep, donate),
         SS=_set_cross(xp, pairs.SS, here, Ss, Ss, xp.scalar(1, wide)),
         SY=_set_cross(xp, pairs.SY, here, Ys, Sy, sy),
         YY=_set_cross(xp, pairs.YY, here, Yy, Yy, yy),
@@ -119,11 +134,6 @@ def push(pairs: Pairs, s: Array, y: Array, keep: Array, known: Any = None) -> Pa
 
 def _products(xp: Namespace, pairs: Pairs, v: Array) -> tuple[Array, Array]:
     return xp.matmul(pairs.S, v), xp.matmul(pairs.Y, v)
-
-
-def _set_row(xp: Namespace, a: Array, i: Array, row: Array, keep: Array) -> Array:
-    # The selection is made on one row: the other rows need not be read.
-    return xp.set_row(a, i, xp.where(keep, row, xp.take(a, i, axis=0)))
 
 
 def _set_cross(

@@ -17,7 +17,7 @@ from keras_nlp_bridge.operators.base import (
     ranks,
 )
 
-__all__ = ["LBFGS", "lbfgs", "solve_shifted"]
+__all__ = ["LBFGS", "inverse_product", "lbfgs", "solve_shifted"]
 
 
 def lbfgs(pairs: Pairs, gamma: Array) -> Compact:
@@ -71,6 +71,51 @@ def lbfgs(pairs: Pairs, gamma: Array) -> Compact:
     over_s = xp.concatenate([gamma * used, nothing], axis=0) / scale[:, None]
     over_y = xp.concatenate([nothing, used], axis=0) / scale[:, None]
     return compact(pairs, gamma, over_s, over_y, M)
+
+
+def inverse_product(pairs: Pairs, scale: Array, v: Array, factor: float = 1.0) -> Array:
+    """Return ``factor H v`` for the inverse H of the L-BFGS matrix of the stored pairs.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Buffer of m pairs, all with positive s'y.  ``SS`` and the products of an s with
+        the y of an older pair are not used.
+    scale : scalar
+        Scale of the initial inverse matrix, positive.
+    v : array of shape (n,)
+        A vector.
+    factor : float
+        A factor.
+
+    Notes
+    -----
+    ``H = scale I + [S; scale Y]' [[R^-T (D + scale Y Y') R^-1, -R^-T], [-R^-1, 0]] [S;
+    scale Y]`` with R and D the upper triangle and the diagonal of ``S Y'`` in age
+    order: (7.21) of Nocedal and Wright, 2nd ed.; S and Y are read twice.
+    """
+    xp = namespace(v)
+    m, wide, dtype = pairs.SS.shape[0], xp.dtype(pairs.SS), xp.dtype(v)
+    identity, age = xp.eye(m, wide), ranks(pairs)
+    used = xp.cast(pairs.live, wide)
+    D = xp.sum(pairs.SY * identity, axis=1)
+    D = xp.where(pairs.live, D, xp.ones_like(D))
+    newer = age[:, None] <= age[None, :]
+    R = xp.where(newer, pairs.SY, xp.zeros_like(pairs.SY))
+    # Columns divided by D: a unit triangle, however far apart the curvatures are.
+    R = masked(xp, R, pairs.live, 1.0) / D[None, :]
+    Sv, Yv = (xp.cast(xp.matmul(a, v), wide) * used for a in (pairs.S, pairs.Y))
+    u = xp.solve(R, Sv[:, None])[:, 0] / D
+    YY = masked(xp, pairs.YY, pairs.live, 0.0)
+    right = (D * u + scale * (xp.matmul(YY, u) - Yv)) / D
+    on_s = xp.solve(xp.transpose(R), right[:, None])[:, 0] * used
+    on_y = -scale * u * used
+    on_s, on_y, own = (xp.cast(factor * c, dtype) for c in (on_s, on_y, scale))
+    # In place where that is possible: these are the vectors of the step.
+    out = xp.matmul(on_s, pairs.S)
+    out += xp.matmul(on_y, pairs.Y)
+    out += own * v
+    return out
 
 
 def solve_shifted(b: Compact, pairs: Pairs, v: Array, sigma: Any = 0.0) -> Array:

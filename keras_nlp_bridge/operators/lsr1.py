@@ -106,7 +106,7 @@ def lsr1_unguarded(pairs: Pairs, gamma: Array) -> Compact:
 
     Directions in which K is numerically singular are left out, whatever pairs they
     come from.  A fraction of the operations of `lsr1`, for steps on minibatches, whose
-    pairs carry the noise of the batch anyway (defaults.md 1.b).
+    pairs carry the noise of the batch anyway.
     """
     xp = namespace(pairs.SS)
     memory, wide = pairs.SS.shape[0], xp.dtype(pairs.SS)

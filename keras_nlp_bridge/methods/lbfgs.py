@@ -1,0 +1,230 @@
+"""Limited-memory BFGS with a line search, for a fixed objective."""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
+from keras_nlp_bridge.methods.base import (
+    Method,
+    Oracle,
+    Status,
+    donated,
+    in_interval,
+    require_count,
+    status_where,
+)
+from keras_nlp_bridge.methods.linesearch import Conditions, Found, line_search
+from keras_nlp_bridge.operators.base import Pairs, empty_pairs, push
+from keras_nlp_bridge.operators.lbfgs import inverse_product
+
+__all__ = ["LBFGSMethod"]
+
+
+class LBFGSState(NamedTuple):
+    """State of `LBFGSMethod`."""
+
+    # At the iterate.
+    x: Array
+    f: Array
+    g: Array
+    gnorm: Array
+    # Outcome of the last step.
+    accepted: Array
+    stop: Array
+    # Counters.
+    nfev: Array
+    njev: Array
+    nhev: Array
+    left: Array  # evaluations that the run may still make, int32
+    # The model: updated at accepted steps.
+    pairs: Pairs
+    scale: Array  # of the initial inverse matrix
+    # For termination.
+    idle: Array  # steps in a row that brought neither f nor the gradient down
+    f_start: Array
+    f_best: Array
+    gnorm_best: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class LBFGSMethod(Method):
+    """Limited-memory BFGS: a step is a line search along ``-H g``.
+
+    Objective and gradient are evaluated together at each trial of the line search, and
+    the first trial is mostly the last.  If a search finds nothing, the pairs are
+    forgotten and the next step goes along the gradient; if that finds nothing either,
+    the run ends and says so.
+
+    Parameters
+    ----------
+    memory : int
+        Number of pairs.
+    decrease : float
+        A step is accepted if f falls by this share of what its slope promises.
+    curvature : float
+        And if the slope has become this much flatter.
+    max_trials : int
+        Most evaluations of one line search; then its best point with a decrease is
+        taken.
+    min_curvature : float
+        A pair is stored if ``s'y > min_curvature |s| |y|``.
+    max_rejections : int
+        Steps in a row that end the run if none lowers f or the gradient.
+
+    Notes
+    -----
+    Algorithm 7.5 of [1]_ with the inverse matrix in the compact form of [2]_, and the
+    line search of [3]_.  Where a decrease is lost in rounding, the slopes decide.
+
+    References
+    ----------
+    .. [1] J. Nocedal, S. J. Wright, Numerical Optimization, 2nd ed., 2006.
+    .. [2] R. H. Byrd, J. Nocedal, R. B. Schnabel, Representations of quasi-Newton
+       matrices and their use in limited memory methods, Math. Program. 63, 1994.
+    .. [3] J. J. More, D. J. Thuente, Line search algorithms with guaranteed sufficient
+       decrease, ACM Trans. Math. Softw. 20, 1994.
+    """
+
+    # On 140 smooth problems with n = 2..100, 20 needed 20 % fewer evaluations than 10.
+    memory: int = 20
+    # Of SciPy's L-BFGS-B.
+    decrease: float = 1e-3
+    curvature: float = 0.9
+    max_trials: int = 20
+    # A hundred times less than what two vectors at a right angle lose in rounding.
+    min_curvature: float = 1e-10
+    # Enough for a restart to show an effect.
+    max_rejections: int = 20
+
+    limited: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name in ("memory", "max_trials", "max_rejections"):
+            require_count(name, getattr(self, name))
+        in_interval("decrease", self.decrease, 0, 0.5)
+        in_interval("curvature", self.curvature, self.decrease, 1)
+        in_interval("min_curvature", self.min_curvature, 0, 1)
+
+    def init(self, oracle: Oracle, x: Array) -> LBFGSState:
+        """Evaluate f and g at the start; there is no pair yet."""
+        xp = namespace(x)
+        f, g = oracle.value_and_grad(x)
+        gnorm = xp.max(xp.abs(g))
+        sound = xp.isfinite(f) & xp.isfinite(gnorm)
+        one, zero = xp.scalar(1, "int32"), xp.scalar(0, "int32")
+        return LBFGSState(
+            *(x, f, g, gnorm),
+            accepted=xp.scalar(True, "bool"),
+            stop=status_where(sound, Status.RUNNING, Status.EXCEPTION),
+            **{"nfev": one, "njev": one, "nhev": zero},
+            left=xp.scalar(2**30, "int32"),
+            pairs=empty_pairs(int(self.memory), x),
+            scale=xp.scalar(1, xp.wide),
+            idle=zero,
+            f_start=f,
+            f_best=f,
+            gnorm_best=gnorm,
+        )
+
+    def refresh(self, oracle: Oracle, state: LBFGSState) -> LBFGSState:
+        """Evaluate f and g again at x; the best of the old sample is forgotten."""
+        state = super().refresh(oracle, state)
+        return state._replace(
+            f_best=state.f, gnorm_best=state.gnorm, left=state.left - 1
+        )
+
+    def step(self, oracle: Oracle, state: LBFGSState) -> LBFGSState:
+        """Search along the quasi-Newton direction, and learn from the step."""
+        xp = namespace(state.x)
+        fresh = ~xp.any(state.pairs.live)
+        d, slope, newton = self._direction(state, fresh)
+        found = line_search(
+            oracle,
+            (state.x, state.f, state.g),
+            d,
+            slope,
+            (state.f_best, state.f_start),
+            state.left,
+            Conditions(self.decrease, self.curvature, int(self.max_trials)),
+        )
+        accepted = found.t > 0
+        pairs, scale = self._learned(oracle, state, d, found)
+        # Nothing found: forget the pairs; so they are if they give no descent.
+        pairs = pairs._replace(live=pairs.live & accepted & (newton | fresh))
+        gnorm = xp.max(xp.abs(found.g))
+        lower = accepted & (found.f < state.f_best)
+        flatter = accepted & (gnorm < state.gnorm_best)
+        idle = xp.where(lower | flatter, state.idle * 0, state.idle + 1)
+        return state._replace(
+            x=found.x,
+            f=found.f,
+            g=found.g,
+            gnorm=gnorm,
+            accepted=accepted,
+            stop=self._verdict(xp, state, found, fresh, idle),
+            nfev=state.nfev + found.trials,
+            njev=state.njev + found.gradients,
+            left=state.left - found.trials,
+            pairs=pairs,
+            scale=scale,
+            idle=idle,
+            f_best=xp.where(lower, found.f, state.f_best),
+            gnorm_best=xp.where(flatter, gnorm, state.gnorm_best),
+        )
+
+    def _direction(self, state: LBFGSState, fresh: Array) -> tuple[Array, Array, Array]:
+        """Return the direction, its slope, and whether it comes from the matrix."""
+        xp, g = namespace(state.x), state.g
+        # Without pairs, a step of length one; where that overflows, shorter.
+        length = xp.sqrt(xp.dot(g, g))
+        length = xp.where(xp.isfinite(length) & (length > 0), length, state.gnorm)
+        d = xp.cond(
+            fresh,
+            lambda: g * (-1 / length),
+            lambda: inverse_product(state.pairs, state.scale, g, -1.0),
+        )
+        slope = xp.dot(g, d)
+        newton = (slope < 0) & xp.isfinite(slope)
+        d = xp.cond(newton, lambda: d, lambda: g * (-1 / length))
+        slope = xp.where(newton, slope, -length)
+        return d, slope, newton
+
+    def _learned(
+        self, oracle: Oracle, state: LBFGSState, d: Array, found: Found
+    ) -> tuple[Pairs, Array]:
+        """Store the pair of the step, and scale the initial matrix by it."""
+        xp = namespace(d)
+        moved = found.t > 0
+        # The pair per unit of t: the matrix does not depend on its length.
+        y = found.g - state.g
+        y *= 1 / xp.where(moved, found.t, xp.ones_like(found.t))
+        least = max(self.min_curvature, 4 * epsilon(xp.dtype(d)))
+        # The inverse matrix needs no products of the new s with the older pairs.
+        nothing = xp.zeros((int(self.memory),), xp.dtype(d))
+        pairs = push(
+            *(state.pairs, d, y, moved), (nothing, nothing), donated(oracle), least
+        )
+        slot = state.pairs.pushes % int(self.memory)
+        here = xp.cast(xp.arange(int(self.memory)) == slot, xp.wide)
+        sy, yy = (xp.dot(here, xp.matmul(a, here)) for a in (pairs.SY, pairs.YY))
+        learned = pairs.pushes > state.pairs.pushes
+        ratio = sy / xp.where(learned, yy, xp.ones_like(yy))
+        return pairs, xp.where(learned, ratio, state.scale)
+
+    def _verdict(
+        self,
+        xp: Namespace,
+        state: LBFGSState,
+        found: Found,
+        fresh: Array,
+        idle: Array,
+    ) -> Array:
+        """Status after a step; the last of several reasons wins."""
+        stop = status_where(idle >= self.max_rejections, Status.STALLED, Status.RUNNING)
+        # A search cut short by the limit of evaluations says nothing.
+        complete = found.trials < state.left
+        failed = (found.t <= 0) & complete & fresh
+        stop = status_where(failed, Status.STALLED, stop)
+        stuck = failed & xp.all(found.last == state.x)
+        stop = status_where(stuck, Status.SMALL_STEP, stop)
+        return status_where(found.unbounded, Status.UNBOUNDED, stop)

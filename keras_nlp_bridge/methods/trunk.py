@@ -1,0 +1,375 @@
+"""Trust-region Newton method with truncated conjugate gradients."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from keras_nlp_bridge.arrays import Array, Namespace, namespace
+from keras_nlp_bridge.methods.base import (
+    Method,
+    Oracle,
+    Status,
+    in_interval,
+    require,
+    require_count,
+    status_where,
+    unbounded_below,
+)
+from keras_nlp_bridge.methods.linesearch import reduction
+from keras_nlp_bridge.methods.subproblem import TruncatedStep, truncated_cg
+
+__all__ = ["Trunk"]
+
+
+class TrunkState(NamedTuple):
+    """State of `Trunk`."""
+
+    # At the iterate.
+    x: Array
+    f: Array
+    g: Array
+    gnorm: Array
+    # Outcome of the last step.
+    accepted: Array
+    stop: Array
+    # Counters.
+    nfev: Array
+    njev: Array
+    nhev: Array
+    left: Array  # evaluations that the run may still make, int32
+    # Updated at every step.
+    radius: Array
+    forcing: Array  # relative tolerance of the last conjugate gradients
+    weights: Array  # (n,) of the norm, or (0,)
+    # Updated at accepted steps.
+    history: Array  # the last `nonmonotone` accepted values of f
+    # For termination.
+    idle: Array  # steps in a row that brought neither f nor the gradient down
+    f_start: Array
+    f_best: Array
+    gnorm_best: Array
+
+
+class Trial(NamedTuple):
+    """A point to move to, and what the model and f say of it."""
+
+    x: Array
+    f: Array
+    g: Array
+    share: Array  # of the step
+    pred: Array
+    ared: Array
+    trials: Array  # int32
+    gradients: Array  # int32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trunk(Method):
+    """Newton's method: conjugate gradients, truncated at the trust region.
+
+    Each step minimizes ``g'p + p'Hp/2`` over ``|p| <= radius`` by conjugate gradients
+    on products of the Hessian H with vectors: exact ones, Gauss-Newton products, or
+    those of a quasi-Newton matrix.  Negative curvature is followed to the boundary.
+
+    Parameters
+    ----------
+    nonmonotone : int
+        The decrease is measured from the largest of the last so many accepted values.
+    preconditioner : {"none", "diagonal"}
+        Norm of the trust region and metric of the conjugate gradients: Euclidean, or
+        weighted by a running estimate of the diagonal of ``|H|`` from the products.
+    forcing : float
+        Largest relative residual at which the conjugate gradients may end.
+    min_forcing : float
+        Smallest one that is asked for.
+    max_products : int, optional
+        Most products in one step.
+    backtracks : int
+        Most evaluations along a step that did not decrease f.
+    armijo : float
+        Decrease that ends these, as a share of what the slope promises.
+    accept : float
+        A step is accepted if the decrease is at least this share of the model's.
+    low, high : float
+        Below ``low`` of the model's decrease the radius shrinks, above ``high`` it
+        grows if the step reached the boundary.
+    shrink, grow : float
+        The factors.
+    radius : float, optional
+        Initial radius; by default a tenth of the length of the gradient, in [1, 100].
+    max_radius : float
+        Largest radius.
+    max_rejections : int
+        Steps in a row that end the run if none lowers f or the gradient.
+
+    Notes
+    -----
+    ``trunk`` of JSOSolvers.jl, [1]_ sections 7.5.1, 10.1.3 and 10.3.2.  Differences: a
+    rejected step leaves no trace in the gradient; after it comes interpolation instead
+    of a fixed factor, as in [2]_; a trial that is not finite is a rejected one; and a
+    model without decrease shrinks the radius instead of ending the run.
+
+    References
+    ----------
+    .. [1] A. R. Conn, N. I. M. Gould, P. L. Toint, Trust-Region Methods, 2000.
+    .. [2] J. Nocedal, Y. Yuan, Combining trust region and line search techniques, in
+       Advances in Nonlinear Programming, 1998.
+    """
+
+    nonmonotone: int = 1
+    preconditioner: str = "none"
+    # JSOSolvers, src/trunk.jl.
+    forcing: float = 0.1
+    min_forcing: float = 1e-8
+    max_products: int | None = None  # max(2 n, 50)
+    backtracks: int = 10
+    armijo: float = 1e-4
+    accept: float = 1e-4
+    # Conn, Gould and Toint, section 6.1.
+    low: float = 0.25
+    high: float = 0.75
+    shrink: float = 0.5
+    grow: float = 2.0
+    radius: float | None = None
+    max_radius: float = 1e8
+    # As in TRLSR1.
+    max_rejections: int = 60
+
+    limited: ClassVar[bool] = True
+    uses_hvp: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name in ("nonmonotone", "max_rejections"):
+            require_count(name, getattr(self, name))
+        require_count("backtracks", self.backtracks, least=0)
+        if self.max_products is not None:
+            require_count("max_products", self.max_products)
+        known = ("none", "diagonal")
+        holds = self.preconditioner in known
+        require("preconditioner", self.preconditioner, holds, f"one of {known}")
+        for name in ("forcing", "accept", "low", "shrink"):
+            in_interval(name, getattr(self, name), 0, 1)
+        in_interval("min_forcing", self.min_forcing, 0, self.forcing, closed=True)
+        in_interval("armijo", self.armijo, 0, 0.5)
+        in_interval("high", self.high, self.low, 1)
+        in_interval("grow", self.grow, 1)
+        in_interval("max_radius", self.max_radius, 0)
+        if self.radius is not None:
+            in_interval("radius", self.radius, 0, self.max_radius, closed=True)
+
+    def init(self, oracle: Oracle, x: Array) -> TrunkState:
+        """Evaluate f and g at the start."""
+        xp = namespace(x)
+        dtype = xp.dtype(x)
+        f, g = oracle.value_and_grad(x)
+        gnorm = xp.max(xp.abs(g))
+        sound = xp.isfinite(f) & xp.isfinite(gnorm)
+        radius = xp.clip(xp.sqrt(xp.dot(g, g)) / 10, *_limits(xp, dtype, 1, 100))
+        if self.radius is not None:
+            radius = xp.scalar(self.radius, dtype)
+        weighted = self.preconditioner == "diagonal"
+        one, zero = xp.scalar(1, "int32"), xp.scalar(0, "int32")
+        return TrunkState(
+            *(x, f, g, gnorm),
+            accepted=xp.scalar(True, "bool"),
+            stop=status_where(sound, Status.RUNNING, Status.EXCEPTION),
+            **{"nfev": one, "njev": one, "nhev": zero},
+            left=xp.scalar(2**30, "int32"),
+            radius=radius,
+            forcing=xp.scalar(1, dtype),
+            weights=xp.ones_like(x) if weighted else xp.zeros((0,), dtype),
+            history=xp.stack([f] * int(self.nonmonotone)),
+            idle=zero,
+            f_start=f,
+            f_best=f,
+            gnorm_best=gnorm,
+        )
+
+    def refresh(self, oracle: Oracle, state: TrunkState) -> TrunkState:
+        """Evaluate f and g again at x; values of the old sample are forgotten."""
+        state = super().refresh(oracle, state)
+        return state._replace(
+            history=state.history * 0 + state.f,
+            f_best=state.f,
+            gnorm_best=state.gnorm,
+            left=state.left - 1,
+        )
+
+    def step(self, oracle: Oracle, state: TrunkState) -> TrunkState:
+        """Minimize the model in the region, try that, and backtrack if need be."""
+        xp = namespace(state.x)
+        cg, forcing, weights = self._model_step(oracle, state)
+        slope, bend = xp.dot(state.g, cg.p), xp.dot(cg.p, cg.Hp)
+        trial = self._tried(oracle, state, cg.p, slope, bend)
+
+        # Comparisons instead of a ratio: with a NaN all are false.
+        gnorm = xp.max(xp.abs(trial.g))
+        sound = xp.isfinite(trial.f) & xp.isfinite(gnorm) & (trial.pred > 0)
+        above = xp.max(state.history) - state.f
+        accepted = sound & (
+            (trial.ared >= self.accept * trial.pred)
+            | (trial.ared + above >= self.accept * (trial.pred + above))
+        )
+        length = trial.share * cg.length
+        good = sound & (trial.ared >= self.low * trial.pred) & (trial.share == 1)
+        very_good = good & (trial.ared > self.high * trial.pred) & cg.boundary
+        most = xp.scalar(self.max_radius, xp.dtype(state.x))
+        radius = xp.minimum(self.grow * state.radius, most)
+        radius = xp.where(very_good, radius, state.radius)
+        # After backtracking, the length that was good enough.
+        shorter = xp.where(accepted & (trial.share < 1), length, self.shrink * length)
+        radius = xp.where(good, radius, shorter)
+
+        lower = accepted & (trial.f < state.f_best)
+        flatter = accepted & (gnorm < state.gnorm_best)
+        idle = xp.where(lower | flatter, state.idle * 0, state.idle + 1)
+        newest = xp.concatenate([state.history[1:], xp.stack([trial.f])], axis=0)
+        return state._replace(
+            x=xp.where(accepted, trial.x, state.x),
+            f=xp.where(accepted, trial.f, state.f),
+            g=xp.where(accepted, trial.g, state.g),
+            gnorm=xp.where(accepted, gnorm, state.gnorm),
+            accepted=accepted,
+            stop=self._verdict(xp, state, trial, accepted, idle, cg.p),
+            nfev=state.nfev + trial.trials,
+            njev=state.njev + trial.gradients,
+            nhev=state.nhev + cg.products,
+            left=state.left - trial.trials,
+            radius=radius,
+            forcing=forcing,
+            weights=weights,
+            history=xp.where(accepted, newest, state.history),
+            idle=idle,
+            f_best=xp.where(lower, trial.f, state.f_best),
+            gnorm_best=xp.where(flatter, gnorm, state.gnorm_best),
+        )
+
+    def _model_step(
+        self, oracle: Oracle, state: TrunkState
+    ) -> tuple[TruncatedStep, Array, Array]:
+        """Conjugate gradients in the metric; the forcing term; the next weights."""
+        xp, g, dtype = namespace(state.x), state.g, xp_dtype(state.x)
+        n = state.x.shape[0]
+        most = max(2 * n, 50) if self.max_products is None else int(self.max_products)
+        length = xp.sqrt(xp.dot(g, g))
+        low, high = _limits(xp, dtype, self.min_forcing, self.forcing)
+        forcing = xp.minimum(xp.sqrt(length), 0.9 * state.forcing)
+        forcing = xp.clip(forcing, low, high)
+
+        def product(p: Array) -> Array:
+            return oracle.hvp(state.x, p)
+
+        if self.preconditioner == "none":
+            cg = truncated_cg(product, g, state.radius, forcing, most)
+            return cg, forcing, state.weights
+        # Conjugate gradients in the variables w p, with the weights w.
+        w = state.weights
+        cg = truncated_cg(
+            lambda p: product(p / w) / w, g / w, state.radius, forcing, most
+        )
+        p, Hp = cg.p / w, cg.Hp * w
+        # Andrei's diagonal quasi-Newton update of w^2, with the pair (p, Hp).
+        squares = p * p
+        excess = xp.dot(p, Hp) - xp.dot(squares, w * w)
+        fourth = xp.dot(squares, squares)
+        safe = xp.where(fourth > 0, fourth, xp.ones_like(fourth))
+        change = xp.where(fourth > 0, excess / safe, xp.zeros_like(safe))
+        updated = xp.abs(w * w + change * squares)
+        largest = xp.max(updated)
+        floor = xp.maximum(1e-6 * largest, xp.scalar(1e-12, dtype))
+        updated = xp.sqrt(xp.maximum(updated, floor))
+        usable = xp.isfinite(largest) & xp.isfinite(change)
+        return cg._replace(p=p, Hp=Hp), forcing, xp.where(usable, updated, w)
+
+    def _tried(
+        self, oracle: Oracle, state: TrunkState, p: Array, slope: Array, bend: Array
+    ) -> Trial:
+        """Evaluate at the full step, and at shorter ones until f decreases."""
+        xp = namespace(state.x)
+        one, count = xp.ones_like(slope), xp.scalar(1, "int32")
+
+        def measured(x: Array, f: Array, g: Array, share: Array, n: Array) -> Trial:
+            at = share * slope, share * xp.dot(g, p)
+            ared = reduction(state.f, f, state.f_best, *at)
+            pred = -(at[0] + share * share * bend / 2)
+            finite = xp.cast(xp.isfinite(f), "int32")
+            return Trial(x, f, g, share, pred, ared, n, finite)
+
+        x = state.x + p
+        full = measured(x, *oracle.value_and_grad(x), one, count)
+        f_max = xp.max(state.history)
+
+        def decreased(f: Array, share: Array) -> Array:
+            return f_max - f >= -self.armijo * share * slope
+
+        fine = xp.isfinite(full.f) & (full.ared >= self.accept * full.pred)
+        fine = fine | decreased(full.f, one) | ~(slope < 0) | ~xp.isfinite(slope)
+
+        def backtracked() -> Trial:
+            share, f, n = self._shorter(oracle, state, p, slope, full.f, decreased)
+            x = state.x + share * p
+            better = (share < 1) & decreased(f, share)
+            g = xp.cond(better, lambda: oracle.grad(x), lambda: full.g)
+            after = measured(x, f, g, share, n)
+            finite = full.gradients + xp.cast(better, "int32")
+            after = after._replace(gradients=finite)
+            # Nothing found: not to be accepted, and the length of the last trial.
+            refused = xp.where(better, after.ared, -xp.abs(after.pred))
+            return after._replace(ared=refused)
+
+        return xp.cond(fine, lambda: full, backtracked)
+
+    def _shorter(
+        self,
+        oracle: Oracle,
+        state: TrunkState,
+        p: Array,
+        slope: Array,
+        f_full: Array,
+        decreased: Any,
+    ) -> tuple[Array, Array, Array]:
+        """Interpolate f along the step until it decreases; share, f and evaluations."""
+        xp = namespace(state.x)
+        first = (xp.ones_like(slope), f_full, xp.scalar(1, "int32"))
+
+        def unfinished(loop: tuple[Array, Array, Array]) -> Array:
+            share, f, n = loop
+            done = (share < 1) & decreased(f, share)
+            return ~done & (n <= int(self.backtracks)) & (n < state.left)
+
+        def shorter(loop: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            share, f, n = loop
+            # Minimizer of the parabola with this value; where there is none, a fifth.
+            excess = f - state.f - share * slope
+            factor = -slope * share / (2 * xp.where(excess > 0, excess, -slope * share))
+            factor = xp.where(xp.isfinite(factor), factor, 0 * slope + 0.2)
+            share = share * xp.clip(factor, *_limits(xp, xp_dtype(p), 0.1, 0.8))
+            return share, oracle.value(state.x + share * p), n + 1
+
+        return xp.while_loop(unfinished, shorter, first)
+
+    def _verdict(
+        self,
+        xp: Namespace,
+        state: TrunkState,
+        trial: Trial,
+        accepted: Array,
+        idle: Array,
+        p: Array,
+    ) -> Array:
+        """Status after a step; the last of several reasons wins."""
+        stop = status_where(idle >= self.max_rejections, Status.STALLED, Status.RUNNING)
+        stuck = ~accepted & xp.all(trial.x == state.x)
+        stop = status_where(stuck, Status.SMALL_STEP, stop)
+        lost = ~xp.isfinite(xp.max(xp.abs(p)))
+        stop = status_where(lost, Status.NEG_PRED, stop)
+        unbounded = unbounded_below(trial.f, state.f_start)
+        return status_where(unbounded, Status.UNBOUNDED, stop)
+
+
+def xp_dtype(x: Array) -> str:
+    """Name of the dtype of an array of either namespace."""
+    return namespace(x).dtype(x)
+
+
+def _limits(xp: Namespace, dtype: str, low: float, high: float) -> list[Array]:
+    return [xp.scalar(low, dtype), xp.scalar(high, dtype)]

@@ -1,0 +1,205 @@
+"""`trunk`: where its products come from, its steps, and truncated CG."""
+
+import numpy as np
+import pytest
+from problems import EASY, HARD
+from scipy.optimize import (
+    BFGS,
+    SR1,
+    minimize,
+    rosen,
+    rosen_der,
+    rosen_hess,
+    rosen_hess_prod,
+)
+from scipy.sparse import csr_matrix
+from scipy.sparse.linalg import aslinearoperator
+
+import keras_nlp_bridge as knb
+from keras_nlp_bridge.methods.subproblem import truncated_cg
+
+X0 = np.zeros(6)
+
+
+def solve(**given):
+    options = given.pop("options", {})
+    return minimize(
+        rosen, X0, jac=rosen_der, method=knb.trunk, options=options, **given
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"hess": rosen_hess},
+        {"hess": lambda x: csr_matrix(rosen_hess(x))},
+        {"hess": lambda x: aslinearoperator(rosen_hess(x))},
+    ],
+    ids=["dense", "sparse", "LinearOperator"],
+)
+def test_every_form_of_an_exact_hessian_gives_the_same_run(given):
+    expected, res = solve(hessp=rosen_hess_prod), solve(**given)
+    np.testing.assert_allclose(res.x, expected.x, atol=1e-9)
+    counts = (expected.nit, expected.nfev, expected.nhev)
+    assert (res.nit, res.nfev, res.nhev) == counts
+    assert res.success
+
+
+@pytest.mark.parametrize(
+    "hess",
+    [knb.LSR1(), knb.LBFGS(), SR1(), BFGS(), "2-point", "3-point"],
+    ids=lambda h: h if isinstance(h, str) else type(h).__name__,
+)
+def test_learned_and_differenced_hessians(hess):
+    calls = 0
+
+    def jac(x):
+        nonlocal calls
+        calls += 1
+        return rosen_der(x)
+
+    res = minimize(rosen, X0, jac=jac, method=knb.trunk, hess=hess)
+    assert res.success
+    assert res.njev == calls
+    np.testing.assert_allclose(res.x, np.ones(6), atol=1e-3)
+    again = minimize(rosen, X0, jac=rosen_der, method=knb.trunk, hess=hess)
+    # The caller's matrix learns nothing.
+    np.testing.assert_array_equal(again.x, res.x)
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, csr_matrix, aslinearoperator])
+def test_a_constant_matrix_solves_a_quadratic_in_few_steps(wrap):
+    H = np.diag([1.0, 3, 5])
+    res = minimize(
+        lambda x: x @ H @ x / 2,
+        [1.0, 1, 1],
+        jac=lambda x: H @ x,
+        method=knb.trunk,
+        hess=wrap(H),
+    )
+    assert res.success
+    assert res.nit <= 4
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "`hessp` or `hess` must be given for trunk; got None"),
+        ({"hessp": 3}, "`hessp` must be callable; got 3"),
+        ({"hess": "4-point"}, "`hess` must be callable, a matrix"),
+        ({"hess": np.eye(3)}, r"`hess` must be .* shape \(6, 6\); got shape \(3, 3\)"),
+        ({"hess": lambda x: np.ones(3)}, r"got shape \(1, 3\)"),
+        ({"hessp": lambda x, p: p[:2]}, r"`hessp` must return .* got shape \(2,"),
+        ({"hessp": lambda x, p: 1j * p}, "`hessp` must return real numbers"),
+    ],
+)
+def test_bad_curvature(given, message):
+    with pytest.raises(ValueError, match=message):
+        solve(**given)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"nonmonotone": 5}, {"preconditioner": "diagonal"}, {"backtracks": 0}],
+    ids=str,
+)
+@pytest.mark.parametrize("problem", [*EASY, *HARD[4:]], ids=str)
+def test_variants(problem, options):
+    res = minimize(
+        problem.fun,
+        problem.x0,
+        jac=problem.jac,
+        method=knb.trunk,
+        hess="3-point",
+        options={"gtol": 1e-5, **options},
+    )
+    assert res.success
+    np.testing.assert_allclose(res.fun, problem.f_min, atol=1e-5)
+
+
+def test_a_rejected_step_leaves_the_gradient_alone():
+    """JSOSolvers' sign error: after a rejection the next step went uphill."""
+    points = []
+
+    def fun(x):
+        points.append(x[0])
+        return np.log(np.cosh(x[0])) if abs(x[0]) < 10 else 1e3
+
+    res = minimize(
+        fun,
+        [1.5],
+        jac=np.tanh,
+        hess=lambda x: 1 / np.cosh(x[0]) ** 2 * np.eye(1),
+        method=knb.trunk,
+        options={"radius": 50, "backtracks": 0},
+    )
+    assert res.success
+    assert points[1] < -2  # the full Newton step, far too long
+    assert all(p < 1.5 for p in points[1:])
+
+
+def test_products_are_of_the_accepted_points_only():
+    asked = set()
+
+    def hessp(x, p):
+        asked.add(tuple(x))
+        return rosen_hess_prod(x, p)
+
+    accepted = [tuple(X0)]
+    solve(hessp=hessp, callback=lambda xk: accepted.append(tuple(xk)))
+    assert asked <= set(accepted)
+
+
+def test_a_hessian_that_is_not_finite_ends_honestly():
+    res = solve(hessp=lambda x, p: np.nan * p)
+    assert not res.success
+    assert np.isfinite(res.x).all()
+
+
+# --------------------------------------------------------------------- truncated CG
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_truncated_cg_inside_is_the_newton_step(seed):
+    rng = np.random.default_rng(seed)
+    A = rng.normal(size=(7, 7))
+    H, g = A @ A.T + np.eye(7), rng.normal(size=7)
+    step = truncated_cg(lambda p: H @ p, g, np.float64(1e6), np.float64(1e-12), 50)
+    np.testing.assert_allclose(step.p, -np.linalg.solve(H, g), rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(step.Hp, H @ step.p, rtol=1e-8, atol=1e-9)
+    assert not step.boundary
+    assert step.products <= 9
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("radius", [1e-3, 1.0, 1e2])
+def test_truncated_cg_of_an_indefinite_matrix(seed, radius):
+    rng = np.random.default_rng(seed)
+    A = rng.normal(size=(7, 7))
+    H, g = A + A.T, rng.normal(size=7)
+    step = truncated_cg(lambda p: H @ p, g, np.float64(radius), np.float64(1e-10), 50)
+    assert step.boundary
+    np.testing.assert_allclose(step.length, radius)
+    np.testing.assert_allclose(np.linalg.norm(step.p), radius)
+    np.testing.assert_allclose(step.Hp, H @ step.p, rtol=1e-7, atol=1e-7 * radius)
+    # At least the decrease of the Cauchy point.
+    t = radius / np.linalg.norm(g)
+    bend = g @ H @ g
+    t = min(t, g @ g / bend) if bend > 0 else t
+    cauchy = -t * (g @ g) + t * t * bend / 2
+    assert g @ step.p + step.p @ H @ step.p / 2 <= cauchy * (1 - 1e-12)
+
+
+def test_truncated_cg_without_a_gradient_stays():
+    step = truncated_cg(lambda p: p, np.zeros(3), np.float64(1), np.float64(0.1), 9)
+    np.testing.assert_array_equal(step.p, 0)
+    assert step.products == 0
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_truncated_cg_keeps_to_its_limit(most):
+    H = np.diag(np.logspace(0, 4, 9))
+    step = truncated_cg(
+        lambda p: H @ p, np.ones(9), np.float64(1e9), np.float64(1e-12), most
+    )
+    assert step.products == most
