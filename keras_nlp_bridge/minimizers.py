@@ -184,10 +184,12 @@ class ScipyMethod:
         def on_batch() -> bool:
             return isinstance(method, Clocked) or (watched and _on_minibatch(source))
 
+        # Minibatch training with a time limit is limited by that alone.
+        timed = isinstance(method, Clocked) and run.maxtime is not None
         outcome = drive(
             engine,
             start,
-            run.limits(self.maxiter),
+            run.limits(math.inf if timed else self.maxiter),
             horizon=math.inf if run.maxiter is None else max(float(run.maxiter), 1),
             watch=watcher if watcher.needed else None,
             on_batch=on_batch,
