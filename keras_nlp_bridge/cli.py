@@ -223,12 +223,13 @@ def _start_keras() -> None:
     """Choose the backend, which Keras reads when it is imported."""
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     with _without_notes():
-        require("keras", backend, "Keras")
+        keras = require("keras", backend, "Keras")
+        keras.ops.zeros(())  # the devices are looked for when first used
 
 
 @contextmanager
 def _without_notes() -> Iterator[None]:
-    """Hide what the backend's library says about the processor when it is loaded.
+    """Hide what the backend's library says about processors when it starts.
 
     It writes past Python, to the file. Not hidden from who has set a level of logging.
     """
