@@ -383,3 +383,12 @@ def test_average_gets_statistics_of_its_own():
     found = np.array(norm.moving_mean)
     np.testing.assert_allclose(found, hidden.mean(0), rtol=1e-4, atol=1e-5)
     assert norm.momentum == 0.99
+
+
+@pytest.mark.parametrize("method", ["r2", "tr-lsr1"])
+def test_rejected_step_leaves_the_statistics_alone(method):
+    x, y = digits(96)
+    x[40:48] = np.nan  # the second of three batches, whose statistics are NaN
+    model = small(layers.BatchNormalization())
+    knb.fit(model, x, y, method=method, epochs=2, shuffle=False, verbose=0)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
