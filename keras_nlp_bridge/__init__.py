@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from keras_nlp_bridge.fitting import fit as fit
     from keras_nlp_bridge.minimizers import METHODS as METHODS
     from keras_nlp_bridge.minimizers import lbfgs as lbfgs
-    from keras_nlp_bridge.minimizers import minimize as minimize
     from keras_nlp_bridge.minimizers import r2 as r2
     from keras_nlp_bridge.minimizers import slbfgs as slbfgs
     from keras_nlp_bridge.minimizers import tr_lsr1 as tr_lsr1
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from keras_nlp_bridge.operators import LBFGS as LBFGS
     from keras_nlp_bridge.operators import LSR1 as LSR1
     from keras_nlp_bridge.problem import KerasProblem as KerasProblem
+    from keras_nlp_bridge.solving import minimize as minimize
 
 # Each public name and its module; loaded when first used, so that importing the
 # package costs next to nothing on top of keras.
@@ -32,7 +32,7 @@ _HOME = {
     "METHODS": "minimizers",
     "fit": "fitting",
     "lbfgs": "minimizers",
-    "minimize": "minimizers",
+    "minimize": "solving",
     "r2": "minimizers",
     "slbfgs": "minimizers",
     "tr_lsr1": "minimizers",

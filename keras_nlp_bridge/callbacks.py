@@ -6,8 +6,8 @@ from typing import Any
 import keras
 from scipy.optimize import OptimizeResult
 
-from keras_nlp_bridge.minimizers import minimize
 from keras_nlp_bridge.problem import KerasProblem
+from keras_nlp_bridge.solving import minimize
 
 __all__ = ["Polish"]
 

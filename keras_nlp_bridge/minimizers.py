@@ -1,14 +1,11 @@
 """Where problem and methods meet: our methods as SciPy ``method=`` callables."""
 
-import difflib
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import scipy.optimize
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
@@ -31,15 +28,9 @@ from keras_nlp_bridge.methods import (
     StochasticTRLSR1,
     Trunk,
 )
-from keras_nlp_bridge.methods.base import is_number, require, require_count
-from keras_nlp_bridge.methods.driver import (
-    DeviceEngine,
-    Engine,
-    HostEngine,
-    Limits,
-    Outcome,
-    drive,
-)
+from keras_nlp_bridge.methods.driver import Engine, Outcome, drive
+from keras_nlp_bridge.methods.engines import DeviceEngine, HostEngine
+from keras_nlp_bridge.options import RunOptions, unknown_option
 
 if TYPE_CHECKING:
     from keras_nlp_bridge.problem import KerasProblem
@@ -48,70 +39,11 @@ __all__ = [
     "METHODS",
     "ScipyMethod",
     "lbfgs",
-    "minimize",
     "r2",
     "slbfgs",
     "tr_lsr1",
     "trunk",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Options that every method has beside its own hyper-parameters.
-
-    Parameters
-    ----------
-    gtol : float
-        A run succeeds when the infinity norm of the gradient is at most ``gtol + rtol
-        * (that norm at x0)``.  ``tol`` of `scipy.optimize.minimize` sets it.
-    rtol : float
-        See ``gtol``.
-    maxiter : float
-        Steps, accepted or not.  On minibatches it is also the clock of the method.
-    maxfun : float, optional
-        Evaluations of the objective.
-    maxtime : float, optional
-        Seconds.
-    disp : bool
-        Print a summary at the end.
-    return_all : bool
-        Return the iterates as ``allvecs``.
-    check_every : int
-        Steps in one compiled call, on a `KerasProblem` without callback.
-    stochastic : bool, optional
-        Use the variant for minibatches.  By default where the problem is on one and
-        there is a callback to change it.
-    """
-
-    gtol: float = 1e-5  # of SciPy's BFGS and CG
-    rtol: float = 0.0
-    maxiter: float | None = None
-    maxfun: float | None = None
-    maxtime: float | None = None
-    disp: bool = False
-    return_all: bool = False
-    check_every: int = 16
-    stochastic: bool | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("gtol", "rtol"):
-            value = getattr(self, name)
-            require(name, value, is_number(value), "a number")
-        for name in ("maxiter", "maxfun", "maxtime"):
-            value = getattr(self, name)
-            holds = value is None or (is_number(value) and float(value) >= 0)
-            require(name, value, holds, "a number of at least 0, or None")
-        require_count("check_every", self.check_every)
-        kinds = (True, False, None)
-        require("stochastic", self.stochastic, self.stochastic in kinds, "a bool")
-
-    def limits(self, maxiter: float) -> Limits:
-        """Return the limits of a run; `maxiter` is the method's default."""
-        names = ("gtol", "rtol", "maxiter", "maxfun", "maxtime")
-        given = {name: getattr(self, name) for name in names}
-        numbers = {name: float(v) for name, v in given.items() if v is not None}
-        return Limits(**{"maxiter": maxiter, **numbers})
 
 
 class ScipyMethod:
@@ -237,7 +169,7 @@ class ScipyMethod:
         known = set(kind.option_names())
         for name in given:
             if name not in known:
-                raise ValueError(_unknown_option(self.name, name, names | known))
+                raise ValueError(unknown_option(self.name, name, names | known))
         arguments = {kind.aliases.get(name, name): v for name, v in given.items()}
         return run, kind(**arguments)
 
@@ -296,12 +228,6 @@ def _check_length(x0: NDArray[Any], n: int) -> None:
         raise ValueError(
             f"`x0` must have the length of the problem, {n}; got {x0.size}."
         )
-
-
-def _unknown_option(name: str, option: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(option, sorted(known), n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"`options` of {name} must be among {sorted(known)}; got {option!r}.{hint}"
 
 
 def _result(outcome: Outcome, iterates: list[NDArray[Any]] | None) -> OptimizeResult:
@@ -363,112 +289,3 @@ METHODS: dict[str, ScipyMethod] = {
     m.name: m for m in (r2, tr_lsr1, lbfgs, slbfgs, trunk)
 }
 """Our methods by name."""
-
-# What SciPy's methods do not take; they warn about it.
-_NO_JAC = ("nelder-mead", "powell", "cobyla", "cobyqa")
-_USE_HESSP = ("newton-cg", "trust-ncg", "trust-krylov", "trust-constr", "trunk")
-
-
-def minimize(
-    fun: Any,
-    x0: ArrayLike | None = None,
-    args: Any = (),
-    method: str | Callable[..., Any] = "tr-lsr1",
-    *,
-    jac: Any = None,
-    options: Mapping[str, Any] | None = None,
-    multistart: int = 1,
-    seed: int = 0,
-    assign: bool = True,
-    **keywords: Any,
-) -> OptimizeResult:
-    """Minimize a `KerasProblem` or a function, by one of our methods or SciPy's.
-
-    Parameters
-    ----------
-    fun : KerasProblem or callable
-        What to minimize.
-    x0 : array_like of shape (n,), optional
-        Start; by default the present weights of the problem's model.
-    args : tuple
-        Further arguments of a function.
-    method : str or callable
-        A name in `METHODS` or of a method of SciPy, or a ``method=`` callable.
-    jac : callable, bool or str, optional
-        As in `scipy.optimize.minimize`; a problem brings its own.
-    options : mapping, optional
-        Options of the method.
-    multistart : int
-        Number of starts, of which the best result is returned.  The first is x0;
-        further ones shuffle the values of each variable of a problem, and add to
-        each entry of an ordinary x0 a normal number of the size ``max(1, |x0_i|)``.
-    seed : int
-        Of the further starts.
-    assign : bool
-        Write the solution into the model of a problem.
-    **keywords
-        Further arguments of `scipy.optimize.minimize`: ``hess``, ``hessp``, ``bounds``,
-        ``constraints``, ``tol``, ``callback``.
-
-    Returns
-    -------
-    OptimizeResult
-        SciPy's; with several starts also ``starts``, the objective each led to.
-    """
-    require_count("multistart", multistart)
-    solver = (
-        METHODS.get(method.lower().replace("_", "-"), method)
-        if isinstance(method, str)
-        else method
-    )
-    problem = fun if hasattr(type(fun), "fun_and_jac") else None
-    if problem is not None:
-        keywords = {**_ingredients(problem, solver), **keywords}
-        jac = keywords.pop("jac") if jac is None else jac
-        x0, fun = (problem.x0 if x0 is None else x0), problem.fun
-    elif x0 is None:
-        raise ValueError("`x0` must be given unless `fun` is a KerasProblem; got None.")
-
-    def solve(start: Any) -> OptimizeResult:
-        if isinstance(solver, ScipyMethod):
-            given = dict(options or {}, **keywords)
-            return solver(fun, start, args, jac, **given)
-        return scipy.optimize.minimize(
-            fun, start, args, solver, jac, options=options, **keywords
-        )
-
-    starts = _starts(np.asarray(x0), problem, int(multistart), seed)
-    results = [solve(start) for start in starts]
-    best = min(results, key=lambda r: r.fun if np.isfinite(r.fun) else math.inf)
-    if len(results) > 1:
-        best.starts = np.array([r.fun for r in results])
-    if problem is not None and assign:
-        problem.assign(best.x)
-    return best
-
-
-def _ingredients(problem: "KerasProblem", solver: Any) -> dict[str, Any]:
-    """Return what a problem gives to a method, and the method takes."""
-    name = solver.name if isinstance(solver, ScipyMethod) else str(solver).lower()
-    given: dict[str, Any] = {"jac": None if name in _NO_JAC else problem.jac}
-    if name in _USE_HESSP:
-        given["hessp"] = problem.hessp
-    if problem.bounds is not None:
-        given["bounds"] = problem.bounds
-    return given
-
-
-def _starts(
-    x0: NDArray[Any], problem: "KerasProblem | None", count: int, seed: int
-) -> list[NDArray[Any]]:
-    rng, starts = np.random.default_rng(seed), [x0]
-    for _ in range(count - 1):
-        if problem is None:
-            size = np.maximum(1, np.abs(x0))
-            starts.append(x0 + size * rng.standard_normal(x0.shape))
-        else:
-            start = np.array(x0)
-            for part in problem.slices.values():
-                start[part] = rng.permutation(start[part])
-            starts.append(start)
-    return starts

@@ -7,7 +7,7 @@ from nets import precision
 from scipy.optimize import minimize
 
 import keras_nlp_bridge as knb
-from keras_nlp_bridge.minimizers import minimize as knb_minimize
+from keras_nlp_bridge.solving import minimize as knb_minimize
 
 METHODS = list(knb.METHODS.values())
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)

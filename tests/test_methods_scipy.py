@@ -23,7 +23,7 @@ from keras_nlp_bridge.methods import (
     StochasticTRLSR1,
     Trunk,
 )
-from keras_nlp_bridge.minimizers import minimize as knb_minimize
+from keras_nlp_bridge.solving import minimize as knb_minimize
 
 METHODS = list(knb.METHODS.values())
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)

@@ -1,6 +1,12 @@
 """Minimizers: frozen hyper-parameters and pure functions over an oracle."""
 
-from keras_nlp_bridge.methods.base import Clocked, Method, Oracle, State, Status
+from keras_nlp_bridge.methods.base import (
+    Method,
+    Oracle,
+    State,
+    Status,
+)
+from keras_nlp_bridge.methods.clocked import Clocked
 from keras_nlp_bridge.methods.lbfgs import LBFGSMethod
 from keras_nlp_bridge.methods.lbfgs_stochastic import TRLBFGS, StochasticLBFGS
 from keras_nlp_bridge.methods.r2 import R2

@@ -3,14 +3,14 @@
 import math
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 
 __all__ = [
-    "Clocked",
     "Method",
     "Oracle",
+    "Progress",
     "State",
     "Status",
     "donated",
@@ -18,7 +18,7 @@ __all__ = [
     "is_number",
     "require",
     "require_count",
-    "shrunk",
+    "start",
     "status_where",
     "unbounded_below",
 ]
@@ -128,6 +128,50 @@ class State(Protocol):
     def _replace(self, **changes: Any) -> Any: ...
 
 
+class Progress(NamedTuple):
+    """What tells a run that gets on from one that goes round in circles."""
+
+    idle: Array  # steps in a row that brought neither f nor the gradient down, int32
+    f_start: Array
+    f_best: Array
+    gnorm_best: Array
+
+    @classmethod
+    def at(cls, f: Array, gnorm: Array) -> "Progress":
+        """Begin at a point with these values."""
+        return cls(namespace(f).scalar(0, "int32"), f, f, gnorm)
+
+    def refreshed(self, state: State) -> "Progress":
+        """Forget the best of the old sample."""
+        return self._replace(f_best=state.f, gnorm_best=state.gnorm)
+
+    def after(self, accepted: Array, f: Array, gnorm: Array) -> "Progress":
+        """Count a step to a point with these values."""
+        xp = namespace(f)
+        lower = accepted & (f < self.f_best)
+        flatter = accepted & (gnorm < self.gnorm_best)
+        return self._replace(
+            idle=xp.where(lower | flatter, self.idle * 0, self.idle + 1),
+            f_best=xp.where(lower, f, self.f_best),
+            gnorm_best=xp.where(flatter, gnorm, self.gnorm_best),
+        )
+
+
+def start(oracle: Oracle, x: Array) -> dict[str, Array]:
+    """Evaluate at x: the fields of `State`, by name."""
+    xp = namespace(x)
+    f, g = oracle.value_and_grad(x)
+    gnorm = xp.max(xp.abs(g))
+    sound = xp.isfinite(f) & xp.isfinite(gnorm)
+    count = xp.scalar(1, "int32")
+    return {
+        **{"x": x, "f": f, "g": g, "gnorm": gnorm},
+        "accepted": xp.scalar(True, "bool"),
+        "stop": status_where(sound, Status.RUNNING, Status.EXCEPTION),
+        **{"nfev": count, "njev": count, "nhev": xp.scalar(0, "int32")},
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """A frozen set of hyper-parameters and three pure functions over an oracle.
@@ -173,88 +217,6 @@ class Method:
         return tuple(names.get(f.name, f.name) for f in fields(cls))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Clocked(Method):
-    """A method for samples that change at every step, told where on the clock it is.
-
-    A step first evaluates f and g at x on its sample, so neither `init` nor a change
-    of sample costs an evaluation, and ``state.f`` and ``state.g`` belong to the point
-    where the last step began; `refresh` brings them to ``state.x``.  Its states have
-    the fields ``clock``, the fraction of the run that had gone by when the step began,
-    and ``tick``, the fraction that one step takes.  `with_clock` sets them; a step adds
-    ``tick`` to ``clock``.
-    """
-
-    # Whether the length of the run is known: if not, there is no decay.
-    decay: bool = True
-    # Whether the average of the iterates is the result; None: if there is no decay,
-    # where the measurements behind the defaults favour it.
-    averaging: bool | None = None
-    # Measured on small networks: the first 2 % of the run.
-    warmup: float = 0.02
-
-    def __post_init__(self) -> None:
-        in_interval("warmup", self.warmup, 0, 1)
-        require("decay", self.decay, isinstance(self.decay, bool), "a bool")
-        known = self.averaging is None or isinstance(self.averaging, bool)
-        require("averaging", self.averaging, known, "a bool or None")
-
-    @property
-    def averages(self) -> bool:
-        """Whether the average of the iterates is kept, and is the result."""
-        return not self.decay if self.averaging is None else self.averaging
-
-    def solution(self, state: Any) -> Array:
-        """Return the iterate, or the average of the iterates."""
-        return state.average if self.averages else state.x
-
-    def rate(self, state: Any) -> Array:
-        """Return the scale of the steps, the method's own learning rate."""
-        raise NotImplementedError
-
-    def rescaled(self, state: Any, factor: Array) -> Any:
-        """Return a state whose steps are `factor` times as long."""
-        raise NotImplementedError
-
-    def logs(self, state: Any) -> dict[str, Array]:
-        """Return the scalars worth showing during training."""
-        raise NotImplementedError
-
-    def with_clock(self, state: Any, clock: Any, tick: Any) -> Any:
-        """Set the clock of a state."""
-        xp = namespace(state.x)
-        dtype = xp.dtype(state.x)
-        return state._replace(
-            clock=xp.scalar(clock, dtype), tick=xp.scalar(tick, dtype)
-        )
-
-    def elapsed(self, state: Any) -> tuple[Array, Array]:
-        """Return the rise of the warm-up and the fraction of the rest gone by."""
-        xp = namespace(state.x)
-        zero, one = xp.zeros_like(state.clock), xp.ones_like(state.clock)
-        # Short runs: 2 % of 50 steps would be no warm-up at all, and a first step of
-        # full length was seen to end LeNet on digits at chance in 3 of 5 seeds.
-        warmup = xp.minimum(
-            xp.maximum(self.warmup * one, LEAST_WARMUP * state.tick), one / 2
-        )
-        rise = xp.minimum((state.clock + state.tick) / warmup, one)
-        rest = (state.clock - warmup) / (1 - warmup)
-        return rise, xp.minimum(xp.maximum(rest, zero), one)
-
-    def averaged(self, state: Any, x: Array, count: Array) -> Array:
-        """Exponential average of the iterates, a plain mean at first."""
-        if not self.averages:
-            return x
-        xp = namespace(x)
-        weight = 1 / xp.cast(count, xp.dtype(x))
-        weight = xp.maximum(weight, xp.scalar(1 - AVERAGING, xp.dtype(x)))
-        return state.average + weight * (x - state.average)
-
-
-# Measured on small networks: decay of the average where the length is unknown.
-AVERAGING = 0.98
-
-
 def donated(oracle: Oracle) -> bool:
     """Whether arrays of a state may be overwritten once its successor is computed.
 
@@ -262,10 +224,6 @@ def donated(oracle: Oracle) -> bool:
     of all curvature pairs per step.
     """
     return bool(getattr(oracle, "donated", False))
-
-
-# Steps of the warm-up at least.
-LEAST_WARMUP = 10
 
 
 def require(name: str, value: Any, holds: bool, rule: str) -> None:
@@ -296,23 +254,6 @@ def in_interval(
     holds = holds and value <= high
     bracket = "]" if closed else ")"
     require(name, value, holds, f"in ({low:g}, {high:g}{bracket}")
-
-
-def shrunk(x: Array, x_new: Array, weight_decay: float) -> Array:
-    """Shorten the vector of weights by a share of the step that was taken from x.
-
-    That is weight decay without a learning rate: it ends with the steps, and knows no
-    scale but theirs. (By a share of each weight per root-mean-square step, it was ten
-    times as strong on a net of 110 weights as on one of 17,000.)
-    """
-    if not weight_decay:
-        return x_new
-    xp, step = namespace(x), x_new - x
-    length = xp.sqrt(xp.dot(step, step))
-    # At least the step's, where x is at the origin.
-    whole = xp.maximum(xp.sqrt(xp.dot(x_new, x_new)), length)
-    share = length / xp.where(whole > 0, whole, xp.ones_like(whole))
-    return x_new * (1 - weight_decay * share)
 
 
 def status_where(condition: Array, status: Status, other: Any) -> Array:

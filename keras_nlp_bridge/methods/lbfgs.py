@@ -7,10 +7,12 @@ from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
 from keras_nlp_bridge.methods.base import (
     Method,
     Oracle,
+    Progress,
     Status,
     donated,
     in_interval,
     require_count,
+    start,
     status_where,
 )
 from keras_nlp_bridge.methods.linesearch import Conditions, Found, line_search
@@ -40,10 +42,7 @@ class LBFGSState(NamedTuple):
     pairs: Pairs
     scale: Array  # of the initial inverse matrix
     # For termination.
-    idle: Array  # steps in a row that brought neither f nor the gradient down
-    f_start: Array
-    f_best: Array
-    gnorm_best: Array
+    progress: Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,29 +107,20 @@ class LBFGSMethod(Method):
     def init(self, oracle: Oracle, x: Array) -> LBFGSState:
         """Evaluate f and g at the start; there is no pair yet."""
         xp = namespace(x)
-        f, g = oracle.value_and_grad(x)
-        gnorm = xp.max(xp.abs(g))
-        sound = xp.isfinite(f) & xp.isfinite(gnorm)
-        one, zero = xp.scalar(1, "int32"), xp.scalar(0, "int32")
+        first = start(oracle, x)
         return LBFGSState(
-            *(x, f, g, gnorm),
-            accepted=xp.scalar(True, "bool"),
-            stop=status_where(sound, Status.RUNNING, Status.EXCEPTION),
-            **{"nfev": one, "njev": one, "nhev": zero},
+            **first,
             left=xp.scalar(2**30, "int32"),
             pairs=empty_pairs(int(self.memory), x),
             scale=xp.scalar(1, xp.wide),
-            idle=zero,
-            f_start=f,
-            f_best=f,
-            gnorm_best=gnorm,
+            progress=Progress.at(first["f"], first["gnorm"]),
         )
 
     def refresh(self, oracle: Oracle, state: LBFGSState) -> LBFGSState:
         """Evaluate f and g again at x; the best of the old sample is forgotten."""
         state = super().refresh(oracle, state)
         return state._replace(
-            f_best=state.f, gnorm_best=state.gnorm, left=state.left - 1
+            progress=state.progress.refreshed(state), left=state.left - 1
         )
 
     def step(self, oracle: Oracle, state: LBFGSState) -> LBFGSState:
@@ -143,7 +133,7 @@ class LBFGSMethod(Method):
             (state.x, state.f, state.g),
             d,
             slope,
-            (state.f_best, state.f_start),
+            (state.progress.f_best, state.progress.f_start),
             state.left,
             Conditions(self.decrease, self.curvature, int(self.max_trials)),
         )
@@ -152,24 +142,20 @@ class LBFGSMethod(Method):
         # Nothing found: forget the pairs; so they are if they give no descent.
         pairs = pairs._replace(live=pairs.live & accepted & (newton | fresh))
         gnorm = xp.max(xp.abs(found.g))
-        lower = accepted & (found.f < state.f_best)
-        flatter = accepted & (gnorm < state.gnorm_best)
-        idle = xp.where(lower | flatter, state.idle * 0, state.idle + 1)
+        progress = state.progress.after(accepted, found.f, gnorm)
         return state._replace(
             x=found.x,
             f=found.f,
             g=found.g,
             gnorm=gnorm,
             accepted=accepted,
-            stop=self._verdict(xp, state, found, fresh, idle),
+            stop=self._verdict(xp, state, found, fresh, progress.idle),
             nfev=state.nfev + found.trials,
             njev=state.njev + found.gradients,
             left=state.left - found.trials,
             pairs=pairs,
             scale=scale,
-            idle=idle,
-            f_best=xp.where(lower, found.f, state.f_best),
-            gnorm_best=xp.where(flatter, gnorm, state.gnorm_best),
+            progress=progress,
         )
 
     def _direction(self, state: LBFGSState, fresh: Array) -> tuple[Array, Array, Array]:

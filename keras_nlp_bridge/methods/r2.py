@@ -13,6 +13,7 @@ from keras_nlp_bridge.methods.base import (
     is_number,
     require,
     require_count,
+    start,
     status_where,
     unbounded_below,
 )
@@ -183,26 +184,19 @@ class R2(Method):
     def init(self, oracle: Oracle, x: Array) -> R2State:
         """Evaluate at the start; the first step is about as long as a unit gradient."""
         xp = namespace(x)
-        f, g = oracle.value_and_grad(x)
-        gnorm = xp.max(xp.abs(g))
-        sound = xp.isfinite(f) & xp.isfinite(gnorm)
+        first = start(oracle, x)
+        f, g = first["f"], first["g"]
         length = xp.sqrt(xp.dot(g, g))
         alpha = 2.0 ** -xp.round(xp.log(length + 1) / math.log(2))
         alpha = alpha if self.step_rule == "r2" else alpha * length
-        one, zero = xp.scalar(1, "int32"), xp.scalar(0, "int32")
         f = f + self._regularizer(x) if self._regularized else f
         state = R2State(
-            *(x, f, g, gnorm),
-            accepted=xp.scalar(True, "bool"),
-            stop=status_where(sound, Status.RUNNING, Status.EXCEPTION),
-            nfev=one,
-            njev=one,
-            nhev=zero,
+            **{**first, "f": f},
             alpha=alpha,
             blend=xp.zeros_like(f),
             average=xp.zeros_like(g) if self.momentum else xp.zeros((0,), xp.dtype(x)),
             history=xp.stack([f] * int(self.nonmonotone)),
-            rejections=zero,
+            rejections=xp.scalar(0, "int32"),
             f_start=f,
             f_best=f,
         )

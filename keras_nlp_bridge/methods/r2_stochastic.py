@@ -6,16 +6,13 @@ from typing import NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.methods.base import (
-    Clocked,
     Oracle,
-    Status,
     in_interval,
     is_number,
     require,
     require_count,
-    shrunk,
-    status_where,
 )
+from keras_nlp_bridge.methods.clocked import Clocked, clocked_start
 
 __all__ = ["StochasticR2"]
 
@@ -157,20 +154,14 @@ class StochasticR2(Clocked):
     def init(self, oracle: Oracle, x: Array) -> StochasticR2State:
         """Return the first state; nothing is evaluated."""
         xp = namespace(x)
-        zero, count = xp.scalar(0, xp.dtype(x)), xp.scalar(0, "int32")
-        nothing = xp.zeros_like(x)
-        counts = ("nfev", "njev", "nhev", "t", "rejections")
-        scalars = ("clock", "tick", "log_sigma", "pooled_ared", "pooled_pred", "loss")
+        zero, nothing = xp.scalar(0, xp.dtype(x)), xp.zeros_like(x)
+        scalars = ("log_sigma", "pooled_ared", "pooled_pred", "loss")
         return StochasticR2State(
-            *(x, zero, nothing, zero + math.inf, x, x),
-            accepted=xp.scalar(True, "bool"),
-            suspect=xp.scalar(False, "bool"),
-            stop=xp.scalar(int(Status.RUNNING), "int32"),
+            **clocked_start(x),
             m=nothing,
             h=nothing,
             best_loss=zero + math.inf,
             share=xp.ones_like(zero),
-            **dict.fromkeys(counts, count),
             **dict.fromkeys(scalars, zero),
         )
 
@@ -178,20 +169,14 @@ class StochasticR2(Clocked):
         """Take one step on the sample of the oracle, tested or not."""
         xp = namespace(state.x)
         factor = self._factor(state) * state.share
-        f, g = oracle.value_and_grad(state.x)
-        gnorm = xp.max(xp.abs(g))
-        sound = xp.isfinite(f) & xp.isfinite(gnorm)
+        state, sound = self.evaluated(oracle, state)
+        g = state.g
         m = self.beta1 * state.m + (1 - self.beta1) * g
         h = self.beta2 * state.h + (1 - self.beta2) * g * g
-        state = state._replace(f=f, g=g, gnorm=gnorm, t=state.t + 1)
-        state = state._replace(
-            m=xp.where(sound, m, state.m),
-            h=xp.where(sound, h, state.h),
-            nfev=state.nfev + 1,
-            njev=state.njev + 1,
-        )
+        m, h = xp.where(sound, m, state.m), xp.where(sound, h, state.h)
+        state = state._replace(m=m, h=h)
 
-        t = xp.cast(state.t, xp.dtype(f))
+        t = xp.cast(state.t, xp.dtype(g))
         scale = xp.sqrt(state.h / (1 - self.beta2**t)) + 1e-7
         d = -(state.m / (1 - self.beta1**t)) / scale
         slope = -xp.dot(g, d)
@@ -207,7 +192,10 @@ class StochasticR2(Clocked):
             lambda: self._tested(oracle, state, candidate, slope, alpha, factor),
             lambda: state._replace(x=candidate, accepted=sound),
         )
-        return self._watched(self._guarded(state, after, sound), sound)
+        fine = after.accepted & sound
+        limits = self.weight_decay, int(self.max_rejections)
+        after = self.settled(state, after, sound, sound, fine, *limits)
+        return self._watched(after, sound)
 
     def rate(self, state: StochasticR2State) -> Array:
         """Return 1 / sigma."""
@@ -299,28 +287,6 @@ class StochasticR2(Clocked):
             log_sigma=xp.clip(state.log_sigma + change, *LOG_SIGMA),
             pooled_ared=ared_sum,
             pooled_pred=pred_sum,
-        )
-
-    def _guarded(
-        self, state: StochasticR2State, after: StochasticR2State, sound: Array
-    ) -> StochasticR2State:
-        """Undo the step where the sample was not finite at x; count, and average."""
-        xp = namespace(state.x)
-        # Not finite at x: perhaps an untested step went too far. Back, and test.
-        stay = xp.where(sound, state.x, state.previous)
-        x = xp.where(sound, shrunk(state.x, after.x, self.weight_decay), stay)
-        accepted = after.accepted & sound
-        rejections = xp.where(accepted, state.rejections * 0, state.rejections + 1)
-        stalled = rejections >= self.max_rejections
-        return after._replace(
-            x=x,
-            previous=stay,
-            average=self.averaged(state, x, state.t),
-            clock=state.clock + state.tick,
-            accepted=accepted,
-            suspect=~sound,
-            rejections=rejections,
-            stop=status_where(stalled, Status.STALLED, Status.RUNNING),
         )
 
     def _watched(self, state: StochasticR2State, sound: Array) -> StochasticR2State:

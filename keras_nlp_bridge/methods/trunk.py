@@ -7,10 +7,12 @@ from keras_nlp_bridge.arrays import Array, Namespace, namespace
 from keras_nlp_bridge.methods.base import (
     Method,
     Oracle,
+    Progress,
     Status,
     in_interval,
     require,
     require_count,
+    start,
     status_where,
     unbounded_below,
 )
@@ -43,10 +45,7 @@ class TrunkState(NamedTuple):
     # Updated at accepted steps.
     history: Array  # the last `nonmonotone` accepted values of f
     # For termination.
-    idle: Array  # steps in a row that brought neither f nor the gradient down
-    f_start: Array
-    f_best: Array
-    gnorm_best: Array
+    progress: Progress
 
 
 class Trial(NamedTuple):
@@ -160,28 +159,20 @@ class Trunk(Method):
         """Evaluate f and g at the start."""
         xp = namespace(x)
         dtype = xp.dtype(x)
-        f, g = oracle.value_and_grad(x)
-        gnorm = xp.max(xp.abs(g))
-        sound = xp.isfinite(f) & xp.isfinite(gnorm)
+        first = start(oracle, x)
+        f, g = first["f"], first["g"]
         radius = xp.clip(xp.sqrt(xp.dot(g, g)) / 10, *_limits(xp, dtype, 1, 100))
         if self.radius is not None:
             radius = xp.scalar(self.radius, dtype)
         weighted = self.preconditioner == "diagonal"
-        one, zero = xp.scalar(1, "int32"), xp.scalar(0, "int32")
         return TrunkState(
-            *(x, f, g, gnorm),
-            accepted=xp.scalar(True, "bool"),
-            stop=status_where(sound, Status.RUNNING, Status.EXCEPTION),
-            **{"nfev": one, "njev": one, "nhev": zero},
+            **first,
             left=xp.scalar(2**30, "int32"),
             radius=radius,
             forcing=xp.scalar(1, dtype),
             weights=xp.ones_like(x) if weighted else xp.zeros((0,), dtype),
             history=xp.stack([f] * int(self.nonmonotone)),
-            idle=zero,
-            f_start=f,
-            f_best=f,
-            gnorm_best=gnorm,
+            progress=Progress.at(f, first["gnorm"]),
         )
 
     def refresh(self, oracle: Oracle, state: TrunkState) -> TrunkState:
@@ -189,8 +180,7 @@ class Trunk(Method):
         state = super().refresh(oracle, state)
         return state._replace(
             history=state.history * 0 + state.f,
-            f_best=state.f,
-            gnorm_best=state.gnorm,
+            progress=state.progress.refreshed(state),
             left=state.left - 1,
         )
 
@@ -219,9 +209,7 @@ class Trunk(Method):
         shorter = xp.where(accepted & (trial.share < 1), length, self.shrink * length)
         radius = xp.where(good, radius, shorter)
 
-        lower = accepted & (trial.f < state.f_best)
-        flatter = accepted & (gnorm < state.gnorm_best)
-        idle = xp.where(lower | flatter, state.idle * 0, state.idle + 1)
+        progress = state.progress.after(accepted, trial.f, gnorm)
         newest = xp.concatenate([state.history[1:], xp.stack([trial.f])], axis=0)
         return state._replace(
             x=xp.where(accepted, trial.x, state.x),
@@ -229,7 +217,7 @@ class Trunk(Method):
             g=xp.where(accepted, trial.g, state.g),
             gnorm=xp.where(accepted, gnorm, state.gnorm),
             accepted=accepted,
-            stop=self._verdict(xp, state, trial, accepted, idle, cg.p),
+            stop=self._verdict(xp, state, trial, accepted, progress.idle, cg.p),
             nfev=state.nfev + trial.trials,
             njev=state.njev + trial.gradients,
             nhev=state.nhev + cg.products,
@@ -238,9 +226,7 @@ class Trunk(Method):
             forcing=forcing,
             weights=weights,
             history=xp.where(accepted, newest, state.history),
-            idle=idle,
-            f_best=xp.where(lower, trial.f, state.f_best),
-            gnorm_best=xp.where(flatter, gnorm, state.gnorm_best),
+            progress=progress,
         )
 
     def _model_step(
@@ -289,7 +275,7 @@ class Trunk(Method):
 
         def measured(x: Array, f: Array, g: Array, share: Array, n: Array) -> Trial:
             at = share * slope, share * xp.dot(g, p)
-            ared = reduction(state.f, f, state.f_best, *at)
+            ared = reduction(state.f, f, state.progress.f_best, *at)
             pred = -(at[0] + share * share * bend / 2)
             finite = xp.cast(xp.isfinite(f), "int32")
             return Trial(x, f, g, share, pred, ared, n, finite)
@@ -362,7 +348,7 @@ class Trunk(Method):
         stop = status_where(stuck, Status.SMALL_STEP, stop)
         lost = ~xp.isfinite(xp.max(xp.abs(p)))
         stop = status_where(lost, Status.NEG_PRED, stop)
-        unbounded = unbounded_below(trial.f, state.f_start)
+        unbounded = unbounded_below(trial.f, state.progress.f_start)
         return status_where(unbounded, Status.UNBOUNDED, stop)
 
 

@@ -7,11 +7,13 @@ from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
 from keras_nlp_bridge.methods.base import (
     Method,
     Oracle,
+    Progress,
     Status,
     donated,
     in_interval,
     require,
     require_count,
+    start,
     status_where,
     unbounded_below,
 )
@@ -48,10 +50,7 @@ class TRState(NamedTuple):
     pairs: Pairs
     gamma: Array
     # For termination.
-    idle: Array  # steps in a row that brought neither f nor the gradient down
-    f_start: Array
-    f_best: Array
-    gnorm_best: Array
+    progress: Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,30 +90,19 @@ class QuasiNewtonRegion(Method):
     def init(self, oracle: Oracle, x: Array) -> TRState:
         """Evaluate f and g at the start; there is no pair yet."""
         xp = namespace(x)
-        f, g = oracle.value_and_grad(x)
-        gnorm = xp.max(xp.abs(g))
-        sound = xp.isfinite(f) & xp.isfinite(gnorm)
-        count = xp.scalar(1, "int32")
+        first = start(oracle, x)
         return TRState(
-            *(x, f, g, gnorm),
-            accepted=xp.scalar(True, "bool"),
-            stop=status_where(sound, Status.RUNNING, Status.EXCEPTION),
-            nfev=count,
-            njev=count,
-            nhev=xp.scalar(0, "int32"),
+            **first,
             radius=xp.scalar(self.radius, xp.dtype(x)),
             pairs=empty_pairs(int(self.memory), x),
             gamma=xp.scalar(1, xp.wide),
-            idle=xp.scalar(0, "int32"),
-            f_start=f,
-            f_best=f,
-            gnorm_best=gnorm,
+            progress=Progress.at(first["f"], first["gnorm"]),
         )
 
     def refresh(self, oracle: Oracle, state: TRState) -> TRState:
         """Evaluate f and g again at x; the best of the old sample is forgotten."""
         state = super().refresh(oracle, state)
-        return state._replace(f_best=state.f, gnorm_best=state.gnorm)
+        return state._replace(progress=state.progress.refreshed(state))
 
     def step(self, oracle: Oracle, state: TRState) -> TRState:
         """Try the minimizer of the model, learn from it, accept or reject it."""
@@ -126,7 +114,7 @@ class QuasiNewtonRegion(Method):
         gnorm_new = xp.max(xp.abs(g_new))
         finite = xp.isfinite(f_new) & xp.isfinite(gnorm_new)
         slopes = xp.dot(g, trial.p), xp.dot(g_new, trial.p)
-        ared = reduction(f, f_new, state.f_best, *slopes)
+        ared = reduction(f, f_new, state.progress.f_best, *slopes)
 
         # Comparisons instead of a ratio: with a NaN all are false.
         pred = trial.pred
@@ -144,10 +132,8 @@ class QuasiNewtonRegion(Method):
         y = g_new - g
         telling = finite & (ared >= -1e3 * pred) & self.storable(trial.p, y)
         pairs = push(pairs, trial.p, y, telling, trial.products, donated(oracle))
-        lower = accepted & (f_new < state.f_best)
-        flatter = accepted & (gnorm_new < state.gnorm_best)
-        idle = xp.where(lower | flatter, state.idle * 0, state.idle + 1)
-        stop = self._verdict(xp, state, accepted, idle, f_new, candidate)
+        progress = state.progress.after(accepted, f_new, gnorm_new)
+        stop = self._verdict(xp, progress, accepted, f_new, candidate, x)
         return state._replace(
             x=xp.where(accepted, candidate, x),
             f=xp.where(accepted, f_new, f),
@@ -160,25 +146,24 @@ class QuasiNewtonRegion(Method):
             radius=radius,
             pairs=pairs,
             gamma=self.initial(pairs),
-            idle=idle,
-            f_best=xp.where(lower, f_new, state.f_best),
-            gnorm_best=xp.where(flatter, gnorm_new, state.gnorm_best),
+            progress=progress,
         )
 
     def _verdict(
         self,
         xp: Namespace,
-        state: TRState,
+        progress: Progress,
         accepted: Array,
-        idle: Array,
         f_new: Array,
         candidate: Array,
+        x: Array,
     ) -> Array:
         """Status after a step; the last of several reasons wins."""
-        stop = status_where(idle >= self.max_rejections, Status.STALLED, Status.RUNNING)
-        stuck = ~accepted & xp.all(candidate == state.x)
+        stalled = progress.idle >= self.max_rejections
+        stop = status_where(stalled, Status.STALLED, Status.RUNNING)
+        stuck = ~accepted & xp.all(candidate == x)
         stop = status_where(stuck, Status.SMALL_STEP, stop)
-        unbounded = unbounded_below(f_new, state.f_start)
+        unbounded = unbounded_below(f_new, progress.f_start)
         return status_where(unbounded, Status.UNBOUNDED, stop)
 
     def matrix(self, pairs: Pairs, gamma: Array) -> Compact:

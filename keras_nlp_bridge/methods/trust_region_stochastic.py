@@ -1,21 +1,17 @@
 """Trust-region L-SR1 on minibatches, without a learning rate."""
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.methods.base import (
-    Clocked,
     Oracle,
-    Status,
     in_interval,
     is_number,
     require,
     require_count,
-    shrunk,
-    status_where,
 )
+from keras_nlp_bridge.methods.clocked import Clocked, clocked_start
 from keras_nlp_bridge.methods.subproblem import (
     ModelStep,
     initial_curvature,
@@ -108,19 +104,15 @@ class StochasticRegion(Clocked):
         """Return the first state; nothing is evaluated."""
         xp = namespace(x)
         dtype = xp.dtype(x)
-        zero, count = xp.scalar(0, dtype), xp.scalar(0, "int32")
-        one = xp.ones_like(zero)
+        zero, one = xp.scalar(0, dtype), xp.scalar(1, dtype)
         length = xp.sqrt(xp.dot(x, x))
         radius = xp.where(length > 0, xp.minimum(0.1 * length, one), one)
         if self.radius is not None:
             radius = xp.scalar(self.radius, dtype)
         return StochasticTRState(
-            *(x, zero, xp.zeros_like(x), zero + math.inf, x, x),
-            accepted=xp.scalar(True, "bool"),
-            suspect=xp.scalar(False, "bool"),
-            stop=xp.scalar(int(Status.RUNNING), "int32"),
-            **dict.fromkeys(("nfev", "njev", "nhev", "t", "rejections"), count),
-            **{"clock": zero, "tick": zero, "radius": radius, "rho": zero},
+            **clocked_start(x),
+            radius=radius,
+            rho=zero,
             pairs=empty_pairs(int(self.memory), x),
             gamma=xp.scalar(1, xp.wide),
         )
@@ -129,16 +121,11 @@ class StochasticRegion(Clocked):
         """Take one step on the sample of the oracle, tested or not."""
         xp = namespace(state.x)
         factor = self._factor(state)
-        f, g = oracle.value_and_grad(state.x)
-        gnorm = xp.max(xp.abs(g))
-        sound = xp.isfinite(f) & xp.isfinite(gnorm)
-        state = state._replace(f=f, g=g, gnorm=gnorm, t=state.t + 1)
-        state = state._replace(nfev=state.nfev + 1, njev=state.njev + 1)
-
+        state, sound = self.evaluated(oracle, state)
         radius = xp.maximum(factor * state.radius, 1e-8 * xp.ones_like(factor))
         b = self.matrix(state.pairs, state.gamma)
         first = state.pairs.pushes == 0
-        trial = model_step(b, state.pairs, g, radius, SPAN_TOLERANCE, first)
+        trial = model_step(b, state.pairs, state.g, radius, SPAN_TOLERANCE, first)
         useful = sound & (trial.pred > 0)
         tested = (state.t <= self.test_first) | (state.t % self.test_every == 0)
         tested = tested | state.suspect
@@ -147,7 +134,10 @@ class StochasticRegion(Clocked):
             lambda: self._tested(oracle, state, trial, factor, radius),
             lambda: state._replace(x=state.x + trial.p, accepted=useful),
         )
-        return self._guarded(state, after, sound, useful)
+        # Without a gradient there is no step, but nothing has failed.
+        fine = (after.accepted & useful) | (state.gnorm == 0)
+        limits = self.weight_decay, int(self.max_rejections)
+        return self.settled(state, after, sound, useful, fine, *limits)
 
     def rate(self, state: StochasticTRState) -> Array:
         """Return the radius."""
@@ -209,35 +199,6 @@ class StochasticRegion(Clocked):
             rho=xp.where(finite, ared / pred, -one),
             pairs=pairs,
             gamma=self.initial(pairs),
-        )
-
-    def _guarded(
-        self,
-        state: StochasticTRState,
-        after: StochasticTRState,
-        sound: Array,
-        useful: Array,
-    ) -> StochasticTRState:
-        """Undo the step where the sample was not finite at x; count, and average."""
-        xp = namespace(state.x)
-        # Not finite at x: perhaps an untested step went too far. Back, and test.
-        stay = xp.where(sound, state.x, state.previous)
-        x = shrunk(state.x, after.x, self.weight_decay)
-        x = xp.where(useful, x, stay)
-        accepted = after.accepted & useful
-        # Without a gradient there is no step, but nothing has failed.
-        fine = accepted | (state.gnorm == 0)
-        rejections = xp.where(fine, state.rejections * 0, state.rejections + 1)
-        stalled = rejections >= self.max_rejections
-        return after._replace(
-            x=x,
-            previous=stay,
-            average=self.averaged(state, x, state.t),
-            clock=state.clock + state.tick,
-            accepted=accepted,
-            suspect=~sound,
-            rejections=rejections,
-            stop=status_where(stalled, Status.STALLED, Status.RUNNING),
         )
 
     def matrix(self, pairs: Pairs, gamma: Array) -> Compact:
