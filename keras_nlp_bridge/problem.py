@@ -1,7 +1,6 @@
 """A Keras model, data and a loss as one smooth problem: minimize f(x), x in R^n."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -9,32 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from keras_nlp_bridge import data
-from keras_nlp_bridge.engine import Engine, Transfers
+from keras_nlp_bridge.boundary import Boundary, Vector
 
 if TYPE_CHECKING:
     from scipy.optimize import Bounds
-    from scipy.sparse.linalg import LinearOperator
-
-Vector = NDArray[np.float64]
-
-# `fun` computes the gradient in the same pass until this many gradients in a row
-# went unused, as derivative-free methods leave them; `jac` turns it on again.
-_UNUSED_GRADIENTS = 3
 
 
-@dataclass
-class _Point:
-    """The last evaluated point and what is known there."""
-
-    x: Vector
-    f: float
-    g: NDArray[Any] | None  # as it came from the device
-    sample_id: int
-    others: list[Any]
-    gradient_used: bool = False
-
-
-class KerasProblem(Engine, keras.callbacks.Callback):
+class KerasProblem(Boundary, keras.callbacks.Callback):
     """A Keras model, data and a loss in the form of `scipy.optimize.minimize`.
 
     With l the loss per sample, theta(x) the model's trainable weights and P the
@@ -141,7 +121,7 @@ class KerasProblem(Engine, keras.callbacks.Callback):
                 "got loss=None and a model that is not compiled."
             )
         keras.callbacks.Callback.__init__(self)
-        Engine.__init__(
+        Boundary.__init__(
             self,
             model,
             loss=loss,
@@ -156,10 +136,7 @@ class KerasProblem(Engine, keras.callbacks.Callback):
         keras.callbacks.Callback.set_model(self, model)
         self.name = name
         self._bounds = dict(bounds or {})
-        self._point: _Point | None = None
-        self._unused_gradients = 0
         self.load(x, y, sample_weight, class_weight)
-        self.reset_counters()
         _ = self.bounds, self.sample  # all that can be wrong is said now
 
     def __repr__(self) -> str:
@@ -171,29 +148,6 @@ class KerasProblem(Engine, keras.callbacks.Callback):
         )
 
     # ------------------------------------------------------------------ the vector
-
-    @property
-    def n(self) -> int:
-        """Number of weights in x."""
-        return self.spec.size
-
-    @property
-    def dtype(self) -> str:
-        """Dtype of vectors on the device."""
-        return self.spec.dtype
-
-    @property
-    def slices(self) -> dict[str, slice]:
-        """The part of x that belongs to each variable path."""
-        return self.spec.slices
-
-    @property
-    def x0(self) -> Vector:
-        """The model's present weights, a new array of shape (n,)."""
-        objective = self._setup().objective
-        return self.to_host(
-            objective.join([self.backend.read(v) for v in objective.variables])
-        )
 
     def assign(self, x: ArrayLike) -> None:
         """Write x into the model's weights.
@@ -249,62 +203,6 @@ class KerasProblem(Engine, keras.callbacks.Callback):
             return None
         return Bounds(low, high)
 
-    # --------------------------------------------------------------- SciPy's functions
-
-    def fun(self, x: ArrayLike) -> float:
-        """Objective at x of shape (n,).
-
-        The gradient is computed in the same pass and kept for `jac`, unless the
-        last ones went unused.
-        """
-        vector = self._vector("x", x)
-        sample = self.sample
-        point = self._known(vector, sample)
-        if point is None:
-            self.nfev += 1
-            point = self._evaluate(vector, sample, self._gradient_follows())
-        return point.f
-
-    def jac(self, x: ArrayLike) -> Vector:
-        """Gradient at x, a new array of shape (n,)."""
-        return self._value_and_grad(x)[1]
-
-    def fun_and_jac(self, x: ArrayLike) -> tuple[float, Vector]:
-        """Objective and gradient at x, in one pass; for ``jac=True``."""
-        return self._value_and_grad(x)
-
-    def hessp(self, x: ArrayLike, p: ArrayLike) -> Vector:
-        """Product of the exact Hessian (or Gauss-Newton matrix) at x with p.
-
-        Parameters
-        ----------
-        x, p : array_like of shape (n,)
-
-        Returns
-        -------
-        ndarray of shape (n,)
-        """
-        vector, direction = self._vector("x", x), self._vector("p", p)
-        self.nhev += 1
-        product = self._function("hvp")
-        return self.to_host(
-            product(self.to_device(vector), self.to_device(direction), self.sample)
-        )
-
-    def hess(self, x: ArrayLike) -> "LinearOperator":
-        """Curvature matrix at x as a SciPy `LinearOperator` of shape (n, n)."""
-        from scipy.sparse.linalg import LinearOperator
-
-        at = self._vector("x", x).copy()
-
-        def product(p: NDArray[Any]) -> Vector:
-            return self.hessp(at, np.reshape(p, -1))
-
-        shape = (at.size, at.size)
-        return LinearOperator(
-            shape, matvec=product, rmatvec=product, dtype=np.dtype(np.float64)
-        )
-
     # -------------------------------------------------------------------- bookkeeping
 
     def set_data(
@@ -323,17 +221,6 @@ class KerasProblem(Engine, keras.callbacks.Callback):
         except Exception:
             self.__dict__.update(before)
             raise
-
-    def count(self, nfev: int = 0, njev: int = 0, nhev: int = 0) -> None:
-        """Add evaluations that a method made on the device to the counters."""
-        self.nfev += int(nfev)
-        self.njev += int(njev)
-        self.nhev += int(nhev)
-
-    def reset_counters(self) -> None:
-        """Set all counters to zero."""
-        self.nfev = self.njev = self.nhev = 0
-        self.transfers = Transfers()
 
     def evaluate(self, data: Any = None) -> dict[str, float]:
         """Loss and compiled metrics of the model as it is, by `keras.Model.evaluate`.
@@ -427,69 +314,6 @@ class KerasProblem(Engine, keras.callbacks.Callback):
             logs[f"{self.name}_grad_norm"] = float(np.linalg.norm(g))
 
     # ----------------------------------------------------------------------- inside
-
-    def _function(self, name: str) -> Any:
-        """One of the traceable functions, compiled."""
-        return self.compiled(
-            name, lambda: self.backend.compile(getattr(self.traceable, name))
-        )
-
-    def _vector(self, name: str, x: ArrayLike) -> Vector:
-        """Check what came through the boundary; float64, not copied if possible."""
-        array = np.asarray(x)
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"`{name}` must be real numbers; got dtype {array.dtype}.")
-        if array.shape != (self.n,):
-            raise ValueError(
-                f"`{name}` must have shape ({self.n},), one number per weight; "
-                f"got shape {array.shape}."
-            )
-        return array.astype(np.float64, copy=False)
-
-    def _known(self, x: Vector, sample: Any) -> _Point | None:
-        """Return the last point, if it is x and nothing else has changed since."""
-        point = self._point
-        if (
-            point is None
-            or point.sample_id != self.sample_id
-            or point.x[0] != x[0]  # nearly always says it all
-            or not np.array_equal(point.x, x)
-            or not self.same_others(point.others, sample.others)
-        ):
-            return None
-        return point
-
-    def _evaluate(self, x: Vector, sample: Any, gradient: bool) -> _Point:
-        g = None
-        if gradient:
-            f, g = self._function("wide_value_and_grad")(self.to_device(x), sample)
-            g = self._fetch_array(g)
-        else:
-            f = self._function("wide_value")(self.to_device(x), sample)
-        point = _Point(x.copy(), float(self.fetch(f)), g, self.sample_id, sample.others)
-        self._point = point
-        return point
-
-    def _value_and_grad(self, x: ArrayLike) -> tuple[float, Vector]:
-        vector = self._vector("x", x)
-        sample = self.sample
-        point = self._known(vector, sample)
-        if point is None or point.g is None:
-            self.nfev += point is None
-            point = self._evaluate(vector, sample, gradient=True)
-        self.njev += not point.gradient_used
-        point.gradient_used = True
-        self._unused_gradients = 0
-        if point.g is None:
-            raise RuntimeError("the gradient was not computed")
-        return point.f, point.g.astype(np.float64)
-
-    def _gradient_follows(self) -> bool:
-        """Whether to expect a call of `jac` at the point that `fun` is asked for."""
-        last = self._point
-        if last is not None and not last.gradient_used:
-            self._unused_gradients += 1
-        return self._unused_gradients < _UNUSED_GRADIENTS
 
     def _unpack(self, given: Any) -> tuple[Any, Any, Any]:
         if given is None:
