@@ -64,6 +64,7 @@ class Engine:
 
     def load(self, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> None:
         """Read data, build the model from it where needed, copy it to the device."""
+        self.backend.check(self._net)
         dtypes = {str(v.dtype) for v in self._net.weights} | {keras.config.floatx()}
         wide = "float64" if "float64" in dtypes else "float32"
         loaded = data.load(x, y, sample_weight, class_weight, dtype=wide)
@@ -78,6 +79,7 @@ class Engine:
         self._data = keras.tree.map_structure(
             lambda a: None if a is None else self.backend.to_device(a), loaded.batch
         )
+        self._replicas = self.backend.replicate(self._net, self._data)
         if not self._net.built:
             build(self._net, self.backend.rows(self._data, 0, min(2, self.size)).x)
         self._forget()
@@ -93,7 +95,8 @@ class Engine:
             masks[id(v)] if id(v) in masks else self.backend.read(v)
             for v in setup.objective.others
         ]
-        return Sample(self._data, index, others)
+        data = self._data if self._sampler else self._replicas
+        return Sample(data, index, others)
 
     @property
     def stochastic(self) -> bool:

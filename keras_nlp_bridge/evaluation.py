@@ -172,21 +172,39 @@ class Evaluation:
         """Sum ``one(batch, weight, share)`` over the chunks of the sample."""
         backend, chunks = self._backend, self._chunks
         if sample.picked is not None:
-            return one(backend.gather(sample.data, sample.picked), None, None)
-        if len(chunks.sizes) == 1:
-            return one(sample.data, None, None)
+            batch = backend.spread(backend.gather(sample.data, sample.picked))
+            return one(batch, None, None)
+        parts = backend.replicas(self._objective.model)
+        if len(chunks.sizes) == 1 and parts == 1:
+            return one(backend.spread(sample.data), None, None)
         shares = ops.convert_to_tensor(self._shares, backend.WIDE)
         weights = self._weights
         if weights is not None:
             weights = ops.convert_to_tensor(weights, backend.WIDE)
 
-        def add(i: Any, carry: Tree, count: int = chunks.size) -> Tree:
-            batch = backend.rows(sample.data, i * chunks.size, count)
-            part = one(batch, None if weights is None else weights[i], shares[i])
-            return keras.tree.map_structure(ops.add, carry, part)
+        def chunk(data: Batch, i: Any, count: int) -> Tree:
+            batch = backend.spread(backend.rows(data, i * chunks.size, count))
+            return one(batch, None if weights is None else weights[i], shares[i])
 
-        total = backend.fold(add, zero, 0, chunks.count)
-        return add(chunks.count, total, chunks.tail) if chunks.tail else total
+        def part(data: Batch, k: Any, parts: int) -> Tree:
+            """Sum over the k-th of equal parts of the chunks."""
+            total, each = zero, chunks.count // parts
+            if each:
+                total = backend.fold(
+                    lambda i, sums: _plus(sums, chunk(data, i, chunks.size)),
+                    *(total, k * each, (k + 1) * each),
+                )
+            if chunks.tail:  # done by all at the same time
+                rest = chunk(data, chunks.count, chunks.tail)
+                rest = keras.tree.map_structure(lambda a: a / parts, rest)
+                total = _plus(total, rest)
+            return total
+
+        return backend.over_replicas(self._objective.model, part, sample.data)
 
     def _zero(self) -> Tensor:
         return ops.zeros((), self._backend.WIDE)
+
+
+def _plus(one: Tree, two: Tree) -> Tree:
+    return keras.tree.map_structure(ops.add, one, two)

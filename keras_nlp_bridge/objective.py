@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_nlp_bridge import backends
 from keras_nlp_bridge.data import Batch, Tree
 from keras_nlp_bridge.flatten import FlatSpec
 
@@ -154,7 +155,7 @@ class Objective:
             if shift is not None:
                 y_pred = self._shifted(y_pred, shift)
             total = self._compute_loss(batch, y_pred)
-            extra = sum((ops.sum(loss) for loss in self.trainer.losses), start=0.0)
+            extra = self._penalties()
             return (
                 ops.cast(total, self.spec.dtype),
                 ops.cast(extra, self.spec.dtype),
@@ -276,9 +277,32 @@ class Objective:
 
     def _compute_loss(self, batch: Batch, y_pred: Tree) -> Tensor:
         kwargs = {"training": self.training} if self._takes_training else {}
-        return self.trainer.compute_loss(
+        total = self.trainer.compute_loss(
             batch.x, batch.y, y_pred, batch.sample_weight, **kwargs
         )
+        scale = backends.current().loss_scale()
+        return total if scale == 1 else self._unscaled(total, scale)
+
+    def _unscaled(self, total: Tensor, scale: float) -> Tensor:
+        """Undo the share of a replica that Keras takes of means and of penalties."""
+        if type(self.trainer).compute_loss is not keras.Model.compute_loss:
+            raise ValueError(
+                "`model` must not have its own `compute_loss` under a strategy with "
+                "several replicas, which parts of it are scaled is not known; got "
+                f"{type(self.trainer).__name__}."
+            )
+        if self.reduction in (_BY_SAMPLE, _BY_WEIGHT):
+            return total / scale
+        if self.reduction == "sum":
+            return total + (1 - scale) * self._penalties()
+        raise ValueError(
+            "the losses of `model` must reduce in one way under a strategy with "
+            f"several replicas; got {self.reduction!r} reductions."
+        )
+
+    def _penalties(self) -> Tensor:
+        """Regularizers and `add_loss` terms of the call before."""
+        return sum((ops.sum(loss) for loss in self.trainer.losses), start=0.0)
 
     def _shifted(self, y_pred: Tree, shift: Tensor) -> Tree:
         flat = keras.tree.flatten(y_pred)

@@ -25,11 +25,14 @@ class Chunks:
     tail: int
 
     @classmethod
-    def of(cls, samples: int, numbers: int, size: int | None = None) -> "Chunks":
+    def of(
+        cls, samples: int, numbers: int, size: int | None = None, parts: int = 1
+    ) -> "Chunks":
         """Cut `samples` samples with `numbers` inputs and layer outputs each.
 
         Without a `size`, one that divides the samples evenly is preferred: a
-        ragged last chunk needs a second copy of the network in the graph.
+        ragged last chunk needs a second copy of the network in the graph. The
+        number of whole chunks is a multiple of `parts`.
         """
         if size is None:
             low, high = _CHUNK_LIMITS
@@ -41,7 +44,18 @@ class Chunks:
                     size = divisor
                     break
         size = min(size, samples)
-        return cls(size, samples // size, samples % size)
+        count = samples // size
+        while count % parts or samples - count * size > size:
+            count += 1  # more and smaller chunks, and few samples left over
+            size = samples // count
+            if not size:
+                return cls(1, samples // parts * parts, samples % parts)
+        return cls(size, count, samples - count * size)
+
+    @classmethod
+    def whole(cls, samples: int) -> "Chunks":
+        """All samples at once, as the chunk that no other part shares."""
+        return cls(samples, 0, samples)
 
     @property
     def sizes(self) -> list[int]:

@@ -63,6 +63,7 @@ class SetupMaker:
         stochastic : bool
             Whether evaluations see a minibatch.
         """
+        self.backend.check(self.model)
         variables = _choose(self.model.trainable_variables, self.chosen)
         objective = Objective(self.model, variables, self.loss, training)
         others = [self.backend.read(v) for v in objective.others]
@@ -72,7 +73,8 @@ class SetupMaker:
         seeds = [v for v in moved if not keras.backend.is_float_dtype(v.dtype)]
         inputs = [a.shape for a in keras.tree.flatten(data.x)]
         numbers = _numbers(inputs) + _layer_outputs(self.model)
-        chunks = Chunks.of(size, numbers, self.chunk_size)
+        parts = self.backend.replicas(self.model)
+        chunks = Chunks.of(size, numbers, self.chunk_size, parts)
         if not stochastic:
             self._check_deterministic(moved, seeds, chunks, training)
         sample = Sample(data, None, others)
@@ -125,7 +127,7 @@ class SetupMaker:
             return None, chunks
         weights = chunk_weights(objective.reduction, chunks.sizes, counts)
         if weights is None:
-            return None, Chunks(sum(chunks.sizes), 1, 0)
+            return None, Chunks.whole(sum(chunks.sizes))
         return weights, chunks
 
     def _check_deterministic(

@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("JAX_ENABLE_X64", "1")  # many tests compare in double precision
 
 try:  # TensorFlow first and torch after it has been seen to crash the interpreter
     import torch  # noqa: F401

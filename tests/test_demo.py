@@ -78,12 +78,14 @@ def test_a_row_for_each_method_and_a_picture(demo):
     check_picture(folder / "demo.png")
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_progress_and_nothing_else_on_stderr(demo):
     lines = demo[0].stderr.splitlines()
     assert [line.split(":")[0] for line in lines] == list(METHODS)
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_json_has_settings_and_curves(tmp_path):
     done = call(*SMALL, "--json", "--quiet", "--output", tmp_path)
@@ -110,6 +112,7 @@ def test_json_has_settings_and_curves(tmp_path):
     assert adam["passes"] == 12
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_ctrl_c_prints_what_there_is(tmp_path):
@@ -139,6 +142,7 @@ def test_ctrl_c_prints_what_there_is(tmp_path):
     check_picture(tmp_path / "demo.png")
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_tensorflow_datasets(tmp_path):
     pytest.importorskip("tensorflow_datasets", reason="the extra datasets is missing")
@@ -180,6 +184,7 @@ for x, y in ((tiny.x_train, tiny.y_train), (tiny.x_test, tiny.y_test)):
 """
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_colour_images_of_any_size_and_no_test_split(tmp_path):
     pytest.importorskip("tensorflow_datasets", reason="the extra datasets is missing")
@@ -193,6 +198,7 @@ def test_colour_images_of_any_size_and_no_test_split(tmp_path):
     assert lines[-2:] == ["True", "True"]
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "message"),
@@ -220,6 +226,7 @@ def test_example(tmp_path):
     check_picture(tmp_path / "lenet.png")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("module", "extra", "arguments"),
     [
@@ -240,6 +247,7 @@ def test_missing_extra(module, extra, arguments, monkeypatch, capsys, tmp_path):
     assert shown.out == ""
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -257,6 +265,7 @@ def test_wrong_value(arguments, words, capsys):
     assert shown.out == ""
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -276,6 +285,7 @@ def test_wrong_argument(arguments, capsys):
     assert arguments[0] in capsys.readouterr().err
 
 
+@pytest.mark.once
 def test_version_and_help_do_not_load_keras():
     text = (
         "import sys; from keras_nlp_bridge import cli\n"
@@ -292,6 +302,7 @@ def test_version_and_help_do_not_load_keras():
 # -------------------------------------------------------------------- data and records
 
 
+@pytest.mark.once
 def test_digits_are_split_once_and_for_all():
     images, other = datasets.load(), datasets.load(samples=100, seed=1)
     assert images.x_train.shape == (1437, 28, 28, 1)
@@ -308,6 +319,7 @@ def test_digits_are_split_once_and_for_all():
     assert images.x_train.max() == 1
 
 
+@pytest.mark.once
 def test_different_seeds_choose_different_digits():
     one, two = (datasets.load(samples=100, seed=seed).x_train for seed in (0, 1))
     assert not np.array_equal(one, two)
@@ -344,6 +356,7 @@ def test_recorder_counts_work_and_stops_its_clock():
     assert run.points[-1].seconds <= time.perf_counter() - began - measured
 
 
+@pytest.mark.once
 def test_table_and_json_of_a_run_without_points():
     run = runs.Run("r2", 64, note="interrupted")
     text = runs.table([run])

@@ -10,6 +10,8 @@ from nets import attention, dense
 from keras_nlp_bridge import KerasProblem
 from keras_nlp_bridge.flatten import FlatSpec
 
+pytestmark = pytest.mark.once  # NumPy alone
+
 shapes = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 specs = st.lists(shapes, min_size=1, max_size=6).map(
     lambda many: FlatSpec(

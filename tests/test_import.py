@@ -7,6 +7,8 @@ import pytest
 
 import keras_nlp_bridge
 
+pytestmark = pytest.mark.once
+
 
 def run(code):
     done = subprocess.run(

@@ -7,6 +7,8 @@ from scipy.optimize import minimize
 import keras_nlp_bridge as knb
 from keras_nlp_bridge.methods.linesearch import Conditions, line_search, reduction
 
+pytestmark = pytest.mark.once  # NumPy alone
+
 WANTED = Conditions(1e-3, 0.9, 20)
 
 

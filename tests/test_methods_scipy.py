@@ -25,6 +25,8 @@ from keras_nlp_bridge.methods import (
 )
 from keras_nlp_bridge.solving import minimize as knb_minimize
 
+pytestmark = pytest.mark.once  # NumPy alone
+
 METHODS = list(knb.METHODS.values())
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 each_stochastic = pytest.mark.parametrize(

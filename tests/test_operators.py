@@ -11,6 +11,8 @@ from keras_nlp_bridge.operators import LBFGS, LSR1
 from keras_nlp_bridge.operators.base import curvature_range, empty_pairs, push
 from keras_nlp_bridge.operators.lbfgs import inverse_product
 
+pytestmark = pytest.mark.once  # NumPy alone
+
 N, MEMORY = 12, 5
 
 

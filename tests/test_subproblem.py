@@ -12,6 +12,8 @@ from keras_nlp_bridge.methods.subproblem import (
 from keras_nlp_bridge.operators.base import empty_pairs, product, push
 from keras_nlp_bridge.operators.lsr1 import lsr1, lsr1_unguarded
 
+pytestmark = pytest.mark.once  # NumPy alone
+
 
 def assert_optimal(H, g, p, radius, sigma=None, tol=1e-7):
     """The conditions of More and Sorensen, necessary and sufficient."""

@@ -18,6 +18,8 @@ from scipy.sparse.linalg import aslinearoperator
 import keras_nlp_bridge as knb
 from keras_nlp_bridge.methods.subproblem import truncated_cg
 
+pytestmark = pytest.mark.once  # NumPy alone
+
 X0 = np.zeros(6)
 
 

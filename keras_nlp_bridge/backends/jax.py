@@ -9,11 +9,31 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nlp_bridge.backends.base import (
+    loss_scale,
+    over_replicas,
+    replicas,
+    replicate,
+)
+
+__all__ = ["loss_scale", "over_replicas", "replicas", "replicate"]  # as they are
+
 Tensor = Any
 Tree = Any
 
 # Dtype in which chunks' losses are added up; JAX has float64 only where it is enabled.
 WIDE = "float64" if jax.config.read("jax_enable_x64") else "float32"
+
+
+def check(model: keras.Model) -> None:
+    """Raise where float64 is asked for and JAX would silently use float32."""
+    dtypes = {str(v.dtype) for v in model.variables} | {keras.config.floatx()}
+    if "float64" in dtypes and not jax.config.read("jax_enable_x64"):
+        raise ValueError(
+            "float64 needs JAX's 64-bit mode: set JAX_ENABLE_X64=1 in the environment, "
+            "or call jax.config.update('jax_enable_x64', True), before the model is "
+            f"made; got model {model.name!r} in {sorted(dtypes)} without it."
+        )
 
 
 def compile(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,8 +42,15 @@ def compile(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def to_device(array: NDArray[Any]) -> Tensor:
-    """Copy a host array to the default device."""
-    return jax.device_put(np.array(array))  # a copy: JAX may keep the host's buffer
+    """Copy a host array to the default device, or to all of a distribution."""
+    own = np.array(array)  # a copy: JAX may keep the host's buffer
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return jax.device_put(own)
+    everywhere = keras.distribution.TensorLayout(
+        [None] * own.ndim, distribution.device_mesh
+    )
+    return keras.distribution.distribute_tensor(own, everywhere)
 
 
 def to_host(tensor: Tensor) -> NDArray[Any]:
@@ -95,6 +122,22 @@ def vjp(function: Callable[[Tensor], Tensor], x: Tensor, dual: Tensor) -> Tensor
     """Product of the transposed Jacobian of a vector function with `dual`."""
     _, back = jax.vjp(function, x)
     return back(dual)[0]
+
+
+def spread(tree: Tree) -> Tree:
+    """Give each device of Keras's distribution its samples of a batch, in a trace.
+
+    What is computed from them is then spread, and summed up, by the compiler.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return tree
+
+    def cut(a: Tensor) -> Tensor:
+        layout = distribution.get_data_layout(a.shape)
+        return keras.distribution.distribute_tensor(a, layout)
+
+    return jax.tree.map(cut, tree)
 
 
 def constant(tree: Tree) -> Tree:

@@ -9,6 +9,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from keras_nlp_bridge.backends.base import check, spread
+
+__all__ = ["check", "spread"]  # as they are
+
 Tensor = Any
 Tree = Any
 
@@ -121,6 +125,52 @@ def vjp(function: Callable[[Tensor], Tensor], x: Tensor, dual: Tensor) -> Tensor
         tape.watch(x)
         y = function(x)
     return _grad(tape, y, x, dual)
+
+
+def loss_scale() -> float:
+    """Return what Keras multiplies mean losses by under the present strategy."""
+    return 1 / tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def replicas(model: keras.Model) -> int:
+    """Return the number of replicas of the strategy that the model was made under."""
+    return model.distribute_strategy.num_replicas_in_sync
+
+
+def replicate(model: keras.Model, tree: Tree) -> Tree:
+    """Put a copy of a tree of tensors on the device of each replica of this process."""
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync == 1:
+        return tree
+    return tf.nest.map_structure(
+        lambda a: (
+            None
+            if a is None
+            else strategy.experimental_distribute_values_from_function(
+                lambda _: tf.identity(a)
+            )
+        ),
+        tree,
+    )
+
+
+def over_replicas(
+    model: keras.Model, part: Callable[[Tree, Any, int], Tree], tree: Tree
+) -> Tree:
+    """Sum ``part(tree, k, parts)`` over the replicas k, each on its device."""
+    strategy = model.distribute_strategy
+    parts = strategy.num_replicas_in_sync
+    if parts == 1:
+        return part(tree, 0, 1)
+
+    def run(own: Tree) -> Tree:
+        context = tf.distribute.get_replica_context()
+        return part(own, context.replica_id_in_sync_group, parts)
+
+    return tf.nest.map_structure(
+        lambda a: strategy.reduce(tf.distribute.ReduceOp.SUM, a, axis=None),
+        strategy.run(run, args=(tree,)),
+    )
 
 
 def constant(tree: Tree) -> Tree:

@@ -8,10 +8,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from keras_nlp_bridge.backends.base import (
+    loss_scale,
+    over_replicas,
+    replicas,
+    replicate,
+    spread,
+)
+
+__all__ = ["loss_scale", "over_replicas", "replicas", "replicate", "spread"]
+
 Tensor = Any
 Tree = Any
 
 WIDE = "float64"  # dtype in which chunks' losses are added up
+
+
+def check(model: keras.Model) -> None:
+    """Raise unless all weights are on the device that Keras computes on."""
+    own = keras.ops.zeros(()).device
+    devices = {str(v.value.device) for v in model.variables} - {str(own)}
+    if devices:
+        raise ValueError(
+            f"all weights of `model` must be on Keras's device, {own} (set it by "
+            f"`with keras.device(...)` around all of the work); got {sorted(devices)}."
+        )
 
 
 def compile(function: Callable[..., Any]) -> Callable[..., Any]:
