@@ -11,7 +11,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from keras_nlp_bridge import callbacks as callbacks
+    from keras_nlp_bridge import curvature as curvature
+    from keras_nlp_bridge import plots as plots
     from keras_nlp_bridge.fitting import fit as fit
+    from keras_nlp_bridge.landscapes import Landscape as Landscape
+    from keras_nlp_bridge.landscapes import landscape as landscape
     from keras_nlp_bridge.minimizers import METHODS as METHODS
     from keras_nlp_bridge.minimizers import lbfgs as lbfgs
     from keras_nlp_bridge.minimizers import r2 as r2
@@ -29,8 +33,10 @@ _HOME = {
     "KerasProblem": "problem",
     "LBFGS": "operators",
     "LSR1": "operators",
+    "Landscape": "landscapes",
     "METHODS": "minimizers",
     "fit": "fitting",
+    "landscape": "landscapes",
     "lbfgs": "minimizers",
     "minimize": "solving",
     "r2": "minimizers",
@@ -39,12 +45,14 @@ _HOME = {
     "trunk": "minimizers",
 }
 
-__all__ = ["__version__", "callbacks", *_HOME]
+_MODULES = ("callbacks", "curvature", "plots")
+
+__all__ = ["__version__", *_MODULES, *_HOME]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "callbacks":
-        return importlib.import_module(f"{__name__}.callbacks")
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

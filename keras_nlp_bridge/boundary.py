@@ -93,6 +93,18 @@ class Boundary(Engine):
             objective.join([self.backend.read(v) for v in objective.variables])
         )
 
+    def vector(self, name: str, x: ArrayLike) -> Vector:
+        """Check the argument `name`; float64 of shape (n,), not copied if possible."""
+        array = np.asarray(x)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"`{name}` must be real numbers; got dtype {array.dtype}.")
+        if array.shape != (self.n,):
+            raise ValueError(
+                f"`{name}` must have shape ({self.n},), one number per weight; "
+                f"got shape {array.shape}."
+            )
+        return array.astype(np.float64, copy=False)
+
     # --------------------------------------------------------------- SciPy's functions
 
     def fun(self, x: ArrayLike) -> float:
@@ -101,7 +113,7 @@ class Boundary(Engine):
         The gradient is computed in the same pass and kept for `jac`, unless the
         last ones went unused.
         """
-        vector = self._vector("x", x)
+        vector = self.vector("x", x)
         sample = self.sample
         point = self._known(vector, sample)
         if point is None:
@@ -128,21 +140,29 @@ class Boundary(Engine):
         -------
         ndarray of shape (n,)
         """
-        vector, direction = self._vector("x", x), self._vector("p", p)
-        self.nhev += 1
-        product = self._function("hvp")
-        return self.to_host(
-            product(self.to_device(vector), self.to_device(direction), self.sample)
-        )
+        return self._product(self.vector("x", x), self.vector("p", p), self.curvature)
 
-    def hess(self, x: ArrayLike) -> "LinearOperator":
-        """Curvature matrix at x as a SciPy `LinearOperator` of shape (n, n)."""
+    def hess(self, x: ArrayLike, curvature: str | None = None) -> "LinearOperator":
+        """Curvature matrix at x as a SciPy `LinearOperator` of shape (n, n).
+
+        Parameters
+        ----------
+        x : array_like of shape (n,)
+        curvature : {"hessian", "gauss-newton"}, optional
+            By default the problem's.
+
+        Returns
+        -------
+        scipy.sparse.linalg.LinearOperator
+            Each product is evaluated on the sample that is then in use.
+        """
         from scipy.sparse.linalg import LinearOperator
 
-        at = self._vector("x", x).copy()
+        kind = self.curvature if curvature is None else known_curvature(curvature)
+        at = self.vector("x", x).copy()
 
         def product(p: NDArray[Any]) -> Vector:
-            return self.hessp(at, np.reshape(p, -1))
+            return self._product(at, self.vector("p", np.reshape(p, -1)), kind)
 
         shape = (at.size, at.size)
         return LinearOperator(
@@ -196,17 +216,16 @@ class Boundary(Engine):
             name, lambda: self.backend.compile(getattr(self.traceable, name))
         )
 
-    def _vector(self, name: str, x: ArrayLike) -> Vector:
-        """Check what came through the boundary; float64, not copied if possible."""
-        array = np.asarray(x)
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"`{name}` must be real numbers; got dtype {array.dtype}.")
-        if array.shape != (self.n,):
-            raise ValueError(
-                f"`{name}` must have shape ({self.n},), one number per weight; "
-                f"got shape {array.shape}."
-            )
-        return array.astype(np.float64, copy=False)
+    def _product(self, x: Vector, p: Vector, curvature: str) -> Vector:
+        """Multiply one of the curvature matrices at x with p."""
+        self.nhev += 1
+
+        def make() -> Any:
+            hvp = self.traceable.hvp
+            return self.backend.compile(lambda x, p, s: hvp(x, p, s, curvature))
+
+        product = self.compiled(("hvp", curvature), make)
+        return self.to_host(product(self.to_device(x), self.to_device(p), self.sample))
 
     def _known(self, x: Vector, sample: Any) -> _Point | None:
         """Return the last point, if it is x and nothing else has changed since."""
@@ -233,7 +252,7 @@ class Boundary(Engine):
         return point
 
     def _value_and_grad(self, x: ArrayLike) -> tuple[float, Vector]:
-        vector = self._vector("x", x)
+        vector = self.vector("x", x)
         sample = self.sample
         point = self._known(vector, sample)
         if point is None or point.g is None:
@@ -264,3 +283,12 @@ class Boundary(Engine):
 
         check = self.compiled("equal", lambda: self.backend.compile(equal))
         return bool(self.fetch(check(list(one), list(two))))
+
+
+def known_curvature(curvature: str) -> str:
+    """Return the name of a curvature matrix, or raise."""
+    if curvature not in ("hessian", "gauss-newton"):
+        raise ValueError(
+            f"`curvature` must be 'hessian' or 'gauss-newton'; got {curvature!r}."
+        )
+    return curvature

@@ -68,7 +68,7 @@ class Evaluation:
         self._chunks = chunks
         self._shares = np.asarray(chunks.sizes, np.float64) / sum(chunks.sizes)
         self._weights = weights
-        self._gauss_newton = curvature == "gauss-newton"
+        self._curvature = curvature
         self.dtype = objective.spec.dtype
         self.chunk_size = chunks.size
 
@@ -101,9 +101,12 @@ class Evaluation:
 
         return self._add_up(one, sample, (self._zero(), ops.zeros_like(x)))
 
-    def hvp(self, x: Tensor, p: Tensor, sample: Sample) -> Tensor:
+    def hvp(
+        self, x: Tensor, p: Tensor, sample: Sample, curvature: str | None = None
+    ) -> Tensor:
         """Product of the curvature matrix at x with p, of shape (n,)."""
-        product = self._gauss_newton_product if self._gauss_newton else self._hvp
+        gauss_newton = (curvature or self._curvature) == "gauss-newton"
+        product = self._gauss_newton_product if gauss_newton else self._hvp
 
         def one(batch: Batch, weight: Any, share: Any) -> Tree:
             return (

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from keras_nlp_bridge import data
-from keras_nlp_bridge.boundary import Boundary, Vector
+from keras_nlp_bridge.boundary import Boundary, Vector, known_curvature
 
 if TYPE_CHECKING:
     from scipy.optimize import Bounds
@@ -111,10 +111,7 @@ class KerasProblem(Boundary, keras.callbacks.Callback):
     ) -> None:
         if not isinstance(model, keras.Model):
             raise TypeError(f"`model` must be a keras.Model; got {type(model)}.")
-        if curvature not in ("hessian", "gauss-newton"):
-            raise ValueError(
-                f"`curvature` must be 'hessian' or 'gauss-newton'; got {curvature!r}."
-            )
+        known_curvature(curvature)
         if loss is None and not model.compiled:
             raise ValueError(
                 "`loss` must be given, or the model compiled with one; "
@@ -157,7 +154,7 @@ class KerasProblem(Boundary, keras.callbacks.Callback):
         x : array_like of shape (n,)
             Finite numbers.
         """
-        vector = self._vector("x", x)
+        vector = self.vector("x", x)
         objective = self._setup().objective
         parts = objective.split(self.to_device(vector))
         finite = [keras.ops.ravel(keras.ops.isfinite(part)) for part in parts]
@@ -172,7 +169,7 @@ class KerasProblem(Boundary, keras.callbacks.Callback):
 
     def unflatten(self, x: ArrayLike) -> Mapping[str, NDArray[np.floating]]:
         """Cut x into new arrays, by variable path."""
-        return self.spec.unflatten(self._vector("x", x))
+        return self.spec.unflatten(self.vector("x", x))
 
     def flatten(self, arrays: Mapping[str, ArrayLike] | Sequence[ArrayLike]) -> Vector:
         """Join arrays, by variable path or in the model's order, into a vector."""

@@ -1,40 +1,24 @@
-"""Pictures, by Matplotlib: axes in, axes out, no setting changed.
+"""Profiles and boxes: methods beside each other."""
 
-Colours are Okabe and Ito's, which colour-blind readers tell apart; lines also differ
-in their dashes, so that a picture survives being printed in grey.
-"""
-
-import math
 from collections.abc import Iterable, Sequence
 from itertools import cycle
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_nlp_bridge import profiles
 from keras_nlp_bridge.extras import require
-
-if TYPE_CHECKING:
-    from keras_nlp_bridge.runs import Run
-
-__all__ = ["box", "data_profile", "loss_curves", "performance_profile"]
-
-_GREY = "#c8c8c8"
-_BLUE, _ORANGE = "#0072B2", "#D55E00"
-# Colours; dashes; end marks.
-_STYLES: tuple[tuple[str, Any, str], ...] = (
-    (_BLUE, "-", "o"),
-    (_ORANGE, "--", "s"),
-    ("#009E73", "-.", "^"),
-    ("#000000", ":", "D"),
-    ("#CC79A7", (0, (6, 1, 1, 1, 1, 1)), "v"),
-    ("#E69F00", (0, (8, 2)), "P"),
-    ("#56B4E9", (0, (2, 1)), "X"),
-    ("#8C6D00", (0, (1, 2)), "*"),
+from keras_nlp_bridge.plots.base import (
+    BLUE,
+    GREY,
+    ORANGE,
+    STYLES,
+    new_axes,
+    spans_decades,
 )
-_DECADES = 2  # a range of more decades than this is drawn on a logarithmic scale
+
+__all__ = ["box", "data_profile", "performance_profile"]
 
 
 def performance_profile(
@@ -67,7 +51,7 @@ def performance_profile(
     made = table
     if not isinstance(table, profiles.Profile):
         made = profiles.performance_profile(table, ratios, cost=cost)
-    ax = _steps(made, _axes(ax), 1.0)
+    ax = _steps(made, new_axes(ax), 1.0)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter(_plain_numbers())
     return ax
@@ -106,8 +90,8 @@ def data_profile(
     made = table
     if not isinstance(table, profiles.Profile):
         made = profiles.data_profile(table, budgets, cost=cost, dimension=dimension)
-    wide = _spans_decades(made.at)
-    ax = _steps(made, _axes(ax), float(made.at[0]) / 1.1 if wide else 0.0)
+    wide = spans_decades(made.at)
+    ax = _steps(made, new_axes(ax), float(made.at[0]) / 1.1 if wide else 0.0)
     if wide:
         ax.set_xscale("log")
     return ax
@@ -163,83 +147,13 @@ def box(
         for name, of in groups.items()
     ]
     samples = [values[of & finite] for of in groups.values()]
-    ax = _axes(ax)
+    ax = new_axes(ax)
     _boxes(ax, samples, labels)
-    if _spans_decades(values[finite]) if log is None else log:
+    if spans_decades(values[finite]) if log is None else log:
         ax.set_yscale("log")
     ax.set_ylabel(value)
-    ax.grid(axis="y", color=_GREY, linewidth=0.5)
+    ax.grid(axis="y", color=GREY, linewidth=0.5)
     return ax
-
-
-def loss_curves(runs: "Sequence[Run]", path: str | Path, title: str = "") -> None:
-    """Draw the training loss of the runs against work and against time.
-
-    Parameters
-    ----------
-    runs : sequence of Run
-    path : str or Path
-        The file to write; its ending tells the format.
-    title : str
-        A line above the picture.
-
-    Raises
-    ------
-    ImportError
-        Matplotlib is not installed.
-    """
-    figure_module = require("matplotlib.figure", "plot", "the picture")
-    # A figure of its own, not pyplot's: needs no display and changes no setting.
-    figure = figure_module.Figure(figsize=(10, 4.6), dpi=150, layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    for run, style in zip(runs, cycle(_STYLES), strict=False):
-        for panel, name in zip(axes, ("passes", "seconds"), strict=True):
-            _curve(panel, run, name, *style)
-    _dress(axes[0], "gradients of the training loss (passes over the data)")
-    _dress(axes[1], "seconds of training")
-    axes[0].set_ylabel("training loss (cross-entropy, all samples)")
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False
-    )
-    figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
-    figure.savefig(path)
-
-
-def _curve(
-    axes: Any, run: "Run", name: str, color: str, dashes: Any, mark: str
-) -> None:
-    """Draw a run as a line with a mark at its end."""
-    along = [getattr(point, name) for point in run.points]
-    axes.plot(
-        along,
-        [point.loss for point in run.points],
-        color=color,
-        linestyle=dashes,
-        marker=mark,
-        markevery=[-1] if run.points else None,
-        label=run.method,
-    )
-
-
-def _dress(axes: Any, label: str) -> None:
-    axes.set_yscale("log")
-    axes.set_xlabel(label)
-    axes.set_xlim(left=0)
-    axes.grid(color=_GREY, linewidth=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _axes(ax: Any) -> Any:
-    """Return `ax`, or the axes of a new figure."""
-    if ax is not None:
-        return ax
-    pyplot = require("matplotlib.pyplot", "plot", "the picture")
-    try:
-        figure = pyplot.figure(figsize=(6.4, 4.2), layout="constrained")
-    except ImportError:  # a window is asked for where there is no display
-        figure_module = require("matplotlib.figure", "plot", "the picture")
-        figure = figure_module.Figure(figsize=(6.4, 4.2), layout="constrained")
-    return figure.add_subplot()
 
 
 def _steps(profile: profiles.Profile, ax: Any, start: float) -> Any:
@@ -247,7 +161,7 @@ def _steps(profile: profiles.Profile, ax: Any, start: float) -> Any:
     end = profile.at[-1] + 0.05 * (profile.at[-1] - start or 1.0)
     at = np.array([start, *profile.at, end])
     for (method, shares), (color, dashes, _) in zip(
-        profile.shares.items(), cycle(_STYLES), strict=False
+        profile.shares.items(), cycle(STYLES), strict=False
     ):
         first = shares[0] if profile.at[0] <= start else 0.0
         ax.step(
@@ -261,7 +175,7 @@ def _steps(profile: profiles.Profile, ax: Any, start: float) -> Any:
     ax.set_xlabel(profile.label)
     ax.set_ylabel("share of instances solved")
     ax.set_ylim(-0.02, 1.02)
-    ax.grid(color=_GREY, linewidth=0.5)
+    ax.grid(color=GREY, linewidth=0.5)
     ax.legend(frameon=False, loc="best")
     return ax
 
@@ -277,7 +191,7 @@ def _boxes(
         tick_labels=list(labels),
         whis=(0, 100),  # to the extremes: no run is an outlier to be left aside
         widths=0.6,
-        medianprops={"color": _ORANGE, "linewidth": 2},
+        medianprops={"color": ORANGE, "linewidth": 2},
     )
     for place, values in zip(places, samples, strict=True):
         ax.plot(
@@ -287,16 +201,9 @@ def _boxes(
             marker="o",
             markersize=4,
             alpha=0.5,
-            color=_BLUE,
+            color=BLUE,
             markeredgewidth=0,
         )
-
-
-def _spans_decades(values: NDArray[np.float64]) -> bool:
-    """Whether a logarithmic scale is possible and says more."""
-    if not values.size or values.min() <= 0:
-        return False
-    return math.log10(values.max() / values.min()) > _DECADES
 
 
 def _plain_numbers() -> Any:
