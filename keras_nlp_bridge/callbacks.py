@@ -256,9 +256,10 @@ class Trajectory(keras.callbacks.Callback):
         """Go through the records."""
         return iter(self._iterates)
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Forget an earlier fit, and record the start."""
-        self._iterates, self._count = [self._weights()], 0
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Record the start; the first epoch of a fit is not taken for its next."""
+        if epoch == 0 or not self._iterates:
+            self._iterates, self._count = [self._weights()], 0
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
@@ -289,11 +290,22 @@ class Clock(keras.callbacks.Callback):
 
     The logs get ``seconds`` since the training began and ``steps``, the minibatches
     (or the iterations of a minimizer) done, for `keras_nlp_bridge.plots.histories`.
+    Both go on when a fit goes on at a later epoch than the first.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._started = time.perf_counter()
+        self._spent, self._steps = 0.0, 0
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Set the clock to zero."""
-        self._started, self._steps = time.perf_counter(), 0
+        """Start the clock."""
+        self._started = time.perf_counter()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Forget an earlier fit."""
+        if epoch == 0:
+            self._spent, self._steps = 0.0, 0
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
@@ -304,8 +316,12 @@ class Clock(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Log."""
         if logs is not None:
-            logs["seconds"] = time.perf_counter() - self._started
+            logs["seconds"] = self._spent + time.perf_counter() - self._started
             logs["steps"] = self._steps
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Stop the clock."""
+        self._spent += time.perf_counter() - self._started
 
 
 def _problem_of(

@@ -89,7 +89,7 @@ class Landscape:
             The file is no landscape, or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as opened, np.load(opened) as file:
                 found = dict(file)
             ndim = len(found["directions"])
             return cls(

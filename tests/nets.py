@@ -196,6 +196,34 @@ def frozen():
     return net
 
 
+def restless():
+    """Layers that move something in training mode, metrics and an optimizer."""
+    stack = (
+        layers.Dense(4),
+        layers.BatchNormalization(),
+        layers.Dropout(0.5, seed=3),
+        layers.GaussianNoise(0.1),
+        layers.Dense(2, activity_regularizer="l2"),
+    )
+    model = keras.Sequential([keras.Input((3,)), *stack])
+    model.compile("adam", loss="mse", metrics=["mae"], weighted_metrics=["mse"])
+    x, y = normal(SAMPLES, 3), normal(SAMPLES, 2)
+    model.fit(x, y, epochs=1, verbose=0)  # metrics and optimizer hold numbers now
+    return model, x, y
+
+
+class Fuse:
+    """A loss that raises from the moment it is lit."""
+
+    __name__ = "fuse"
+    lit = False
+
+    def __call__(self, y_true, y_pred):
+        if self.lit:
+            raise ArithmeticError("burnt")
+        return keras.ops.mean((y_true - y_pred) ** 2, axis=-1)
+
+
 KINDS = {
     make.__name__: make
     for make in (

@@ -5,34 +5,17 @@ import numpy as np
 import pytest
 from nets import (
     SAMPLES,
+    Fuse,
     assert_same_weights,
     dense,
     many,
     masked_gru,
-    normal,
+    restless,
     softmax,
     weights_of,
 )
 
 from keras_nlp_bridge import KerasProblem
-
-layers = keras.layers
-
-
-def restless():
-    """Layers that move something in training mode, metrics and an optimizer."""
-    stack = (
-        layers.Dense(4),
-        layers.BatchNormalization(),
-        layers.Dropout(0.5, seed=3),
-        layers.GaussianNoise(0.1),
-        layers.Dense(2, activity_regularizer="l2"),
-    )
-    model = keras.Sequential([keras.Input((3,)), *stack])
-    model.compile("adam", loss="mse", metrics=["mae"], weighted_metrics=["mse"])
-    x, y = normal(SAMPLES, 3), normal(SAMPLES, 2)
-    model.fit(x, y, epochs=1, verbose=0)  # metrics and optimizer hold numbers now
-    return model, x, y
 
 
 def evaluate_in_every_way(problem, count=50):
@@ -88,18 +71,6 @@ def test_looking_at_a_problem_changes_nothing(capsys):
     assert "weights n    34" in capsys.readouterr().out
     _ = problem.x0, problem.bounds, problem.slices, problem.unflatten(problem.x0)
     assert_same_weights(model, before)
-
-
-class Fuse:
-    """A loss that raises from the moment it is lit."""
-
-    __name__ = "fuse"
-    lit = False
-
-    def __call__(self, y_true, y_pred):
-        if self.lit:
-            raise ArithmeticError("burnt")
-        return keras.ops.mean((y_true - y_pred) ** 2, axis=-1)
 
 
 @pytest.mark.parametrize("ask", ["fun", "jac", "hessp"])

@@ -191,6 +191,7 @@ def _boxes(
         tick_labels=list(labels),
         whis=(0, 100),  # to the extremes: no run is an outlier to be left aside
         widths=0.6,
+        showfliers=False,
         medianprops={"color": ORANGE, "linewidth": 2},
     )
     for place, values in zip(places, samples, strict=True):
