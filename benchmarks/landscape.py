@@ -84,6 +84,9 @@ def main() -> None:
     common.report("landscape", rows, [*header, "/ loop, batches of 1,000"])
 
 
+LOOPS = {"loop, batches of 32": 32, "loop, batches of 1,000": 1000}
+
+
 def measure(
     model: keras.Model, x: Any, y: Any, rounds: int, points: int
 ) -> list[list[str]]:
@@ -95,31 +98,24 @@ def measure(
         ),
         "landscape, default chunks": knb.KerasProblem(model, x, y),
     }
-
-    def draw(problem: knb.KerasProblem, npoints: int = SIDE) -> knb.Landscape:
-        return knb.landscape(problem, npoints=npoints)
-
-    memory = []
-    for problem in problems.values():
-        draw(problem, 6)  # traces
-        memory.append(peak(lambda problem=problem: draw(problem, 12))[1])
-    found = draw(next(iter(problems.values())), 2)
-    seconds: dict[str, list[float]] = {name: [] for name in problems}
-    loops = {"loop, batches of 32": 32, "loop, batches of 1,000": 1000}
-    seconds |= {name: [] for name in loops}
+    seconds: dict[str, list[float]] = {name: [] for name in (*problems, *LOOPS)}
+    memory = dict.fromkeys(problems, 0.0)
     differences, unchanged = [], True
     rng = np.random.default_rng(0)
+    for problem in problems.values():
+        knb.landscape(problem, npoints=6)  # traces
     for _ in range(rounds):
         for name, problem in problems.items():
             start = time.perf_counter()
-            found = draw(problem)
-            seconds[name].append((time.perf_counter() - start) / SIDE**2)
-            unchanged &= all(
-                np.array_equal(a, v)
-                for a, v in zip(before, model.variables, strict=True)
+            found, most = peak(
+                lambda problem=problem: knb.landscape(problem, npoints=SIDE)
             )
+            seconds[name].append((time.perf_counter() - start) / SIDE**2)
+            memory[name] = max(memory[name], most)
+            pairs = zip(before, values_of(model), strict=True)
+            unchanged &= all(np.array_equal(old, new) for old, new in pairs)
         value = loop(model, found, [tuple(v.shape) for v in model.weights], x, y)
-        for name, size in loops.items():
+        for name, size in LOOPS.items():
             value(0, 0, size)  # traces, in the first round
             for i, j in rng.integers(0, SIDE, (points, 2)):
                 start = time.perf_counter()
@@ -128,28 +124,26 @@ def measure(
                 differences.append(abs(f - found.values[i, j]) / abs(f))
         for variable, old in zip(model.variables, before, strict=True):
             variable.assign(old)
-    typical = {name: median(times) for name, times in seconds.items()}
-    rows = []
-    for name, each in typical.items():
-        ratios = [each / typical[other] for other in loops]
-        rows.append(
-            [
-                name + (f" ({rounds * points} points timed)" if name in loops else ""),
-                f"{each * SIDE**2:.1f} s",
-                f"{1e3 * each:.2f} ms",
-                "1"
-                if name == "loop, batches of 32"
-                else common.verdict(ratios[0], BAR)
-                if name in problems
-                else f"{ratios[0]:.2f}",
-                f"{ratios[1]:.3f}",
-            ]
-        )
-    for name, most in zip(problems, memory, strict=True):
-        rows.append([f"memory that the {name} adds", f"{most:.0f} MB", "", "", ""])
+    rows = times({name: median(t) for name, t in seconds.items()}, rounds * points)
+    for name, most in memory.items():
+        what = f"{name}: memory that {SIDE**2} points add to what 36 points needed"
+        rows.append([what, f"{most:.0f} MB", "", "", ""])
     worst = f"{max(differences):.0e}"
     rows.append(["largest relative difference from the loop", worst, "", "", ""])
-    rows.append(["model bit-equal afterwards", str(bool(unchanged)), "", "", ""])
+    rows.append(["model bit-equal after each landscape", str(unchanged), "", "", ""])
+    return rows
+
+
+def times(typical: dict[str, float], points: int) -> list[list[str]]:
+    """Make the rows of times from the seconds a point takes."""
+    rows = []
+    small, large = (typical[name] for name in LOOPS)
+    for name, each in typical.items():
+        looped = name in LOOPS
+        ratio = f"{each / small:.2f}" if looped else common.verdict(each / small, BAR)
+        label = f"{name} ({points} points timed, scaled up)" if looped else name
+        whole, one = f"{each * SIDE**2:.1f} s", f"{1e3 * each:.2f} ms"
+        rows.append([label, whole, one, ratio, f"{each / large:.3f}"])
     return rows
 
 

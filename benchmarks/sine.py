@@ -17,6 +17,7 @@ import common
 import keras
 import numpy as np
 from keras import layers
+from matplotlib.figure import Figure
 from scipy.optimize import minimize
 
 import keras_nlp_bridge as knb
@@ -83,26 +84,18 @@ def by_adam(seed: int) -> tuple[float, float]:
     return float(model.evaluate(x, y, batch_size=100, verbose=0)), seconds
 
 
-def boxes(results: dict[str, Any], column: int, label: str, name: str) -> None:
-    """Draw box plots on a logarithmic scale."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
-    axes.boxplot(
-        [values[:, column] for values in results.values()],
-        tick_labels=list(results),
-        whis=(0, 100),
-    )
-    axes.set_yscale("log")
+def boxes(table: dict[str, list[Any]], value: str, label: str, name: str) -> None:
+    """Draw FluxOptTools' figure of one column."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = knb.plots.box(table, value, ax=figure.add_subplot(), log=True)
     axes.set_ylabel(label)
-    axes.set_title(f"sine, 46 weights, 100 points, {ITERATIONS} iterations")
-    axes.grid(axis="y", alpha=0.3)
+    axes.set_title(
+        f"sin on 100 points by 46 weights, {ITERATIONS} iterations, "
+        f"{len(set(table['seed']))} seeds",
+        fontsize="medium",
+    )
     common.RESULTS.mkdir(exist_ok=True)
-    figure.savefig(common.RESULTS / f"{name}.png", dpi=120)
-    plt.close(figure)
+    figure.savefig(common.RESULTS / f"{name}.png", dpi=110)
 
 
 def main() -> None:
@@ -124,6 +117,12 @@ def main() -> None:
         name: np.array([run(seed) for seed in range(1, options.seeds + 1)])
         for name, run in methods.items()
     }
+    table = {
+        "method": np.repeat(list(results), options.seeds).tolist(),
+        "seed": list(range(1, options.seeds + 1)) * len(results),
+        "loss": np.concatenate([values[:, 0] for values in results.values()]).tolist(),
+        "seconds": np.concatenate([v[:, 1] for v in results.values()]).tolist(),
+    }
     adam = float(np.median(results["Adam(0.2)"][:, 1]))
     rows = []
     for name, values in results.items():
@@ -138,8 +137,8 @@ def main() -> None:
         )
     header = ["method", "median loss", "bar", "largest loss", "time / Adam"]
     common.report("sine", rows, header)
-    boxes(results, 0, "final loss", "losses")
-    boxes(results, 1, "seconds", "times")
+    boxes(table, "loss", "final loss (mean squared error)", "losses")
+    boxes(table, "seconds", "seconds, tracing aside", "times")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from scipy.special import ndtr
 
 from keras_nlp_bridge import plots
 from keras_nlp_bridge.methods.base import in_interval, require, require_count
+from keras_nlp_bridge.probing import mean_and_error, quadrature, signs
 from keras_nlp_bridge.problem import KerasProblem
 
 __all__ = [
@@ -237,7 +238,7 @@ def trace(
     Hutchinson, A stochastic estimator of the trace of the influence matrix, Comm. in
     Statistics - Simulation and Computation 19 (1990).
     """
-    mean, error = _mean(
+    mean, error = mean_and_error(
         float(z @ product)
         for z, product in _probes(problem, x, samples, curvature, seed)
     )
@@ -269,7 +270,7 @@ def diagonal(
     Bekas, Kokiopoulou and Saad, An estimator for the diagonal of a matrix, Applied
     Numerical Mathematics 57 (2007); with entries of +-1.
     """
-    mean, error = _mean(
+    mean, error = mean_and_error(
         z * product for z, product in _probes(problem, x, samples, curvature, seed)
     )
     return Estimate(mean, error, samples)
@@ -325,7 +326,7 @@ def spectral_density(
     product = _product(problem, x, curvature)
     rng = np.random.default_rng(seed)
     pairs = [
-        _quadrature(product, _signs(rng, problem.n), min(steps, problem.n))
+        quadrature(product, signs(rng, problem.n), min(steps, problem.n))
         for _ in range(samples)
     ]
     nodes = np.concatenate([theta for theta, _ in pairs])
@@ -342,38 +343,6 @@ def spectral_density(
     return Spectrum((edges[1:] + edges[:-1]) / 2, density, nodes, weights, sigma)
 
 
-def _quadrature(
-    product: Callable[[Vector], Vector], start: Vector, steps: int
-) -> tuple[Vector, Vector]:
-    """Nodes and weights of Gauss' quadrature for the measure of `start`.
-
-    Golub and Welsch: eigenvalues of Lanczos' tridiagonal matrix, and the squared first
-    entries of its eigenvectors.
-    """
-    basis = np.empty((steps, start.size))
-    alpha, beta = np.zeros(steps), np.zeros(steps)
-    basis[0] = start / np.linalg.norm(start)
-    count = steps
-    for j in range(steps):
-        w = product(basis[j])
-        size = np.linalg.norm(w)
-        alpha[j] = basis[j] @ w
-        known = basis[: j + 1]
-        for _ in range(2):  # once is not enough in finite precision, twice is
-            w = w - known.T @ (known @ w)
-        beta[j] = np.linalg.norm(w)
-        if j + 1 == steps:
-            break
-        if beta[j] <= 1e-10 * max(size, np.finfo(float).tiny):
-            count = j + 1  # the basis spans an invariant subspace
-            break
-        basis[j + 1] = w / beta[j]
-    off = beta[: count - 1]
-    tridiagonal = np.diag(alpha[:count]) + np.diag(off, 1) + np.diag(off, -1)
-    values, vectors = np.linalg.eigh(tridiagonal)
-    return values, vectors[0] ** 2
-
-
 def _probes(
     problem: KerasProblem,
     x: ArrayLike | None,
@@ -385,24 +354,8 @@ def _probes(
     require_count("samples", samples, 2)
     product = _product(problem, x, curvature)
     rng = np.random.default_rng(seed)
-    signs = (_signs(rng, problem.n) for _ in range(samples))
-    return ((z, product(z)) for z in signs)
-
-
-def _mean(values: Iterator[Any]) -> tuple[Any, Any]:
-    """Mean and its standard error, in one pass (Welford)."""
-    mean = square = 0.0
-    count = 0
-    for value in values:
-        count += 1
-        change = value - mean
-        mean = mean + change / count
-        square = square + change * (value - mean)
-    return mean, np.sqrt(square / (count - 1) / count)
-
-
-def _signs(rng: np.random.Generator, n: int) -> Vector:
-    return 2.0 * rng.integers(0, 2, n) - 1.0
+    vectors = (signs(rng, problem.n) for _ in range(samples))
+    return ((z, product(z)) for z in vectors)
 
 
 def _product(

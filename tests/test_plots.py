@@ -209,7 +209,7 @@ def test_a_path_and_its_variance_are_on_the_picture():
     path = np.array([[0.5, 0.5], [0.0, 0.5], [0.0, 0.0]])
     found = plane(normal(4, 4), path=path, explained=np.array([0.9, 0.08]))
     ax = found.plot()
-    assert ax.get_ylabel() == "principal component 2 (8% of the path's variance)"
+    assert ax.get_ylabel() == "component 2 of the path (8% of the variance)"
     drawn = [line.get_xydata() for line in ax.get_lines()]
     assert any(np.array_equal(xy, path) for xy in drawn)
 

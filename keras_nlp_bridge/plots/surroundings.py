@@ -89,8 +89,8 @@ def landscape(found: "Landscape", kind: str | None = None, ax: Any = None) -> An
     draw(found, ax)
     names = ["coefficient of direction 1", "coefficient of direction 2"]
     if found.explained is not None:
-        shares = [f"{share:.0%} of the path's variance" for share in found.explained]
-        names = [f"principal component {i + 1} ({s})" for i, s in enumerate(shares)]
+        shares = [f"{share:.0%} of the variance" for share in found.explained]
+        names = [f"component {i + 1} of the path ({s})" for i, s in enumerate(shares)]
     ax.set_xlabel(names[0])
     if plane:
         ax.set_ylabel(names[1])
