@@ -149,8 +149,12 @@ def box(
     samples = [values[of & finite] for of in groups.values()]
     ax = new_axes(ax)
     _boxes(ax, samples, labels)
-    if spans_decades(values[finite]) if log is None else log:
+    wide = spans_decades(values[finite])
+    if wide if log is None else log:
         ax.set_yscale("log")
+        if not wide:  # 0.5, 1, 2 instead of powers of ten with factors
+            ax.yaxis.set_major_formatter(_plain_numbers())
+            ax.yaxis.set_minor_formatter(_plain_numbers())
     ax.set_ylabel(value)
     ax.grid(axis="y", color=GREY, linewidth=0.5)
     return ax
