@@ -91,6 +91,9 @@ def landscape(found: "Landscape", kind: str | None = None, ax: Any = None) -> An
     if found.explained is not None:
         shares = [f"{share:.0%} of the variance" for share in found.explained]
         names = [f"component {i + 1} of the path ({s})" for i, s in enumerate(shares)]
+    if kind == "surface":  # there is no room for long names beside slanted axes
+        which = "component" if found.explained is not None else "direction"
+        names = [f"{which} {i + 1}" for i in range(2)]
     ax.set_xlabel(names[0])
     if plane:
         ax.set_ylabel(names[1])
@@ -159,9 +162,10 @@ def _surface(found: "Landscape", ax: Any) -> None:
     norm = colors.Normalize(*ends) if np.isfinite(ends).all() else None
     ax.plot_surface(a, b, heights, cmap="cividis", norm=norm, rcount=60, ccount=60)
     ax.set_zlabel(found.label)
+    ax.set_box_aspect(None, zoom=0.85)
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
         axis.set_major_locator(ticker.MaxNLocator(5))
-        axis.labelpad = 10
+        axis.labelpad = 6
 
 
 def _line(found: "Landscape", ax: Any) -> None:
