@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from keras_nlp_bridge import callbacks as callbacks
     from keras_nlp_bridge import curvature as curvature
     from keras_nlp_bridge import plots as plots
+    from keras_nlp_bridge.benchmarking import benchmark as benchmark
     from keras_nlp_bridge.fitting import fit as fit
     from keras_nlp_bridge.landscapes import Landscape as Landscape
     from keras_nlp_bridge.landscapes import landscape as landscape
@@ -26,15 +27,18 @@ if TYPE_CHECKING:
     from keras_nlp_bridge.operators import LSR1 as LSR1
     from keras_nlp_bridge.problem import KerasProblem as KerasProblem
     from keras_nlp_bridge.solving import minimize as minimize
+    from keras_nlp_bridge.tables import Benchmark as Benchmark
 
 # Each public name and its module; loaded when first used, so that importing the
 # package costs next to nothing on top of keras.
 _HOME = {
+    "Benchmark": "tables",
     "KerasProblem": "problem",
     "LBFGS": "operators",
     "LSR1": "operators",
     "Landscape": "landscapes",
     "METHODS": "minimizers",
+    "benchmark": "benchmarking",
     "fit": "fitting",
     "landscape": "landscapes",
     "lbfgs": "minimizers",

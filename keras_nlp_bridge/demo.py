@@ -6,22 +6,26 @@ moments the clock stands still and the loss of all training samples is computed,
 counts as no evaluation either).
 """
 
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, minimize
 
-from keras_nlp_bridge import __version__
 from keras_nlp_bridge.datasets import Images
 from keras_nlp_bridge.minimizers import r2, tr_lsr1
 from keras_nlp_bridge.problem import KerasProblem
-from keras_nlp_bridge.runs import Counters, FitRecorder, Progress, Recorder, Run
+from keras_nlp_bridge.runs import (
+    Counters,
+    FitRecorder,
+    Progress,
+    Recorder,
+    Run,
+    versions,
+)
 
 __all__ = ["METHODS", "Experiment", "describe", "lenet", "method_names", "to_dict"]
 
@@ -296,12 +300,12 @@ def describe(experiment: Experiment) -> str:
         if budget["epochs"] is None
         else f"{budget['epochs']} passes over the data"
     )
-    versions = ", ".join(f"{name} {value}" for name, value in _versions().items())
+    made_with = ", ".join(f"{name} {value}" for name, value in versions().items())
     return (
         f"LeNet ({experiment.full.n} weights) on {images.name}: "
         f"{len(images.x_train)} training and {len(images.x_test)} test images of "
         f"{images.classes} classes\n"
-        f"{limit} for each method, minibatches of {experiment.batch_size}; {versions}"
+        f"{limit} for each method, minibatches of {experiment.batch_size}; {made_with}"
     )
 
 
@@ -309,7 +313,7 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
     """Return the setting and all runs, for JSON."""
     images = experiment.images
     return {
-        "versions": _versions(),
+        "versions": versions(),
         "dataset": images.name,
         "train_samples": len(images.x_train),
         "test_samples": len(images.x_test),
@@ -319,14 +323,4 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
         "batch_size": experiment.batch_size,
         "seed": experiment.seed,
         "runs": [run.to_dict() for run in experiment.runs],
-    }
-
-
-def _versions() -> dict[str, str]:
-    backend = keras.backend.backend()
-    return {
-        "keras-nlp-bridge": __version__,
-        "keras": keras.__version__,
-        backend: getattr(sys.modules.get(backend), "__version__", "unknown"),
-        "scipy": scipy.__version__,
     }

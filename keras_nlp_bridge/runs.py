@@ -1,6 +1,7 @@
 """Runs of several methods on one problem: measured, and in a table."""
 
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,17 +9,48 @@ from typing import Any
 
 import keras
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
 
+from keras_nlp_bridge import __version__
 from keras_nlp_bridge.problem import KerasProblem
 
-__all__ = ["Counters", "FitRecorder", "Point", "Recorder", "Run", "table"]
+__all__ = [
+    "Counters",
+    "FitRecorder",
+    "Point",
+    "Recorder",
+    "Run",
+    "gradient_equivalents",
+    "table",
+    "versions",
+]
 
 Vector = NDArray[np.float64]
 Progress = Callable[["Run", float], None]
 
 _MOMENTS = 36  # measured points of a run
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes: ours, Keras's, its backend's, SciPy's."""
+    backend = keras.backend.backend()
+    return {
+        "keras-nlp-bridge": __version__,
+        "keras": keras.__version__,
+        backend: getattr(sys.modules.get(backend), "__version__", "unknown"),
+        "scipy": scipy.__version__,
+    }
+
+
+def gradient_equivalents(nfev: int, njev: int, nhev: int) -> float:
+    """Add evaluations up: ``njev + max(0, nfev - njev) / 3 + 2 nhev``.
+
+    A gradient includes the value at the same point; a value alone is a third of it, a
+    forward pass without the two of going back; a Hessian-vector product is two.
+    """
+    return njev + max(0, nfev - njev) / 3 + 2 * nhev
 
 
 @dataclass(frozen=True)
@@ -183,13 +215,9 @@ class Recorder:
 
     @property
     def passes(self) -> float:
-        """Work until now, in gradients of the loss of all training samples.
-
-        A gradient includes the value at the same point; a value alone is a third of
-        it, a Hessian-vector product two.
-        """
+        """Work until now, in gradients of the loss of all training samples."""
         done = self.problem
-        work = done.njev + max(0, done.nfev - done.njev) / 3 + 2 * done.nhev
+        work = gradient_equivalents(done.nfev, done.njev, done.nhev)
         return work / done.batches_per_epoch
 
     @property

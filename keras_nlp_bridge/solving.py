@@ -15,11 +15,11 @@ from keras_nlp_bridge.minimizers import METHODS, ScipyMethod
 if TYPE_CHECKING:
     from keras_nlp_bridge.problem import KerasProblem
 
-__all__ = ["minimize"]
+__all__ = ["NO_JAC", "USE_HESSP", "another_start", "minimize"]
 
 # What SciPy's methods do not take; they warn about it.
-_NO_JAC = ("nelder-mead", "powell", "cobyla", "cobyqa")
-_USE_HESSP = ("newton-cg", "trust-ncg", "trust-krylov", "trust-constr", "trunk")
+NO_JAC = ("nelder-mead", "powell", "cobyla", "cobyqa")
+USE_HESSP = ("newton-cg", "trust-ncg", "trust-krylov", "trust-constr", "trunk")
 
 
 def minimize(
@@ -103,8 +103,8 @@ def minimize(
 def _ingredients(problem: "KerasProblem", solver: Any) -> dict[str, Any]:
     """Return what a problem gives to a method, and the method takes."""
     name = solver.name if isinstance(solver, ScipyMethod) else str(solver).lower()
-    given: dict[str, Any] = {"jac": None if name in _NO_JAC else problem.jac}
-    if name in _USE_HESSP:
+    given: dict[str, Any] = {"jac": None if name in NO_JAC else problem.jac}
+    if name in USE_HESSP:
         given["hessp"] = problem.hessp
     if problem.bounds is not None:
         given["bounds"] = problem.bounds
@@ -114,14 +114,17 @@ def _ingredients(problem: "KerasProblem", solver: Any) -> dict[str, Any]:
 def _starts(
     x0: NDArray[Any], problem: "KerasProblem | None", count: int, seed: int
 ) -> list[NDArray[Any]]:
-    rng, starts = np.random.default_rng(seed), [x0]
-    for _ in range(count - 1):
-        if problem is None:
-            size = np.maximum(1, np.abs(x0))
-            starts.append(x0 + size * rng.standard_normal(x0.shape))
-        else:
-            start = np.array(x0)
-            for part in problem.slices.values():
-                start[part] = rng.permutation(start[part])
-            starts.append(start)
-    return starts
+    rng = np.random.default_rng(seed)
+    return [x0, *(another_start(x0, problem, rng) for _ in range(count - 1))]
+
+
+def another_start(
+    x0: NDArray[Any], problem: "KerasProblem | None", rng: np.random.Generator
+) -> NDArray[Any]:
+    """Draw a start beside x0, as `minimize` says of `multistart`."""
+    if problem is None:
+        return x0 + np.maximum(1, np.abs(x0)) * rng.standard_normal(x0.shape)
+    start = np.array(x0)
+    for part in problem.slices.values():
+        start[part] = rng.permutation(start[part])
+    return start

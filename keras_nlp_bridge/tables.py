@@ -1,0 +1,408 @@
+"""The table of a benchmark: one row for each run, its views, files and formats."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_nlp_bridge.extras import require
+
+__all__ = ["COLUMNS", "Benchmark", "View", "row_to_json"]
+
+Row = dict[str, Any]
+
+COLUMNS: dict[str, type] = {
+    "method": str,
+    "problem": str,
+    "seed": int,
+    "n": int,
+    "status": str,
+    "message": str,
+    "solved": bool,
+    "fun": float,
+    "gnorm": float,
+    "nit": int,
+    "nfev": int,
+    "njev": int,
+    "nhev": int,
+    "cost": float,
+    "seconds": float,
+}
+"""Columns of every table, and what is in them."""
+
+_KEY = ("method", "problem", "seed")
+
+
+@dataclass(frozen=True)
+class View:
+    """A small table to look at.
+
+    Attributes
+    ----------
+    header : tuple of str
+        Names of the columns.
+    rows : tuple of tuple
+        Text and numbers; NaN is an empty cell.
+    best : tuple of set of int
+        For each row the places of the numbers to set in bold type.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    best: tuple[frozenset[int], ...] = ()
+
+    def to_frame(self) -> Any:
+        """Return the table as a `pandas.DataFrame`."""
+        pandas = require("pandas", "table", "a table as a DataFrame")
+        return pandas.DataFrame(list(self.rows), columns=list(self.header))
+
+    def to_text(self) -> str:
+        """Return lines of text, columns aligned; no newline after the last."""
+        cells = [self.header, *(tuple(map(_number, row)) for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        left = self._left()
+        lines = [
+            "  ".join(
+                c.ljust(w) if i in left else c.rjust(w)
+                for i, (c, w) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in cells
+        ]
+        lines.insert(1, "-" * max(map(len, lines)))
+        return "\n".join(lines)
+
+    def to_markdown(self) -> str:
+        """Return a Markdown table; the best numbers in bold type."""
+        left = self._left()
+        rule = ["---" if i in left else "---:" for i in range(len(self.header))]
+        rows = self._cells(lambda s: s.replace("|", "\\|"), "**{}**")
+        head = [name.replace("|", "\\|") for name in self.header]
+        return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])
+
+    def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
+        r"""Return a LaTeX table in the style of the package booktabs.
+
+        Parameters
+        ----------
+        caption, label : str, optional
+            Given one of them, the table floats. LaTeX code; not escaped.
+
+        Returns
+        -------
+        str
+            ``\usepackage{booktabs}`` is needed.
+        """
+        left = self._left()
+        places = "".join("l" if i in left else "r" for i in range(len(self.header)))
+        body = [
+            f"\\begin{{tabular}}{{{places}}}",
+            "\\toprule",
+            " & ".join(map(_latex, self.header)) + " \\\\",
+            "\\midrule",
+            *(
+                " & ".join(row) + " \\\\"
+                for row in self._cells(_latex, "\\textbf{{{}}}")
+            ),
+            "\\bottomrule",
+            "\\end{tabular}",
+        ]
+        if caption or label:
+            named = [f"\\caption{{{caption}}}"] if caption else []
+            named += [f"\\label{{{label}}}"] if label else []
+            body = ["\\begin{table}", "\\centering", *named, *body, "\\end{table}"]
+        return "\n".join(body)
+
+    def _left(self) -> set[int]:
+        """Columns of text."""
+        columns = range(len(self.header))
+        return {
+            i
+            for i in columns
+            if not self.rows or any(isinstance(row[i], str) for row in self.rows)
+        }
+
+    def _cells(self, escape: Any, bold: str) -> list[list[str]]:
+        best = self.best or (frozenset(),) * len(self.rows)
+        return [
+            [
+                bold.format(text) if i in marked else text
+                for i, text in enumerate(escape(_number(v)) for v in row)
+            ]
+            for row, marked in zip(self.rows, best, strict=True)
+        ]
+
+
+@dataclass
+class Benchmark:
+    """Runs of methods on problems, one row each.
+
+    Attributes
+    ----------
+    rows : list of dict
+        The runs; the keys are `COLUMNS`, maybe more.
+    about : dict
+        The budget, and the versions and machine that the runs were made with.
+    interrupted : bool
+        Whether Ctrl-C ended it: the rows are those that were finished.
+
+    Examples
+    --------
+    >>> rows = [
+    ...     {"method": m, "problem": "p", "seed": 0, "solved": True, "cost": c}
+    ...     for m, c in (("a", 4.0), ("b", 2.0))
+    ... ]
+    >>> print(Benchmark(rows).costs().to_markdown())
+    | problem | seed | a | b |
+    | --- | ---: | ---: | ---: |
+    | p | 0 | 4 | **2** |
+    """
+
+    rows: list[Row]
+    about: dict[str, Any] = field(default_factory=dict)
+    interrupted: bool = False
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def table(self) -> Any:
+        """The rows as a tidy `pandas.DataFrame`."""
+        pandas = require("pandas", "table", "a table as a DataFrame")
+        columns = list(
+            dict.fromkeys([*COLUMNS, *(k for row in self.rows for k in row)])
+        )
+        return pandas.DataFrame(self.rows, columns=columns)
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The rows as a mapping of columns, as `profiles` and `plots` take it too."""
+        names = dict.fromkeys(key for row in self.rows for key in row)
+        return {n: np.array([row.get(n, math.nan) for row in self.rows]) for n in names}
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods, in the order of the rows."""
+        return list(dict.fromkeys(row["method"] for row in self.rows))
+
+    # ------------------------------------------------------------------------- views
+
+    def summary(self) -> View:
+        """Return a line for each method.
+
+        Returns
+        -------
+        View
+            ``runs`` and how many of them were ``solved``; ``wins``, how often a method
+            solved an instance (a problem and a seed) at the least cost of all, ties
+            included; ``cost ratio``, the median over its runs of the cost over that
+            least cost, infinite where not solved; ``seconds``, the median.
+        """
+        best = self._least()
+        rows = []
+        for method in self.methods:
+            mine = [row for row in self.rows if row["method"] == method]
+            ratios = [
+                row["cost"] / best[_instance(row)] if row["solved"] else math.inf
+                for row in mine
+            ]
+            # The lower median: of 2 runs, 1 of them solved, there is one to tell of.
+            typical = sorted(ratios)[(len(ratios) - 1) // 2]
+            seconds = [row["seconds"] for row in mine if "seconds" in row]
+            rows.append(
+                (
+                    method,
+                    len(mine),
+                    sum(bool(row["solved"]) for row in mine),
+                    sum(ratio == 1 for ratio in ratios),
+                    typical,
+                    float(np.median(seconds)) if seconds else math.nan,
+                )
+            )
+        header = ("method", "runs", "solved", "wins", "cost ratio", "seconds")
+        return View(header, tuple(rows))
+
+    def costs(self, column: str = "cost") -> View:
+        """Return a line for each problem and seed, a column for each method.
+
+        Parameters
+        ----------
+        column : str
+            What to show, for example "seconds" or "fun"; NaN where not solved.
+
+        Returns
+        -------
+        View
+            The least of each line in bold type.
+        """
+        self._require(column)
+        found = {
+            (*_instance(row), row["method"]): row[column]
+            for row in self.rows
+            if row["solved"]
+        }
+        lines, marked = [], []
+        for instance in dict.fromkeys(map(_instance, self.rows)):
+            values = [found.get((*instance, m), math.nan) for m in self.methods]
+            least = min((v for v in values if v == v), default=None)
+            lines.append((*instance, *values))
+            marked.append(frozenset(i + 2 for i, v in enumerate(values) if v == least))
+        header = ("problem", "seed", *self.methods)
+        return View(header, tuple(lines), tuple(marked))
+
+    def statuses(self) -> View:
+        """Return how often each method ended with which status."""
+        kinds = sorted({row["status"] for row in self.rows})
+        pairs = [(row["method"], row["status"]) for row in self.rows]
+        rows = [(m, *(pairs.count((m, kind)) for kind in kinds)) for m in self.methods]
+        return View(("method", *kinds), tuple(rows))
+
+    def runs(self, columns: Sequence[str] | None = None) -> View:
+        """Return a line for each run, of these columns; by default of most."""
+        names = tuple(columns or (c for c in COLUMNS if c != "message"))
+        for name in names:
+            self._require(name)
+        rows = tuple(tuple(row.get(n, math.nan) for n in names) for row in self.rows)
+        return View(names, rows)
+
+    # -------------------------------------------------------------- joining, and files
+
+    def join(self, *others: "Benchmark") -> "Benchmark":
+        """Return one table of several; no run may be in two of them."""
+        rows = [row for one in (self, *others) for row in one.rows]
+        keys = [tuple(row[k] for k in _KEY) for row in rows]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ValueError(
+                "`others` must hold no run of method, problem and seed that is there "
+                f"already; got {twice[:3]}."
+            )
+        abouts = [one.about for one in (self, *others)]
+        same = all(about == abouts[0] for about in abouts)
+        return Benchmark(rows, abouts[0] if same else {"joined": abouts})
+
+    def save(self, path: str | Path) -> None:
+        """Write the table to a file.
+
+        Parameters
+        ----------
+        path : str or Path
+            ``.jsonl``: everything, `about` in the first line, then a line of JSON for
+            each run. ``.csv``: the rows only, for other programs.
+        """
+        path, kind = Path(path), _kind(path)
+        if kind == ".csv":
+            names = list(dict.fromkeys([*COLUMNS, *(k for r in self.rows for k in r)]))
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, names)
+                writer.writeheader()
+                writer.writerows(self.rows)
+            return
+        lines = [json.dumps({"about": self.about}), *map(row_to_json, self.rows)]
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Benchmark":
+        """Read what `save` wrote, or a checkpoint.
+
+        Raises
+        ------
+        ValueError
+            Not such a file. A last line that was not written to its end, as when the
+            process was killed, is left out.
+        """
+        path, kind = Path(path), _kind(Path(path))
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                if kind == ".csv":
+                    return cls([_typed(row) for row in csv.DictReader(file)])
+                lines = [line for line in file if line.endswith("\n")]
+            first, *rest = map(json.loads, lines)
+            return cls([_typed(row) for row in rest], dict(first["about"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"`path` must be a table of a benchmark; got {str(path)!r}, which is "
+                f"none ({type(error).__name__}: {error})."
+            ) from error
+
+    def _require(self, column: str) -> None:
+        known = dict.fromkeys(key for row in self.rows for key in row)
+        if self.rows and column not in known:
+            raise ValueError(f"`column` must be among {list(known)}; got {column!r}.")
+
+    def _least(self) -> dict[tuple[str, int], float]:
+        """Return the least cost by instance, among the runs that solved it."""
+        least: dict[tuple[str, int], float] = {}
+        for row in self.rows:
+            if row["solved"]:
+                key = _instance(row)
+                least[key] = min(row["cost"], least.get(key, math.inf))
+        return least
+
+
+def _instance(row: Row) -> tuple[str, int]:
+    return row["problem"], row["seed"]
+
+
+def row_to_json(row: Mapping[str, Any]) -> str:
+    """Return a line of JSON; what is not finite becomes text, as JSON has no word."""
+    return json.dumps(
+        {
+            key: str(v) if isinstance(v, float) and not math.isfinite(v) else v
+            for key, v in row.items()
+        }
+    )
+
+
+def _typed(row: Mapping[str, Any]) -> Row:
+    """Give the values of a row their types back."""
+    missing = [name for name in _KEY if name not in row]
+    if missing:
+        raise KeyError(missing[0])
+    return {key: _value(COLUMNS.get(key), value) for key, value in row.items()}
+
+
+def _value(kind: type | None, value: Any) -> Any:
+    if kind is bool and isinstance(value, str):
+        return value == "True"
+    if value == "" and kind is not str:
+        return math.nan
+    if kind is not None:
+        return kind(value)
+    try:  # a column of the user's own: a number if it reads as one
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _kind(path: Path) -> str:
+    if path.suffix not in (".csv", ".jsonl"):
+        raise ValueError(f"`path` must end with .csv or .jsonl; got {path.name!r}.")
+    return path.suffix
+
+
+def _number(value: Any) -> str:
+    """Return a cell's text: four digits, nothing for NaN."""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, float | np.floating):
+        return "" if math.isnan(value) else f"{value:.4g}"
+    return " ".join(str(value).split())
+
+
+_SPECIAL = {
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_SPECIAL.get(c, c) for c in text)

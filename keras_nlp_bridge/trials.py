@@ -1,0 +1,418 @@
+"""One run of one method on one problem, within a budget, as a row of a table."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import OptimizeResult, approx_fprime
+from scipy.sparse.linalg import LinearOperator
+
+from keras_nlp_bridge.extras import blas_on_one_thread
+from keras_nlp_bridge.minimizers import ScipyMethod
+from keras_nlp_bridge.problem import KerasProblem
+from keras_nlp_bridge.runs import gradient_equivalents
+from keras_nlp_bridge.solving import NO_JAC, USE_HESSP, minimize
+
+__all__ = ["SCIPY", "Budget", "Functions", "Trial", "failed"]
+
+Vector = NDArray[np.float64]
+
+SCIPY: dict[str, str] = {
+    name.lower(): name
+    for name in (
+        *("Nelder-Mead", "Powell", "COBYLA", "COBYQA"),
+        *("CG", "BFGS", "L-BFGS-B", "TNC", "SLSQP", "Newton-CG", "trust-constr"),
+        *("dogleg", "trust-ncg", "trust-exact", "trust-krylov"),
+    )
+}
+"""Methods of `scipy.optimize.minimize`, by their names in small letters."""
+
+_COUNTS = ("nfev", "njev", "nhev")
+_USE_HESS = ("dogleg", "trust-exact")
+
+# The budget ends a run: tolerances are zero, and "limit" stands for a number of steps
+# that is never the first to end one, but does end a method that has ceased to evaluate.
+_FREE: dict[str, dict[str, Any]] = {
+    "nelder-mead": {"maxiter": "limit", "maxfev": "limit"},
+    "powell": {"maxiter": "limit", "maxfev": "limit"},
+    "cobyla": {"maxiter": "limit"},
+    "cobyqa": {"maxiter": "limit", "maxfev": "limit"},
+    "cg": {"gtol": 0.0, "maxiter": "limit"},
+    "bfgs": {"gtol": 0.0, "maxiter": "limit"},
+    "l-bfgs-b": {"ftol": 0.0, "gtol": 0.0, "maxfun": "limit", "maxiter": "limit"},
+    "tnc": {"ftol": 0.0, "xtol": 0.0, "gtol": 0.0, "maxfun": "limit"},
+    "slsqp": {"ftol": 0.0, "maxiter": "limit"},
+    "newton-cg": {"xtol": 0.0, "maxiter": "limit"},
+    "trust-constr": {"gtol": 0.0, "xtol": 0.0, "maxiter": "limit"},
+    **{
+        name: {"gtol": 0.0, "maxiter": "limit"}
+        for name in ("dogleg", "trust-ncg", "trust-exact", "trust-krylov")
+    },
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """When a run ends; see `benchmarking.benchmark`."""
+
+    gtol: float = 1e-5  # of SciPy's BFGS and CG
+    rtol: float = 0.0
+    maxfun: int = 10_000
+    maxiter: int | None = None
+    maxtime: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("gtol", "rtol", "maxfun", "maxiter", "maxtime"):
+            value = getattr(self, name)
+            if value is None and name in ("maxiter", "maxtime"):
+                continue
+            least = 1 if name in ("maxfun", "maxiter") else 0
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not least <= value < math.inf:
+                raise ValueError(
+                    f"`budget[{name!r}]` must be a number of at least {least}; "
+                    f"got {value!r}."
+                )
+
+    @property
+    def steps(self) -> int:
+        """Steps after which a method of SciPy ends by itself."""
+        return self.maxiter or 2 * int(self.maxfun)
+
+
+@dataclass(frozen=True)
+class Functions:
+    """A problem that has nothing to do with Keras."""
+
+    fun: Callable[..., Any]
+    x0: Any
+    jac: Any = None
+    hess: Any = None
+    hessp: Any = None
+    bounds: Any = None
+    args: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not callable(self.fun):
+            raise TypeError(f"`problems`: fun must be callable; got {self.fun!r}.")
+        if not (self.jac is None or self.jac is True or callable(self.jac)):
+            raise TypeError(
+                f"`problems`: jac must be callable, True or None; got {self.jac!r}."
+            )
+
+
+class _Stop(BaseException):
+    """Ends a run from inside a function; no method may take it for an error."""
+
+
+class _Oracle:
+    """The functions of a problem, counted; the clock and the limits beside them."""
+
+    def __init__(self, problem: Any, budget: Budget, target: float | None) -> None:
+        self._problem, self._args = problem, getattr(problem, "args", ())
+        self.budget = budget
+        self.target = -math.inf if target is None else target
+        self.gtol = 0.0
+        self.nit = self.nfev = self.njev = self.nhev = 0
+        self.best: tuple[float, Vector] | None = None
+        self.reason = ""
+        self._pair: tuple[Vector, Any] | None = None
+        self.began = time.perf_counter()
+
+    def value(self, x: Any) -> float:
+        """Return f(x), not counted."""
+        f = self._problem.fun(x, *self._args)
+        if self._problem.jac is True:
+            f, g = f
+            self._pair = np.array(x), np.array(g)
+        return float(np.asarray(f).reshape(()))
+
+    def gradient(self, x: Any) -> Vector:
+        """Return the gradient at x, not counted; by differences if there is none."""
+        if self._problem.jac is True:
+            if self._pair is None or not np.array_equal(self._pair[0], x):
+                self.value(x)
+            return self._pair[1]  # type: ignore[index]
+        if self._problem.jac is None:
+            return approx_fprime(np.asarray(x, float), self.value)
+        return np.asarray(self._problem.jac(x, *self._args))
+
+    def fun(self, x: Vector) -> float:
+        """Return f(x)."""
+        if self.nfev >= self.budget.maxfun:
+            self.stop("maxfun")
+        self.check_clock()
+        self.nfev += 1
+        f = self.value(x)
+        if self.best is None or f < self.best[0] or not math.isfinite(self.best[0]):
+            self.best = f, np.array(x, float)
+        if f <= self.target:
+            self.stop("target")
+        return f
+
+    def jac(self, x: Vector) -> Vector:
+        """Return the gradient at x."""
+        self.check_clock()
+        self.njev += 1
+        g = self.gradient(x)
+        if np.abs(g).max() <= self.gtol:
+            self.best = -math.inf, np.array(x, float)
+            self.stop("gtol")
+        return g
+
+    def hessp(self, x: Vector, p: Vector) -> Any:
+        """Return the product of the Hessian at x with p."""
+        self.check_clock()
+        self.nhev += 1
+        return self._problem.hessp(x, p, *self._args)
+
+    def hess(self, x: Vector) -> Any:
+        """Return the Hessian at x, as a matrix; it counts a product a column."""
+        self.check_clock()
+        self.nhev += x.size
+        matrix = self._problem.hess(x, *self._args)
+        return matrix @ np.eye(x.size) if isinstance(matrix, LinearOperator) else matrix
+
+    def count_step(self, *_: Any) -> None:
+        """Count a step, in every form of SciPy's callback."""
+        self.nit += 1
+        if self.budget.maxiter and self.nit >= self.budget.maxiter:
+            self.stop("maxiter")
+        self.check_clock()
+
+    def check_clock(self) -> None:
+        """Stop when the time is used up."""
+        limit = self.budget.maxtime
+        if limit is not None and time.perf_counter() - self.began > limit:
+            self.stop("maxtime")
+
+    def stop(self, reason: str) -> None:
+        """End the run."""
+        self.reason = reason
+        raise _Stop
+
+
+@dataclass
+class Trial:
+    """A run to be made.
+
+    Attributes
+    ----------
+    solver : str or callable
+        A name in `SCIPY`, one of our methods or a ``method=`` callable.
+    options : mapping
+        Its options.
+    problem : KerasProblem or Functions
+    x0 : ndarray of shape (n,)
+        Start.
+    budget : Budget
+    target : float or None
+    """
+
+    solver: Any
+    options: Mapping[str, Any]
+    problem: KerasProblem | Functions
+    x0: Vector
+    budget: Budget
+    target: float | None
+
+    def run(self, warm_up: bool = True) -> dict[str, Any]:
+        """Make the run; return its columns. Only Ctrl-C gets out of here."""
+        oracle = _Oracle(self.problem, self.budget, self.target)
+        # Ours go from minibatch to minibatch, if they can; all others see all samples.
+        ours = isinstance(self.solver, ScipyMethod) and self.solver.stochastic
+        per_epoch = self.problem.batches_per_epoch if ours and self._batched else 1
+        try:
+            with self._samples(all_of_them=per_epoch == 1):
+                if self._network:
+                    self._prepare(warm_up)
+                oracle.gtol = self._tolerance(oracle)
+                oracle.began = time.perf_counter()
+                result = self._minimize(oracle)
+                seconds = time.perf_counter() - oracle.began
+            with self._samples():
+                row = self._row(oracle, result)
+        except Exception as error:  # a crash is a row, whatever it is
+            seconds = time.perf_counter() - oracle.began
+            row = failed(error)
+        counts = {name: int(getattr(oracle, name)) for name in _COUNTS}
+        cost = gradient_equivalents(**counts) / per_epoch
+        return {**row, **counts, "cost": cost, "seconds": seconds}
+
+    @property
+    def _network(self) -> bool:
+        return isinstance(self.problem, KerasProblem)
+
+    @property
+    def _batched(self) -> bool:
+        return isinstance(self.problem, KerasProblem) and self.problem.stochastic
+
+    @contextmanager
+    def _samples(self, all_of_them: bool = True) -> Iterator[None]:
+        """Choose the samples that a network sees, and keep SciPy on one thread."""
+        with ExitStack() as stack:
+            if isinstance(self.problem, KerasProblem):
+                stack.enter_context(blas_on_one_thread())
+                if all_of_them:
+                    stack.enter_context(self.problem.full_sample())
+            yield
+
+    def _prepare(self, warm_up: bool) -> None:
+        """Trace, by two steps from other weights, and go back to the beginning."""
+        if warm_up:
+            few = Budget(gtol=0.0, maxiter=2, maxfun=self.budget.maxfun)
+            beside = replace(self, x0=self.x0 + 1e-4, budget=few, target=None)
+            beside._minimize(_Oracle(self.problem, few, None))
+        if self._batched:
+            self.problem.reset_batches()
+        self.problem.reset_counters()
+
+    def _tolerance(self, oracle: _Oracle) -> float:
+        if not self.budget.rtol:
+            return self.budget.gtol
+        first = float(np.abs(oracle.gradient(self.x0)).max())
+        return self.budget.gtol + self.budget.rtol * first
+
+    def _minimize(self, oracle: _Oracle) -> OptimizeResult:
+        if isinstance(self.solver, ScipyMethod) and isinstance(
+            self.problem, KerasProblem
+        ):
+            return self._on_device(oracle)
+        name = self.solver.lower() if isinstance(self.solver, str) else ""
+        limits = {
+            key: self.budget.steps if value == "limit" else value
+            for key, value in _FREE.get(name, {}).items()
+        }
+        if isinstance(self.solver, ScipyMethod):
+            limits = {"gtol": 0.0, "maxiter": self.budget.steps}
+        given = _ingredients(self.solver, self.problem, oracle)
+        try:
+            result = minimize(
+                oracle.fun,
+                self.x0.copy(),
+                method=self.solver,
+                options={**limits, **self.options},
+                callback=oracle.count_step,
+                **given,
+            )
+        except _Stop:
+            return _ended(oracle)
+        result.nit = result.get("nit", oracle.nit)
+        return result
+
+    def _on_device(self, oracle: _Oracle) -> OptimizeResult:
+        """Run one of ours by its own limits."""
+        budget, problem = self.budget, self.problem
+        limits = {
+            "gtol": oracle.gtol,
+            "maxfun": budget.maxfun,
+            "maxiter": budget.maxiter or math.inf,
+            "maxtime": budget.maxtime,
+        }
+
+        def watch(intermediate_result: OptimizeResult) -> None:
+            if problem.stochastic:
+                problem.next_batch()
+            elif intermediate_result.fun <= oracle.target:
+                raise StopIteration
+
+        watch.needs_x = False
+        watched = problem.stochastic or self.target is not None
+        result = minimize(
+            problem,
+            self.x0,
+            method=self.solver,
+            options={**limits, **self.options},
+            assign=False,
+            callback=watch if watched else None,
+        )
+        oracle.nit, oracle.nfev = result.nit, result.nfev
+        oracle.njev, oracle.nhev = result.njev, result.nhev
+        oracle.reason = _REASONS.get(result.status_name, "")
+        return result
+
+    def _row(self, oracle: _Oracle, result: OptimizeResult) -> dict[str, Any]:
+        x = np.asarray(result.x, float)
+        fun = gnorm = math.nan
+        if np.isfinite(x).all():
+            fun, gnorm = oracle.value(x), float(np.abs(oracle.gradient(x)).max())
+        if self.target is not None:
+            solved = fun <= self.target
+        else:
+            solved = math.isfinite(fun) and (
+                oracle.reason == "gtol" or gnorm <= oracle.gtol
+            )
+        limit = oracle.reason if oracle.reason.startswith("max") else ""
+        return {
+            "status": "solved" if solved else limit or "stopped",
+            "message": _line(result.message),
+            "solved": bool(solved),
+            "fun": fun,
+            "gnorm": gnorm,
+            "nit": int(result.nit),
+        }
+
+
+_REASONS = {
+    "first_order": "gtol",
+    "max_iter": "maxiter",
+    "max_eval": "maxfun",
+    "max_time": "maxtime",
+}
+
+_MESSAGES = {
+    "gtol": "The norm of the gradient is small enough.",
+    "target": "The target is reached.",
+    "maxfun": "All evaluations of the budget are used.",
+    "maxiter": "All steps of the budget are used.",
+    "maxtime": "The time of the budget is used.",
+}
+
+
+def _ended(oracle: _Oracle) -> OptimizeResult:
+    """Return what is known when the oracle ended a run."""
+    x = None if oracle.best is None else oracle.best[1]
+    return OptimizeResult(
+        x=np.full(1, np.nan) if x is None else x,
+        message=_MESSAGES[oracle.reason],
+        nit=oracle.nit,
+    )
+
+
+def _ingredients(solver: Any, problem: Any, oracle: _Oracle) -> dict[str, Any]:
+    """Return what a method takes, of what there is."""
+    name = getattr(solver, "name", solver if isinstance(solver, str) else "").lower()
+    given: dict[str, Any] = {}
+    if name not in NO_JAC and problem.jac is not None:
+        given["jac"] = oracle.jac
+    curved = name in USE_HESSP or not name  # a callable may take all there is
+    if curved and problem.hessp is not None:
+        given["hessp"] = oracle.hessp
+    elif (curved or name in _USE_HESS) and problem.hess is not None:
+        given["hess"] = oracle.hess
+    if problem.bounds is not None:
+        given["bounds"] = problem.bounds
+    return given
+
+
+def failed(error: Exception) -> dict[str, Any]:
+    """Return the columns of a run that raised before it had cost anything."""
+    return {
+        "status": "exception",
+        "message": _line(f"{type(error).__name__}: {error}"),
+        "solved": False,
+        "fun": math.nan,
+        "gnorm": math.nan,
+        **dict.fromkeys(("nit", *_COUNTS), 0),
+        "cost": 0.0,
+        "seconds": 0.0,
+    }
+
+
+def _line(text: Any) -> str:
+    return " ".join(str(text).split())
