@@ -5,6 +5,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def benchmark(
     methods: Any,
     problems: Mapping[str, Any],
     seeds: int | Iterable[int] = (0,),
-    budget: Mapping[str, float] | None = None,
+    budget: Mapping[str, Any] | None = None,
     *,
     target: float | Mapping[str, float] | None = None,
     skip: Callable[[str, str, int], bool] | None = None,
@@ -137,7 +138,7 @@ def benchmark(
             left = [e for e in entries if (e.label, name, seed) not in known]
             old = [known[e.label, name, seed] for e in entries if e not in left]
             runs = _runs(left, name, problems[name], seed, limits, aims, skip, warm_up)
-            for row in (*old, *map(journal.write, runs)):
+            for row in chain(old, map(journal.write, runs)):
                 rows.append(row)
                 done += 1
                 if verbose:
@@ -244,13 +245,23 @@ def _method(label: str | None, entry: Any) -> _Method:
             f"`methods` must be callables or among {known}; got {entry!r}."
         )
     if isinstance(solver, ScipyMethod):
-        solver.configure(options, minibatches=False)  # a wrong option is said now
+        _check_options(solver, options)
     if label is None:
         name = solver if isinstance(solver, str) else getattr(solver, "name", None)
         name = name or getattr(solver, "__name__", type(solver).__name__)
         shown = ", ".join(f"{k}={v}" for k, v in options.items())
         label = f"{name}({shown})" if shown else name
     return _Method(str(label), solver, dict(options))
+
+
+def _check_options(method: ScipyMethod, options: Mapping[str, Any]) -> None:
+    """Raise for options that no variant of the method has."""
+    try:
+        method.configure(options, minibatches=False)
+    except ValueError:
+        if method.stochastic is None:
+            raise
+        method.configure(options, minibatches=True)
 
 
 def _problems(given: Any) -> list[str]:
@@ -276,7 +287,7 @@ def _seeds(given: Any) -> list[int]:
     return [int(s) for s in numbers]
 
 
-def _budget(given: Mapping[str, float] | None) -> Budget:
+def _budget(given: Mapping[str, Any] | None) -> Budget:
     known = [field.name for field in fields(Budget)]
     unknown = [name for name in given or {} if name not in known]
     if unknown:
@@ -285,13 +296,12 @@ def _budget(given: Mapping[str, float] | None) -> Budget:
 
 
 def _targets(given: Any, names: list[str]) -> dict[str, float]:
-    if given is None:
-        return {}
-    aims = given if isinstance(given, Mapping) else dict.fromkeys(names, given)
-    unknown = sorted(set(aims) - set(names))
+    if not isinstance(given, Mapping):
+        return {} if given is None else dict.fromkeys(names, float(given))
+    unknown = sorted(set(given) - set(names))
     if unknown:
         raise ValueError(f"`target` must name problems, {names}; got {unknown}.")
-    return {name: float(value) for name, value in aims.items()}
+    return {name: float(value) for name, value in given.items()}
 
 
 class _Journal:

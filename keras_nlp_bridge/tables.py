@@ -294,7 +294,7 @@ class Benchmark:
             ``.jsonl``: everything, `about` in the first line, then a line of JSON for
             each run. ``.csv``: the rows only, for other programs.
         """
-        path, kind = Path(path), _kind(path)
+        path, kind = Path(path), _kind(Path(path))
         if kind == ".csv":
             names = list(dict.fromkeys([*COLUMNS, *(k for r in self.rows for k in r)]))
             with path.open("w", newline="", encoding="utf-8") as file:

@@ -13,6 +13,7 @@ from scipy.optimize import OptimizeResult, approx_fprime
 from scipy.sparse.linalg import LinearOperator
 
 from keras_nlp_bridge.extras import blas_on_one_thread
+from keras_nlp_bridge.methods.base import is_number
 from keras_nlp_bridge.minimizers import ScipyMethod
 from keras_nlp_bridge.problem import KerasProblem
 from keras_nlp_bridge.runs import gradient_equivalents
@@ -69,11 +70,9 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("gtol", "rtol", "maxfun", "maxiter", "maxtime"):
             value = getattr(self, name)
-            if value is None and name in ("maxiter", "maxtime"):
-                continue
+            missing = value is None and name in ("maxiter", "maxtime")
             least = 1 if name in ("maxfun", "maxiter") else 0
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not least <= value < math.inf:
+            if not missing and not _is_finite(value, least):
                 raise ValueError(
                     f"`budget[{name!r}]` must be a number of at least {least}; "
                     f"got {value!r}."
@@ -81,8 +80,12 @@ class Budget:
 
     @property
     def steps(self) -> int:
-        """Steps after which a method of SciPy ends by itself."""
-        return self.maxiter or 2 * int(self.maxfun)
+        """Steps after which a method ends by itself, later than by the budget."""
+        return 2 * int(self.maxfun) + int(self.maxiter or 0)
+
+
+def _is_finite(value: Any, least: float) -> bool:
+    return is_number(value) and least <= float(value) < math.inf
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,7 @@ class Trial:
 
     solver: Any
     options: Mapping[str, Any]
-    problem: KerasProblem | Functions
+    problem: Any
     x0: Vector
     budget: Budget
     target: float | None
@@ -321,7 +324,7 @@ class Trial:
             elif intermediate_result.fun <= oracle.target:
                 raise StopIteration
 
-        watch.needs_x = False
+        watch.needs_x = False  # type: ignore[attr-defined]
         watched = problem.stochastic or self.target is not None
         result = minimize(
             problem,
