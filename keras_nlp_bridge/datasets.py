@@ -1,11 +1,13 @@
-"""Images of handwritten digits and the like, ready for a small network.
+"""Data sets, ready for a small network.
 
-The default needs no network: scikit-learn's wheel holds 1,797 scanned digits. Every
-other name is looked up in tensorflow-datasets.
+Some need no network: scikit-learn's wheel holds 1,797 scanned digits and some tables.
+Other names are looked up in tensorflow-datasets.
 """
 
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,37 +16,46 @@ from numpy.typing import NDArray
 
 from keras_nlp_bridge.extras import require
 
-__all__ = ["SIDE", "Images", "load"]
+__all__ = ["SIDE", "TABLES", "DataSet", "load", "load_npz"]
 
 SIDE = 28
 """Height and width that all images are resized to."""
+
+TABLES = ("breast_cancer", "diabetes", "iris", "wine")
+"""Tables that scikit-learn ships; to classify, or "diabetes" to predict a number."""
 
 _SCALE = 16.0  # the digits' pixels count the black dots in a 4 by 4 block
 _READ = 1024  # images read at once
 
 
 @dataclass(frozen=True)
-class Images:
-    """Training and test images with their labels.
+class DataSet:
+    """Training and test data.
 
     Attributes
     ----------
     name : str
         Name of the data set.
-    x_train, x_test : ndarray of shape (samples, 28, 28, channels)
-        Float32 in [0, 1].
-    y_train, y_test : ndarray of shape (samples,)
-        Labels 0, ..., classes - 1, int32.
-    classes : int
-        Number of classes.
+    x_train, x_test : ndarray of shape (samples, ...)
+        Images: float32 in [0, 1], shape (samples, 28, 28, channels). Tables: float32,
+        columns with mean 0 and variance 1 on the training data. `x_test` may be None.
+    y_train, y_test : ndarray of shape (samples, ...)
+        Labels 0, ..., classes - 1, int32; or numbers to predict. `y_test` may be None.
+    classes : int or None
+        Number of classes, None for numbers.
     """
 
     name: str
-    x_train: NDArray[np.float32]
-    y_train: NDArray[np.int32]
-    x_test: NDArray[np.float32]
-    y_test: NDArray[np.int32]
-    classes: int
+    x_train: NDArray[Any]
+    y_train: NDArray[Any]
+    x_test: NDArray[Any] | None = None
+    y_test: NDArray[Any] | None = None
+    classes: int | None = None
+
+    @property
+    def test_samples(self) -> int:
+        """Size of the test data."""
+        return 0 if self.x_test is None else len(self.x_test)
 
 
 def load(
@@ -53,26 +64,28 @@ def load(
     samples: int | None = None,
     data_dir: str | None = None,
     seed: int = 0,
-) -> Images:
-    """Load a set of labelled images.
+    download: bool = True,
+) -> DataSet:
+    """Load a data set.
 
     Parameters
     ----------
     name : str
-        ``"digits"``, which is shipped with scikit-learn, or any image set of
-        tensorflow-datasets, for example ``"mnist"``.
+        ``"digits"`` or one of `TABLES`, which are shipped with scikit-learn, or any
+        image set of tensorflow-datasets, for example ``"mnist"``.
     samples : int, optional
         Size of the training set; by default all of it.
     data_dir : str, optional
-        Where tensorflow-datasets keeps its data. A set that is not there is
-        downloaded.
+        Where tensorflow-datasets keeps its data.
     seed : int
-        Of the choice of training samples among the digits. The split into training
-        and test images does not depend on it.
+        Of the choice of training samples among scikit-learn's. The split into training
+        and test data does not depend on it.
+    download : bool
+        Download a set of tensorflow-datasets that is not in `data_dir`.
 
     Returns
     -------
-    Images
+    DataSet
 
     Raises
     ------
@@ -81,7 +94,7 @@ def load(
     ValueError
         Unknown name, not a set of labelled images, or `samples` out of range.
     OSError
-        The set could not be downloaded.
+        The set is not there and could not, or should not, be downloaded.
 
     Examples
     --------
@@ -91,7 +104,60 @@ def load(
     """
     if name == "digits":
         return _digits(samples, seed)
-    return _from_tfds(name, samples, data_dir)
+    if name in TABLES:
+        return _from_sklearn(name, samples, seed)
+    return _from_tfds(name, samples, data_dir, download)
+
+
+def load_npz(path: str | Path) -> DataSet:
+    """Load arrays from a file of NumPy's.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.npz`` with ``x`` and ``y``, maybe with ``x_test`` and ``y_test``. Integer
+        y of one number each are labels.
+
+    Returns
+    -------
+    DataSet
+
+    Raises
+    ------
+    ValueError
+        Not such a file, an array is missing, or lengths differ.
+    OSError
+        The file cannot be read.
+    """
+    given = str(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {n: file[n] for n in ("x", "y", "x_test", "y_test") if n in file}
+            names = list(file)
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"`data` must be a .npz file with numbers only; got {given!r}, which is "
+            f"none or damaged ({error})."
+        ) from error
+    for pair in (("x", "y"), ("x_test", "y_test")):
+        present = [n for n in pair if n in arrays]
+        if len(present) == 1 or (pair[0] == "x" and not present):
+            raise ValueError(
+                f"`data` must hold the arrays x and y, and x_test and y_test both or "
+                f"neither; got {given!r} with {', '.join(names) or 'none'}."
+            )
+        lengths = [arrays[n].shape[:1] for n in present]
+        if len(set(lengths)) > 1 or () in lengths or (0,) in lengths:
+            shapes = [arrays[n].shape for n in present]
+            raise ValueError(
+                f"`data`: {pair[0]} and {pair[1]} must have as many samples, at least "
+                f"1; got shapes {shapes[0]} and {shapes[1]} in {given!r}."
+            )
+    x, y = arrays["x"], arrays["y"]
+    labels = y.dtype.kind in "ui" and y.size == len(y)
+    classes = int(y.max()) + 1 if labels else None
+    tests = arrays.get("x_test"), arrays.get("y_test")
+    return DataSet(Path(path).name, x, y, *tests, classes)
 
 
 def _check_samples(samples: int | None, least: int, most: int) -> None:
@@ -102,7 +168,25 @@ def _check_samples(samples: int | None, least: int, most: int) -> None:
         )
 
 
-def _digits(samples: int | None, seed: int) -> Images:
+def _from_sklearn(name: str, samples: int | None, seed: int) -> DataSet:
+    purpose = f"the data set {name!r}"
+    sets = require("sklearn.datasets", "sklearn", purpose)
+    x, y = getattr(sets, f"load_{name}")(return_X_y=True)
+    classes = None if name == "diabetes" else int(y.max()) + 1
+    # The last fifth of one fixed order is for testing.
+    order = np.random.default_rng(0).permutation(len(x))
+    x, y = x[order].astype(np.float32), y[order]
+    y = y.astype(np.int32) if classes else ((y - y.mean()) / y.std()).astype(np.float32)
+    size = len(x) - len(x) // 5
+    _check_samples(samples, classes or 1, size)
+    x = (x - x[:size].mean(axis=0)) / x[:size].std(axis=0)
+    chosen = np.arange(size)
+    if samples is not None:
+        chosen = np.random.default_rng(seed).permutation(size)[:samples]
+    return DataSet(name, x[chosen], y[chosen], x[size:], y[size:], classes)
+
+
+def _digits(samples: int | None, seed: int) -> DataSet:
     purpose = "the data set 'digits'"
     sets = require("sklearn.datasets", "sklearn", purpose)
     split = require("sklearn.model_selection", "sklearn", purpose).train_test_split
@@ -114,16 +198,19 @@ def _digits(samples: int | None, seed: int) -> Images:
     _check_samples(samples, classes, len(x))
     if samples is not None and samples < len(x) - classes:
         x, _, y, _ = split(x, y, train_size=samples, stratify=y, random_state=seed)
-    return Images("digits", x[:samples], y[:samples], x_test, y_test, classes)
+    return DataSet("digits", x[:samples], y[:samples], x_test, y_test, classes)
 
 
-def _from_tfds(name: str, samples: int | None, data_dir: str | None) -> Images:
-    tfds: Any = require("tensorflow_datasets", "datasets", f"the data set {name!r}")
+def _from_tfds(
+    name: str, samples: int | None, data_dir: str | None, download: bool
+) -> DataSet:
+    shipped = ", ".join(("digits", *TABLES))
+    purpose = f"the data set {name!r} (which is not one of {shipped})"
+    tfds: Any = require("tensorflow_datasets", "datasets", purpose)
     builder = _builder(tfds, name, data_dir)
     shape, classes = _image_set(tfds, name, builder.info)
-    prepared = builder.is_prepared()
-    if not prepared:
-        _download(builder, name)
+    if not builder.is_prepared():
+        _download(builder, name, download)
     train, test = _splits(name, builder.info.splits)
     _check_samples(samples, classes, train[2])
     part = f"{train[0]}[{train[1]}:{train[1] + (samples or train[2])}]"
@@ -137,7 +224,7 @@ def _from_tfds(name: str, samples: int | None, data_dir: str | None) -> Images:
     )
     fixed = None not in shape
     pairs = [_read(tfds.as_numpy(s.batch(_READ) if fixed else s), fixed) for s in sets]
-    return Images(name, *pairs[0], *pairs[1], classes)
+    return DataSet(name, *pairs[0], *pairs[1], classes)
 
 
 def _builder(tfds: Any, name: str, data_dir: str | None) -> Any:
@@ -145,7 +232,8 @@ def _builder(tfds: Any, name: str, data_dir: str | None) -> Any:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(
-            "`dataset` must be 'digits' or an image set of tensorflow-datasets, see "
+            f"`dataset` must be {', '.join(map(repr, ('digits', *TABLES)))} or an "
+            "image set of tensorflow-datasets, see "
             "https://www.tensorflow.org/datasets/catalog/overview; "
             f"got {name!r}."
         ) from error
@@ -165,7 +253,12 @@ def _image_set(tfds: Any, name: str, info: Any) -> tuple[tuple[int | None, ...],
     return image.shape, label.num_classes
 
 
-def _download(builder: Any, name: str) -> None:
+def _download(builder: Any, name: str, allowed: bool) -> None:
+    if not allowed:
+        raise OSError(
+            f"the data set {name!r} is not prepared in {builder.data_dir} "
+            "(--download fetches it)."
+        )
     try:
         builder.download_and_prepare()
     except Exception as error:  # whatever a builder or the network comes up with

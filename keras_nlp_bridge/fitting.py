@@ -220,14 +220,14 @@ def _phase(
     full = METHODS | {name.lower(): name for name in SCIPY}
     if key in full:
         return FullSample(full[key], options, epochs)
-    if listed and key in _OPTIMIZERS:
+    if listed and key in OPTIMIZERS:
         config = {"class_name": key, "config": options}
         return OptimizerPhase(keras.optimizers.get(config), epochs)
     known = [*MINIBATCH, *(m for m in METHODS if m not in MINIBATCH), *SCIPY]
     raise ValueError(f"`method` must be one of {known}; got {method!r}.")
 
 
-_OPTIMIZERS = frozenset(
+OPTIMIZERS = frozenset(
     "adam adamw sgd rmsprop adagrad adadelta adamax nadam ftrl lion lamb muon".split()
 )
 

@@ -22,6 +22,7 @@ __all__ = [
     "Point",
     "Recorder",
     "Run",
+    "finite",
     "gradient_equivalents",
     "table",
     "versions",
@@ -76,29 +77,33 @@ class Run:
         The measured points, the start first.
     x : ndarray of shape (n,) or None
         Weights at the last of them.
-    nfev, njev, nhev : int
-        Evaluations until then of f, of its gradient and of Hessian-vector products,
-        each on `batch_size` samples.
+    nit, nfev, njev, nhev : int
+        Steps until then, and evaluations of f, of its gradient and of Hessian-vector
+        products, each on `batch_size` samples.
     test_accuracy : float
         Share of the test images that these weights name correctly.
     note : str
         Why the run ended, if not by its budget.
+    failed : bool
+        Whether it ended by an exception.
     """
 
     method: str
     batch_size: int
     points: list[Point] = field(default_factory=list)
     x: Vector | None = None
+    nit: int = 0
     nfev: int = 0
     njev: int = 0
     nhev: int = 0
     test_accuracy: float = math.nan
     note: str = ""
+    failed: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but x, for JSON: numbers that are not finite become None."""
         last = asdict(self.points[-1]) if self.points else {}
-        return _finite(
+        return finite(
             {
                 "method": self.method,
                 "train_loss": last.get("loss"),
@@ -115,11 +120,12 @@ class Run:
         )
 
 
-def _finite(tree: Any) -> Any:
+def finite(tree: Any) -> Any:
+    """Return a tree for JSON: numbers that are not finite become None."""
     if isinstance(tree, dict):
-        return {key: _finite(value) for key, value in tree.items()}
+        return {key: finite(value) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [_finite(value) for value in tree]
+        return [finite(value) for value in tree]
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
@@ -242,7 +248,8 @@ class Recorder:
         run, done, x = self.run, self.problem, np.array(x)
         point = Point(seconds, self.passes, self.full.fun(x))
         run.points.append(point)
-        run.x, run.nfev, run.njev, run.nhev = x, done.nfev, done.njev, done.nhev
+        run.x, run.nit = x, self.steps
+        run.nfev, run.njev, run.nhev = done.nfev, done.njev, done.nhev
         while self._next <= used:
             self._moment += 1
         self._show(used)

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,8 +191,13 @@ class Benchmark:
 
     # ------------------------------------------------------------------------- views
 
-    def summary(self) -> View:
+    def summary(self, medians: Sequence[str] = ("seconds",)) -> View:
         """Return a line for each method.
+
+        Parameters
+        ----------
+        medians : sequence of str
+            Columns of which the median is shown as well.
 
         Returns
         -------
@@ -200,7 +205,7 @@ class Benchmark:
             ``runs`` and how many of them were ``solved``; ``wins``, how often a method
             solved an instance (a problem and a seed) at the least cost of all, ties
             included; ``cost ratio``, the median over its runs of the cost over that
-            least cost, infinite where not solved; ``seconds``, the median.
+            least cost, infinite where not solved.
         """
         best = self._least()
         rows = []
@@ -212,7 +217,6 @@ class Benchmark:
             ]
             # The lower median: of 2 runs, 1 of them solved, there is one to tell of.
             typical = sorted(ratios)[(len(ratios) - 1) // 2]
-            seconds = [row["seconds"] for row in mine if "seconds" in row]
             rows.append(
                 (
                     method,
@@ -220,10 +224,13 @@ class Benchmark:
                     sum(bool(row["solved"]) for row in mine),
                     sum(ratio == 1 for ratio in ratios),
                     typical,
-                    float(np.median(seconds)) if seconds else math.nan,
+                    *(
+                        _median(row.get(name, math.nan) for row in mine)
+                        for name in medians
+                    ),
                 )
             )
-        header = ("method", "runs", "solved", "wins", "cost ratio", "seconds")
+        header = ("method", "runs", "solved", "wins", "cost ratio", *medians)
         return View(header, tuple(rows))
 
     def costs(self, column: str = "cost") -> View:
@@ -342,6 +349,11 @@ class Benchmark:
                 key = _instance(row)
                 least[key] = min(row["cost"], least.get(key, math.inf))
         return least
+
+
+def _median(values: Iterable[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.median(known)) if known else math.nan
 
 
 def _instance(row: Row) -> tuple[str, int]:

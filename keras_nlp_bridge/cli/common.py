@@ -1,0 +1,161 @@
+"""What the subcommands share: exit codes, errors in one sentence, options, progress."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_nlp_bridge.extras import require
+
+if TYPE_CHECKING:
+    from keras_nlp_bridge.runs import Progress, Run
+
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+
+CODES = """\
+exit codes: 0 done, 1 could not be done, 2 wrong arguments, 130 interrupted (Ctrl-C)
+"""
+
+
+class Failure(Exception):
+    """One sentence for the user, and the exit code."""
+
+    def __init__(self, sentence: str, code: int) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Add what is said about the output, in every subcommand alike."""
+    add = parser.add_argument
+    add("--output", type=Path, default=Path(), metavar="DIR", help="for the files (.)")
+    add("--json", action="store_true", help="print JSON instead of text")
+    add("--quiet", "-q", action="store_true", help="no progress")
+
+
+def add_parser(commands: Any, name: str, **texts: str) -> argparse.ArgumentParser:
+    """Add a subcommand with its ``help``, ``description`` and ``examples``."""
+    return commands.add_parser(
+        name,
+        help=texts["help"],
+        description=texts["description"],
+        epilog=texts["examples"] + "\n" + CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn what a user can mend into one sentence; not for code that computes."""
+    try:
+        yield
+    except ValueError as error:
+        raise Failure(str(error), WRONG) from error
+    except (ImportError, OSError) as error:
+        raise Failure(str(error), FAILED) from error
+
+
+def start_keras() -> None:
+    """Choose the backend, which Keras reads when it is imported."""
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    with _without_notes():
+        keras = require("keras", backend, "Keras")
+        keras.ops.zeros(())  # the devices are looked for when first used
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """Hide what the backend's library says about processors when it starts.
+
+    It writes past Python, to the file. Not hidden from who has set a level of logging.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory, or say that it cannot be written in."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"`output` must be a directory, present or new; got {str(path)!r} "
+            f"({error.strerror})."
+        ) from error
+    if not os.access(path, os.W_OK):
+        raise PermissionError(
+            f"`output` must be a directory to write in; got {str(path)!r}."
+        )
+
+
+Bar = Callable[[str, float | None, str], None]
+
+
+def progress(quiet: bool = False) -> Bar:
+    """Return ``bar(label, share, text)``, which draws on stderr if that is a terminal.
+
+    A share of None removes the bar.
+    """
+    shown = sys.stderr.isatty() and not quiet
+    width = 30
+
+    def bar(label: str, share: float | None, text: str) -> None:
+        if shown and share is None:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        elif shown and share is not None:
+            done = ("=" * round(share * width)).ljust(width)
+            line = f"\r{label:<12} [{done}] {share:4.0%}  {text}\x1b[K"
+            print(line, end="", file=sys.stderr, flush=True)
+
+    return bar
+
+
+def run_progress(quiet: bool = False) -> "Progress":
+    """Return a bar for the runs of an `Experiment`."""
+    bar = progress(quiet)
+    return lambda run, used: bar(run.method, used, f"loss {run.points[-1].loss:.2e}")
+
+
+def say_end(run: "Run", quiet: bool) -> None:
+    """Say on stderr what a run has reached."""
+    if quiet:
+        return
+    progress()(run.method, None, "")
+    last = run.points[-1]
+    print(
+        f"{run.method}: training loss {last.loss:.2e} after {last.seconds:.1f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def count(text: str) -> int:
+    """Read a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1; got {text}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Read a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0; got {text}")
+    return number

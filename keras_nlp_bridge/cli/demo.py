@@ -1,0 +1,155 @@
+"""``keras-nlp-bridge demo``."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_nlp_bridge.cli.common import (
+    INTERRUPTED,
+    add_parser,
+    count,
+    make_directory,
+    run_progress,
+    say_end,
+    seconds,
+    start_keras,
+    user_errors,
+)
+from keras_nlp_bridge.extras import require
+
+if TYPE_CHECKING:
+    from keras_nlp_bridge.experiments import Experiment
+
+_DEMO = """\
+Train LeNet, a small convolutional network, on handwritten digits: by SciPy's L-BFGS-B
+on all samples, by R2, by trust-region L-SR1 and by Adam on minibatches. Print a table
+and draw demo.png: the training loss against evaluations and against seconds.
+
+Every method starts from the same weights and gets the same budget. Not on the clock:
+compiling (a trial run from other weights comes first) and measuring (at some dozen
+moments the clock stands still and the loss of all training samples is computed; that
+counts as no evaluation either). R2 and L-SR1 plan their step lengths for the number of
+steps to come; with --seconds it is estimated from the trial run, on the safe side.
+Adam runs in Keras's own fit, with Keras's learning rate 1e-3 throughout.
+
+In the table, f, grad and Hv count evaluations of the loss, of its gradient and of
+Hessian-vector products, each on the given number of samples. Passes over the data add
+them up: 1 for a gradient on all samples, 1/3 for a loss alone, 2 for an Hv.
+"""
+
+_DEMO_EXAMPLES = """\
+examples:
+  keras-nlp-bridge demo
+      the digits that scikit-learn ships, about a minute and a half, no network needed
+  keras-nlp-bridge demo --seconds 5 --methods L-BFGS-B,r2
+      a quick look at two methods
+  keras-nlp-bridge demo --epochs 10 --output results
+      ten passes over the data for each method, demo.png in results/
+  keras-nlp-bridge demo --dataset mnist --samples 10000 --seconds 60
+      any image set of tensorflow-datasets (pip install 'keras-nlp-bridge[datasets]'),
+      downloaded unless --data-dir has it
+  keras-nlp-bridge demo --json > demo.json
+      the table and the curves for a program
+
+methods: L-BFGS-B, CG, Newton-CG, trust-ncg, trust-krylov (SciPy's, on all samples),
+  r2, tr-lsr1 (ours, on minibatches), Adam (Keras's, on minibatches)
+
+Ctrl-C prints and draws what there is. KERAS_BACKEND chooses the backend of Keras.
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = add_parser(
+        commands,
+        "demo",
+        help="train a small network on handwritten digits by several methods",
+        description=_DEMO,
+        examples=_DEMO_EXAMPLES,
+    )
+    option = parser.add_argument
+    option("--dataset", default="digits", metavar="NAME", help="image set (digits)")
+    option("--data-dir", metavar="DIR", help="where tensorflow-datasets keeps its data")
+    option("--samples", type=count, metavar="N", help="training samples (all)")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument(
+        *("--seconds", "-s"),
+        type=seconds,
+        metavar="S",
+        help="training time for each method (20)",
+    )
+    budget.add_argument(
+        *("--epochs", "-e"),
+        type=count,
+        metavar="E",
+        help="passes over the training samples for each method; one step on every "
+        "minibatch, or one gradient of all samples, is one pass",
+    )
+    option("--methods", metavar="M,M", help="methods (L-BFGS-B,r2,tr-lsr1,Adam)")
+    option("--batch-size", type=count, default=64, metavar="B", help="minibatch (64)")
+    option("--seed", type=int, default=0, help="of weights and minibatches (0)")
+    option(
+        "--output", type=Path, default=Path(), metavar="DIR", help="for demo.png (.)"
+    )
+    option("--json", action="store_true", help="print JSON instead of the table")
+    option("--quiet", "-q", action="store_true", help="no progress")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    with user_errors():
+        start_keras()
+        require("matplotlib.figure", "plot", "the picture")
+        make_directory(options.output)
+        from keras_nlp_bridge import datasets, demo, experiments
+
+        methods = experiments.method_names(options.methods or demo.METHODS)
+        images = datasets.load(
+            options.dataset,
+            samples=options.samples,
+            data_dir=options.data_dir,
+            seed=options.seed,
+        )
+        if images.x_train.ndim != 4:
+            raise ValueError(f"`dataset` must hold images; got {images.name!r}.")
+        experiment = experiments.Experiment(
+            images,
+            lambda: demo.lenet(images.x_train.shape[1:], images.classes or 1),
+            seconds=None if options.epochs else options.seconds or 20.0,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            progress=run_progress(options.quiet),
+        )
+    if not options.json:
+        print(demo.describe(experiment), flush=True)
+    code = 0
+    try:
+        for method in methods:
+            experiment.run(method)
+            say_end(experiment.runs[-1], options.quiet)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+        print("\ninterrupted; this is what there is:", file=sys.stderr)
+    finally:  # also if a method fails: the others took their time
+        _report(experiment, options)
+    return code
+
+
+def _report(experiment: "Experiment", options: argparse.Namespace) -> None:
+    from keras_nlp_bridge import demo, plots, runs
+
+    path = None
+    if any(run.points for run in experiment.runs):
+        path = options.output / "demo.png"
+        with user_errors():
+            title = demo.describe(experiment).splitlines()[0]
+            plots.loss_curves(experiment.runs, path, title)
+    if options.json:
+        print(json.dumps({**demo.to_dict(experiment), "picture": path and str(path)}))
+    else:
+        print("\n" + runs.table(experiment.runs))
+        if path:
+            print(f"\npicture: {path}")

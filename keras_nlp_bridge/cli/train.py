@@ -1,0 +1,294 @@
+"""``keras-nlp-bridge train``."""
+
+import argparse
+import ast
+import csv
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_nlp_bridge.cli.common import (
+    INTERRUPTED,
+    WRONG,
+    Failure,
+    add_output,
+    add_parser,
+    count,
+    make_directory,
+    progress,
+    start_keras,
+    user_errors,
+)
+from keras_nlp_bridge.cli.inputs import INPUTS, add_inputs, model_maker, read_data
+from keras_nlp_bridge.extras import require
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_nlp_bridge.datasets import DataSet
+
+_TRAIN = f"""\
+Train a network by any method of knb.fit: ours (r2, tr-lsr1 and slbfgs on minibatches;
+lbfgs and trunk on all samples), SciPy's (L-BFGS-B, CG, BFGS, Newton-CG, TNC, SLSQP,
+trust-ncg, trust-krylov, trust-constr, on all samples: an epoch is an iteration), or an
+optimizer of Keras (adam, sgd, ...). One after the other: adam:5,L-BFGS-B:200.
+
+Written to --output: model.keras, the trained network; history.csv, a line for each
+epoch; history.json, the same with settings, versions and result; history.png.
+
+{INPUTS}"""
+
+_EXAMPLES = """\
+examples:
+  keras-nlp-bridge train keras_nlp_bridge.demo:lenet --data digits --epochs 5
+      LeNet on digits by tr-lsr1
+  keras-nlp-bridge train keras_nlp_bridge.demo:lenet --data digits --output lenet \\
+          --method adam:2,L-BFGS-B:20 --metrics accuracy
+      two passes of Adam, then at most 20 iterations of L-BFGS-B
+  keras-nlp-bridge train lenet/model.keras --data digits --method r2 --epochs 3 \\
+          --options weight_decay=0 --batch-size 64
+      go on with the network that has just been saved
+  keras-nlp-bridge train nets:tiny --data iris --method L-BFGS-B --epochs 100 --json
+      a function of your own in nets.py; the history for a program
+
+Ctrl-C saves what there is. KERAS_BACKEND chooses the backend of Keras.
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = add_parser(
+        commands,
+        "train",
+        help="train a network by any method, and save it",
+        description=_TRAIN,
+        examples=_EXAMPLES,
+    )
+    add_inputs(parser)
+    option = parser.add_argument
+    option("--method", default="tr-lsr1", metavar="M", help="see above (tr-lsr1)")
+    option("--options", nargs="+", default=[], metavar="K=V", help="of the method")
+    option("--epochs", "-e", type=count, metavar="E", help="passes or iterations (10)")
+    option("--batch-size", type=count, metavar="B", help="minibatch (32)")
+    option("--metrics", metavar="M,M", help="metrics of Keras, such as accuracy")
+    option(
+        "--validation-split",
+        type=_share,
+        default=0.0,
+        metavar="P",
+        help="share of the training data, the last of them, set apart (0)",
+    )
+    add_output(parser)
+    parser.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    with user_errors():
+        settings = _settings(options.options)
+        start_keras()
+        require("matplotlib.figure", "plot", "the picture")
+        make_directory(options.output)
+        import keras
+
+        method, epochs = _method(options.method, options.epochs, settings)
+        keras.utils.set_random_seed(options.seed)
+        data = read_data(options)
+        model = model_maker(options, data, options.metrics)()
+    size = sum(int(keras.ops.size(v)) for v in model.trainable_variables)
+    if not options.json:
+        print(
+            f"{model.name} ({size} weights) on {data.name}: {len(data.x_train)} ",
+            end="",
+        )
+        print(f"training samples, {options.method}, {epochs} epochs", flush=True)
+    rows: list[dict[str, Any]] = []
+    code, result = _fit(model, data, method, epochs, options, rows)
+    record = {
+        "model": options.model,
+        "weights": size,
+        "data": data.name,
+        "samples": len(data.x_train),
+        "method": options.method,
+        "options": settings,
+        "seed": options.seed,
+        "interrupted": code == INTERRUPTED,
+        "result": result,
+        "test": _test(model, data),
+        "epochs": rows,
+    }
+    _save(model, record, options)
+    return code
+
+
+def _method(
+    given: str, epochs: int | None, settings: dict[str, Any]
+) -> tuple[Any, int]:
+    """Return `method` for `knb.fit`, and the number of epochs."""
+    from keras_nlp_bridge.fitting import OPTIMIZERS
+
+    if ":" not in given and "," not in given:
+        epochs = epochs or 10
+        ours = given.lower() not in OPTIMIZERS
+        return given if ours else [(given, epochs, settings)], epochs
+    if epochs or settings:
+        raise ValueError(
+            "`--epochs` and `--options` must not be given beside a list of methods, "
+            f"which says how long each runs; got --method {given}."
+        )
+    entries = [entry.strip() for entry in given.split(",")]
+    counts = [entry.rpartition(":")[2] for entry in entries]
+    if not all(number.isdecimal() and int(number) for number in counts):
+        raise ValueError(
+            "`--method` as a list must be written like adam:5,L-BFGS-B:200; got "
+            f"{given!r}."
+        )
+    return entries, sum(map(int, counts))
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """Read ``key=value``; a value that is no literal of Python is text."""
+    settings = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not (key and equals):
+            raise ValueError(f"`--options` must be written key=value; got {pair!r}.")
+        try:
+            settings[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            settings[key] = text
+    return settings
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"must be a number in [0, 1); got {text}")
+    return share
+
+
+def _fit(
+    model: "keras.Model",
+    data: "DataSet",
+    method: Any,
+    epochs: int,
+    options: argparse.Namespace,
+    rows: list[dict[str, Any]],
+) -> tuple[int, dict[str, Any]]:
+    """Train; fill `rows` with the epochs, and return the exit code and the result."""
+    import keras
+
+    from keras_nlp_bridge import fit
+
+    began = time.perf_counter()
+    bar = progress(options.quiet)
+
+    def keep(epoch: int, logs: Any) -> None:
+        numbers = {k: float(v) for k, v in (logs or {}).items()}
+        seconds = time.perf_counter() - began
+        rows.append({"epoch": epoch + 1, "seconds": round(seconds, 4), **numbers})
+        bar(options.method, (epoch + 1) / epochs, f"loss {numbers.get('loss', 0):.2e}")
+
+    listed = isinstance(method, list)
+    try:
+        history = fit(
+            model,
+            data.x_train,
+            data.y_train,
+            method=method,
+            batch_size=options.batch_size,
+            epochs=epochs,
+            validation_split=options.validation_split,
+            options=None if listed else _settings(options.options),
+            seed=options.seed,
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=keep)],
+            verbose=0,
+        )
+    except KeyboardInterrupt:
+        return INTERRUPTED, {"message": "interrupted"}
+    except ValueError as error:
+        if rows:
+            raise
+        raise Failure(str(error), WRONG) from error
+    finally:
+        bar(options.method, None, "")
+    result = getattr(history, "result", {})
+    names = ("success", "status", "message", "nit", "nfev", "njev", "nhev", "fun")
+    found = {n: _plain(result[n]) for n in names if n in result}
+    stopped = str(found.get("message", "")).startswith("Interrupted")
+    return INTERRUPTED if stopped else 0, found
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _test(model: "keras.Model", data: "DataSet") -> dict[str, float]:
+    if data.x_test is None:
+        return {}
+    scores = model.evaluate(data.x_test, data.y_test, verbose=0, return_dict=True)
+    return {name: float(value) for name, value in scores.items()}
+
+
+def _save(
+    model: "keras.Model", record: dict[str, Any], options: argparse.Namespace
+) -> None:
+    from keras_nlp_bridge.runs import finite, versions
+
+    folder, rows = options.output, record["epochs"]
+    record = finite({**record, "versions": versions()})
+    with user_errors():
+        model.save(folder / "model.keras")
+        (folder / "history.json").write_text(json.dumps(record, indent=1) + "\n")
+        with (folder / "history.csv").open("w", newline="") as file:
+            names = dict.fromkeys(name for row in rows for name in row)
+            writer = csv.DictWriter(file, list(names))
+            writer.writeheader()
+            writer.writerows(rows)
+        if rows:
+            _draw(rows, folder / "history.png", options.method)
+    if options.json:
+        print(json.dumps(record))
+        return
+    if record["interrupted"]:
+        print("interrupted; this is what there is:", file=sys.stderr)
+    last = {k: v for k, v in rows[-1].items() if k != "epoch"} if rows else {}
+    parts = [f"{name} {value:.4g}" for name, value in last.items()]
+    print(f"epoch {len(rows)}: {', '.join(parts)}" if rows else "no epoch was finished")
+    if record["test"]:
+        scores = ", ".join(
+            f"{k} {v:.4g}" for k, v in record["test"].items() if v is not None
+        )
+        print(f"test data: {scores}")
+    if message := record["result"].get("message"):
+        print(f"end: {message}")
+    kinds = "model.keras, history.json, history.csv" + ", history.png" * bool(rows)
+    print(f"written to {folder}: {kinds}")
+
+
+def _draw(rows: list[dict[str, Any]], path: Path, title: str) -> None:
+    """Draw the losses against epochs and against seconds."""
+    from matplotlib.figure import Figure
+
+    from keras_nlp_bridge import plots
+
+    curves = {}
+    for label, name in (("training", "loss"), ("validation", "val_loss")):
+        if any(name in row for row in rows):
+            curves[label] = {
+                "loss": [row.get(name) for row in rows],
+                "epochs": [row["epoch"] for row in rows],
+                "seconds": [row["seconds"] for row in rows],
+            }
+    figure = Figure(figsize=(10, 4.2), dpi=150, layout="constrained")
+    for axes, along in zip(
+        figure.subplots(1, 2, sharey=True), ("epochs", "seconds"), strict=True
+    ):
+        plots.histories(curves, "loss", along, axes)
+    figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
+    figure.savefig(path)
