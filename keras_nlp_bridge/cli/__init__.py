@@ -9,12 +9,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_nlp_bridge import __version__
-from keras_nlp_bridge.cli import compare, demo, train
+from keras_nlp_bridge.cli import compare, demo, landscape, spectrum, train
 from keras_nlp_bridge.cli.common import CODES, INTERRUPTED, Failure
 
 __all__ = ["main"]
 
-_COMMANDS: tuple[Callable[[Any], None], ...] = (demo.add, train.add, compare.add)
+_COMMANDS: tuple[Callable[[Any], None], ...] = (
+    demo.add,
+    train.add,
+    compare.add,
+    landscape.add,
+    spectrum.add,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,6 +128,11 @@ def run_progress(quiet: bool = False) -> "Progress":
     """Return a bar for the runs of an `Experiment`."""
     bar = progress(quiet)
     return lambda run, used: bar(run.method, used, f"loss {run.points[-1].loss:.2e}")
+
+
+def finished(files: Sequence[Path]) -> None:
+    """Say which files are there now; they are in one directory."""
+    print(f"written to {files[0].parent}: {', '.join(path.name for path in files)}")
 
 
 def say_end(run: "Run", quiet: bool) -> None:

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import keras
 
     from keras_nlp_bridge.datasets import DataSet
+    from keras_nlp_bridge.problem import KerasProblem
 
 INPUTS = """\
 MODEL is a file that Keras has saved (.keras), or a function that returns a network,
@@ -28,7 +30,7 @@ tables with mean 0 and variance 1, labels as integers.
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `model_maker` and `read_data` read."""
+    """Add the options that the functions below read."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="a .keras file, or module:function")
     add("--data", required=True, metavar="DATA", help="name of a set, or a .npz file")
@@ -107,13 +109,36 @@ def model_maker(
     return make
 
 
+def problem_of(options: argparse.Namespace) -> "tuple[KerasProblem, str]":
+    """Return the network and the data as a problem, and a line that names them.
+
+    Raises
+    ------
+    ValueError, OSError, ImportError
+        In one sentence.
+    """
+    import keras
+
+    from keras_nlp_bridge import KerasProblem
+
+    data = read_data(options)
+    make = model_maker(options, data)
+    keras.utils.set_random_seed(options.seed)
+    model = make()
+    problem = KerasProblem(model, data.x_train, data.y_train)
+    title = f"{model.name} ({problem.n} weights) on {data.name}: {problem.size} samples"
+    return problem, title
+
+
 def _from_file(given: str) -> Any:
     import keras
 
     if not Path(given).exists():
         raise OSError(f"`model` must be a file that is there; got {given!r}.")
     try:
-        return keras.saving.load_model(given)
+        with warnings.catch_warnings():  # about the optimizer, which is not used
+            warnings.simplefilter("ignore")
+            return keras.saving.load_model(given)
     except Exception as error:  # a damaged archive fails in many ways
         raise ValueError(
             f"`model` must be a file that Keras can load; got {given!r} "

@@ -93,9 +93,10 @@ def _train(options: argparse.Namespace) -> int:
         import keras
 
         method, epochs = _method(options.method, options.epochs, settings)
-        keras.utils.set_random_seed(options.seed)
         data = read_data(options)
-        model = model_maker(options, data, options.metrics)()
+        make = model_maker(options, data, options.metrics)
+        keras.utils.set_random_seed(options.seed)
+        model = make()
     size = sum(int(keras.ops.size(v)) for v in model.trainable_variables)
     if not options.json:
         print(
@@ -112,6 +113,7 @@ def _train(options: argparse.Namespace) -> int:
         "samples": len(data.x_train),
         "method": options.method,
         "options": settings,
+        "asked": epochs,
         "seed": options.seed,
         "interrupted": code == INTERRUPTED,
         "result": result,
@@ -265,7 +267,7 @@ def _save(
             f"{k} {v:.4g}" for k, v in record["test"].items() if v is not None
         )
         print(f"test data: {scores}")
-    if message := record["result"].get("message"):
+    if (message := record["result"].get("message")) and len(rows) < record["asked"]:
         print(f"end: {message}")
     kinds = "model.keras, history.json, history.csv" + ", history.png" * bool(rows)
     print(f"written to {folder}: {kinds}")

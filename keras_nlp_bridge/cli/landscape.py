@@ -1,0 +1,122 @@
+"""``keras-nlp-bridge landscape``."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from keras_nlp_bridge.cli.common import (
+    add_output,
+    add_parser,
+    count,
+    finished,
+    make_directory,
+    seconds,
+    start_keras,
+    user_errors,
+)
+from keras_nlp_bridge.cli.inputs import INPUTS, add_inputs, problem_of
+from keras_nlp_bridge.extras import require
+
+_LANDSCAPE = f"""\
+Evaluate the loss of all training samples on a plane, or along a line, through the
+weights of a network, and draw it. The network is not changed.
+
+Written to --output: landscape.png, and landscape.npz with the values, for
+keras_nlp_bridge.Landscape.load.
+
+{INPUTS}"""
+
+_EXAMPLES = """\
+examples:
+  keras-nlp-bridge landscape lenet/model.keras --data digits --samples 300 --npoints 15
+      around the weights of a network that `keras-nlp-bridge train` has saved
+  keras-nlp-bridge landscape nets:tiny --data iris --directions hessian --lnorm 2
+      along the two eigenvectors of the Hessian with the largest eigenvalues
+  keras-nlp-bridge landscape nets:tiny --data iris --line --npoints 101 --json
+      a line; the values for a program
+
+directions: filter (random, as long as the weights into each channel), layer (as long as
+  each variable), random (as long as all weights), hessian (eigenvectors)
+
+KERAS_BACKEND chooses the backend of Keras.
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = add_parser(
+        commands,
+        "landscape",
+        help="draw the loss around the weights of a network",
+        description=_LANDSCAPE,
+        examples=_EXAMPLES,
+    )
+    add_inputs(parser)
+    option = parser.add_argument
+    option(
+        "--directions",
+        choices=("filter", "layer", "random", "hessian"),
+        default="filter",
+        help="see below (filter)",
+    )
+    option("--npoints", type=count, default=25, metavar="N", help="each way (25)")
+    option("--lnorm", type=seconds, metavar="L", help="from -L to L (1)")
+    option("--line", action="store_true", help="a line instead of a plane")
+    option("--surface", action="store_true", help="a surface instead of contours")
+    add_output(parser)
+    parser.set_defaults(run=_landscape)
+
+
+def _landscape(options: argparse.Namespace) -> int:
+    with user_errors():
+        if options.line and options.surface:
+            raise ValueError("`--line` and `--surface` must not be given together.")
+        start_keras()
+        require("matplotlib.figure", "plot", "the picture")
+        make_directory(options.output)
+        problem, title = problem_of(options)
+        from keras_nlp_bridge import landscape, plots
+
+        found = landscape(
+            problem,
+            directions=options.directions,
+            npoints=options.npoints,
+            lnorm=options.lnorm,
+            seed=options.seed,
+            ndim=1 if options.line else 2,
+            verbose=sys.stdout.isatty() and not (options.quiet or options.json),
+        )
+        files = [options.output / name for name in ("landscape.png", "landscape.npz")]
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6.4, 4.8), dpi=150, layout="constrained")
+        projection = "3d" if options.surface else None
+        axes = figure.add_subplot(projection=projection)
+        plots.landscape(found, "surface" if options.surface else None, axes)
+        figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
+        figure.savefig(files[0])
+        found.save(files[1])
+    low, high = float(found.values.min()), float(found.values.max())
+    middle = problem.fun(found.center)
+    if options.json:
+        from keras_nlp_bridge.runs import finite, versions
+
+        record = {
+            "versions": versions(),
+            "model": options.model,
+            "data": options.data,
+            "directions": options.directions,
+            "center": middle,
+            "coordinates": [list(map(float, a)) for a in found.coordinates],
+            "values": found.values.tolist(),
+            "holes": found.holes,
+            "files": [str(path) for path in files],
+        }
+        print(json.dumps(finite(record)))
+    else:
+        print(f"{title}\nloss {middle:.4g} in the middle, from {low:.4g} to {high:.4g}")
+        if found.holes:
+            print(f"{found.holes} of {found.values.size} points are not finite")
+        finished(files)
+    return 0
