@@ -151,7 +151,7 @@ def _report(done: "list[Experiment]", options: argparse.Namespace) -> None:
     if rows:
         with user_errors():
             table.save(options.output / "compare.csv")
-            files = ["compare.csv", *_draw(done, table, options.output)]
+            files = ["compare.csv", *_draw(done, table, options.model, options.output)]
     paths = [str(options.output / name) for name in files]
     if options.json:
         print(json.dumps({**about, "rows": finite(rows), "files": paths}))
@@ -164,13 +164,13 @@ def _report(done: "list[Experiment]", options: argparse.Namespace) -> None:
         print(f"\nwritten to {options.output}: {', '.join(files)}")
 
 
-def _draw(done: "list[Experiment]", table: Any, folder: Path) -> list[str]:
+def _draw(done: "list[Experiment]", table: Any, model: str, folder: Path) -> list[str]:
     from matplotlib.figure import Figure
 
     from keras_nlp_bridge import plots
 
     first = done[0]
-    size = f"{first.model.name} ({first.full.n} weights) on {first.data.name}"
+    size = f"{model} ({first.full.n} weights) on {first.data.name}"
     plots.loss_curves(first.runs, folder / "compare.png", f"{size}, seed {first.seed}")
     if len(done) == 1:
         return ["compare.png"]

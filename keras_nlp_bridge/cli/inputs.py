@@ -124,10 +124,9 @@ def problem_of(options: argparse.Namespace) -> "tuple[KerasProblem, str]":
     data = read_data(options)
     make = model_maker(options, data)
     keras.utils.set_random_seed(options.seed)
-    model = make()
-    problem = KerasProblem(model, data.x_train, data.y_train)
-    title = f"{model.name} ({problem.n} weights) on {data.name}: {problem.size} samples"
-    return problem, title
+    problem = KerasProblem(make(), data.x_train, data.y_train)
+    named = f"{options.model} ({problem.n} weights) on {data.name}"
+    return problem, f"{named}: {problem.size} samples"
 
 
 def _from_file(given: str) -> Any:

@@ -98,12 +98,9 @@ def _train(options: argparse.Namespace) -> int:
         keras.utils.set_random_seed(options.seed)
         model = make()
     size = sum(int(keras.ops.size(v)) for v in model.trainable_variables)
+    title = f"{options.model} ({size} weights) on {data.name}"
     if not options.json:
-        print(
-            f"{model.name} ({size} weights) on {data.name}: {len(data.x_train)} ",
-            end="",
-        )
-        print(f"training samples, {options.method}, {epochs} epochs", flush=True)
+        print(f"{title}: {len(data.x_train)} samples", flush=True)
     rows: list[dict[str, Any]] = []
     code, result = _fit(model, data, method, epochs, options, rows)
     record = {
@@ -120,7 +117,7 @@ def _train(options: argparse.Namespace) -> int:
         "test": _test(model, data),
         "epochs": rows,
     }
-    _save(model, record, options)
+    _save(model, record, options, f"{title}, {options.method}")
     return code
 
 
@@ -238,12 +235,17 @@ def _test(model: "keras.Model", data: "DataSet") -> dict[str, float]:
 
 
 def _save(
-    model: "keras.Model", record: dict[str, Any], options: argparse.Namespace
+    model: "keras.Model",
+    record: dict[str, Any],
+    options: argparse.Namespace,
+    title: str,
 ) -> None:
     from keras_nlp_bridge.runs import finite, versions
 
     folder, rows = options.output, record["epochs"]
     record = finite({**record, "versions": versions()})
+    if not model.optimizer.built:  # Keras would warn when it loads the model
+        model.optimizer.build(model.trainable_variables)
     with user_errors():
         model.save(folder / "model.keras")
         (folder / "history.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -253,7 +255,7 @@ def _save(
             writer.writeheader()
             writer.writerows(rows)
         if rows:
-            _draw(rows, folder / "history.png", options.method)
+            _draw(rows, folder / "history.png", title)
     if options.json:
         print(json.dumps(record))
         return
@@ -287,10 +289,12 @@ def _draw(rows: list[dict[str, Any]], path: Path, title: str) -> None:
                 "epochs": [row["epoch"] for row in rows],
                 "seconds": [row["seconds"] for row in rows],
             }
+    losses = [loss for curve in curves.values() for loss in curve["loss"] if loss]
+    log = all(loss > 0 for loss in losses)
     figure = Figure(figsize=(10, 4.2), dpi=150, layout="constrained")
-    for axes, along in zip(
-        figure.subplots(1, 2, sharey=True), ("epochs", "seconds"), strict=True
-    ):
-        plots.histories(curves, "loss", along, axes)
+    left, right = figure.subplots(1, 2, sharey=True)
+    plots.histories(curves, "loss", "epochs", left, log=log)
+    plots.histories(curves, "loss", "seconds", right, log=log)
+    right.set_xlabel("seconds (compiling included)")
     figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
     figure.savefig(path)

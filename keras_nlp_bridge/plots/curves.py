@@ -95,7 +95,7 @@ def loss_curves(runs: "Sequence[Run]", path: str | Path, title: str = "") -> Non
             curve(panel, run.method, along, losses, *style)
     dress(axes[0], "gradients of the training loss (passes over the data)")
     dress(axes[1], "seconds of training")
-    axes[0].set_ylabel("training loss (cross-entropy, all samples)")
+    axes[0].set_ylabel("training loss (all samples)")
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False
     )
