@@ -203,7 +203,7 @@ def test_colour_images_of_any_size_and_no_test_split(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mnits", "`dataset` must be 'digits' or an image set of tensorflow-datasets"),
+        ("mnits", "or an image set of tensorflow-datasets, see"),
         ("imdb_reviews", "`dataset` must hold images with one label each"),
     ],
 )
@@ -253,7 +253,7 @@ def test_missing_extra(module, extra, arguments, monkeypatch, capsys, tmp_path):
     [
         (["--samples", "9"], ["`samples`", "10", "1437", "got 9"]),
         (["--samples", "1438"], ["`samples`", "10", "1437", "got 1438"]),
-        (["--methods", "adam,sgd"], ["`methods`", "L-BFGS-B", "got 'sgd'"]),
+        (["--methods", "adam,sdg"], ["`methods`", "L-BFGS-B", "got 'sdg'"]),
         (["--output", __file__], ["`output`", "directory", __file__]),
     ],
 )

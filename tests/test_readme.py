@@ -15,8 +15,8 @@ def test_the_examples_run_as_written(capsys):
     scope = {}
     for block in blocks():
         exec(compile(block, str(README), "exec"), scope)
-    assert len(blocks()) == 4
-    first, last = capsys.readouterr().out.strip().splitlines()
+    assert len(blocks()) == 5
+    first, last, *table = capsys.readouterr().out.strip().splitlines()
     assert first.startswith("CONVERGENCE")
     assert float(first.split()[-1]) > 0.95
     assert scope["res"].nit == 500
@@ -24,6 +24,12 @@ def test_the_examples_run_as_written(capsys):
     assert epochs == list(range(len(epochs)))
     assert 5 < len(epochs) <= 55
     assert float(last.split()[-1]) < 0.1
+    rows = [row.split("|")[1].strip() for row in table[2:]]
+    assert rows == ["L-BFGS-B", "BFGS", "lbfgs", "tr-lsr1(memory=5)"]
+    assert all(row["status"] != "exception" for row in scope["result"].rows)
+    assert all(
+        row["solved"] for row in scope["result"].rows if row["problem"] == "rosen"
+    )
 
 
 def test_the_first_example_is_short():

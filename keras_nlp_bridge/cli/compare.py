@@ -33,10 +33,11 @@ for one or several seeds. Print a table with a line for each method.
 Not on the clock: compiling and measuring, as `keras-nlp-bridge demo --help` explains.
 For each seed the target is the loss that is left when a share of 1 - P (--accuracy) of
 the greatest decrease that any method achieved is done. A run has "solved" when it was
-seen there; its cost is then what it took until there, in gradients of the loss of all
-training samples (1/3 for a loss alone, 2 for a product with the Hessian). "wins" counts
-the seeds at which a method was cheapest, "cost ratio" is the median over seeds of its
-cost over the cheapest one's. The other columns are medians at the end of the runs.
+seen there; its seconds and its cost are then those until there. The cost counts
+gradients of the loss of all training samples (1/3 for a loss alone, 2 for a product
+with the Hessian). "wins" counts the seeds at which a method was cheapest, "cost ratio"
+is the median over seeds of its cost over the cheapest one's; "fun", the training loss
+at the end of a run, "test_accuracy" there, and "seconds" are medians too.
 
 Written to --output: compare.csv, a line for each run; compare.png, the loss curves of
 the first seed; for several seeds boxes.png, the final losses.

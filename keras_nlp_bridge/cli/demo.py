@@ -53,8 +53,9 @@ examples:
   keras-nlp-bridge demo --json > demo.json
       the table and the curves for a program
 
-methods: L-BFGS-B, CG, Newton-CG, trust-ncg, trust-krylov (SciPy's, on all samples),
-  r2, tr-lsr1 (ours, on minibatches), Adam (Keras's, on minibatches)
+methods: L-BFGS-B, CG, BFGS, Newton-CG, trust-ncg, trust-krylov (SciPy's, on all
+  samples), lbfgs, trunk (ours, on all samples), r2, tr-lsr1, slbfgs (ours, on
+  minibatches), Adam, AdamW, SGD, RMSprop (Keras's, with their learning rates)
 
 Ctrl-C prints and draws what there is. KERAS_BACKEND chooses the backend of Keras.
 """
