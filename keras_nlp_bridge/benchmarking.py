@@ -13,11 +13,12 @@ import keras
 import numpy as np
 
 from keras_nlp_bridge.minimizers import METHODS, ScipyMethod
+from keras_nlp_bridge.oracles import Budget, Functions
 from keras_nlp_bridge.problem import KerasProblem
 from keras_nlp_bridge.runs import versions
 from keras_nlp_bridge.solving import another_start
 from keras_nlp_bridge.tables import Benchmark, row_to_json
-from keras_nlp_bridge.trials import SCIPY, Budget, Functions, Trial, failed
+from keras_nlp_bridge.trials import SCIPY, Trial, failed
 
 __all__ = ["benchmark"]
 
@@ -95,8 +96,9 @@ def benchmark(
     "exception"; the method's ``message``, or the type and text of the exception;
     ``solved``; ``fun`` and ``gnorm``, the objective and the infinity norm of the
     gradient at the returned point, evaluated afterwards; ``nit``, ``nfev``, ``njev``,
-    ``nhev`` (a whole Hessian counts n products); ``cost = njev + max(0, nfev - njev) / 3 + 2 nhev``, in gradients, which
-    on minibatches is divided by their number in an epoch; ``seconds``.
+    ``nhev`` (a whole Hessian counts n products); ``cost``, in gradients:
+    ``njev + max(0, nfev - njev) / 3 + 2 nhev``, on minibatches divided by their number
+    in an epoch; ``seconds``.
 
     So that all runs end for the same reasons, tolerances and limits of SciPy's own are
     switched off; `options` win. Methods on functions, and SciPy's on a `KerasProblem`,

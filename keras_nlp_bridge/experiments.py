@@ -26,6 +26,7 @@ from keras_nlp_bridge.runs import (
     Recorder,
     Run,
 )
+from keras_nlp_bridge.solving import USE_HESSP
 from keras_nlp_bridge.training import lent
 
 __all__ = ["METHODS", "MINIBATCHES", "Experiment", "method_names", "rows"]
@@ -248,7 +249,7 @@ def _call_scipy(
         problem.fun,
         x0,
         jac=problem.jac,
-        hessp=problem.hessp if method.lower() in minimizers.USE_HESSP else None,
+        hessp=problem.hessp if method.lower() in USE_HESSP else None,
         method=METHODS[method],
         callback=callback,
         options={"maxiter": maxiter, **_OPTIONS.get(method, {"gtol": 0.0})},

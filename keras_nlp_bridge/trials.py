@@ -2,24 +2,23 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import OptimizeResult, approx_fprime
-from scipy.sparse.linalg import LinearOperator
+from scipy.optimize import OptimizeResult
 
 from keras_nlp_bridge.extras import blas_on_one_thread
-from keras_nlp_bridge.methods.base import is_number
 from keras_nlp_bridge.minimizers import ScipyMethod
+from keras_nlp_bridge.oracles import Budget, Oracle, Stop
 from keras_nlp_bridge.problem import KerasProblem
 from keras_nlp_bridge.runs import gradient_equivalents
 from keras_nlp_bridge.solving import NO_JAC, USE_HESSP, minimize
 
-__all__ = ["SCIPY", "Budget", "Functions", "Trial", "failed"]
+__all__ = ["SCIPY", "Trial", "failed"]
 
 Vector = NDArray[np.float64]
 
@@ -57,149 +56,6 @@ _FREE: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """When a run ends; see `benchmarking.benchmark`."""
-
-    gtol: float = 1e-5  # of SciPy's BFGS and CG
-    rtol: float = 0.0
-    maxfun: int = 10_000
-    maxiter: int | None = None
-    maxtime: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("gtol", "rtol", "maxfun", "maxiter", "maxtime"):
-            value = getattr(self, name)
-            missing = value is None and name in ("maxiter", "maxtime")
-            least = 1 if name in ("maxfun", "maxiter") else 0
-            if not missing and not _is_finite(value, least):
-                raise ValueError(
-                    f"`budget[{name!r}]` must be a number of at least {least}; "
-                    f"got {value!r}."
-                )
-
-    @property
-    def steps(self) -> int:
-        """Steps after which a method ends by itself, later than by the budget."""
-        return 2 * int(self.maxfun) + int(self.maxiter or 0)
-
-
-def _is_finite(value: Any, least: float) -> bool:
-    return is_number(value) and least <= float(value) < math.inf
-
-
-@dataclass(frozen=True)
-class Functions:
-    """A problem that has nothing to do with Keras."""
-
-    fun: Callable[..., Any]
-    x0: Any
-    jac: Any = None
-    hess: Any = None
-    hessp: Any = None
-    bounds: Any = None
-    args: tuple[Any, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not callable(self.fun):
-            raise TypeError(f"`problems`: fun must be callable; got {self.fun!r}.")
-        if not (self.jac is None or self.jac is True or callable(self.jac)):
-            raise TypeError(
-                f"`problems`: jac must be callable, True or None; got {self.jac!r}."
-            )
-
-
-class _Stop(BaseException):
-    """Ends a run from inside a function; no method may take it for an error."""
-
-
-class _Oracle:
-    """The functions of a problem, counted; the clock and the limits beside them."""
-
-    def __init__(self, problem: Any, budget: Budget, target: float | None) -> None:
-        self._problem, self._args = problem, getattr(problem, "args", ())
-        self.budget = budget
-        self.target = -math.inf if target is None else target
-        self.gtol = 0.0
-        self.nit = self.nfev = self.njev = self.nhev = 0
-        self.best: tuple[float, Vector] | None = None
-        self.reason = ""
-        self._pair: tuple[Vector, Any] | None = None
-        self.began = time.perf_counter()
-
-    def value(self, x: Any) -> float:
-        """Return f(x), not counted."""
-        f = self._problem.fun(x, *self._args)
-        if self._problem.jac is True:
-            f, g = f
-            self._pair = np.array(x), np.array(g)
-        return float(np.asarray(f).reshape(()))
-
-    def gradient(self, x: Any) -> Vector:
-        """Return the gradient at x, not counted; by differences if there is none."""
-        if self._problem.jac is True:
-            if self._pair is None or not np.array_equal(self._pair[0], x):
-                self.value(x)
-            return self._pair[1]  # type: ignore[index]
-        if self._problem.jac is None:
-            return approx_fprime(np.asarray(x, float), self.value)
-        return np.asarray(self._problem.jac(x, *self._args))
-
-    def fun(self, x: Vector) -> float:
-        """Return f(x)."""
-        if self.nfev >= self.budget.maxfun:
-            self.stop("maxfun")
-        self.check_clock()
-        self.nfev += 1
-        f = self.value(x)
-        if self.best is None or f < self.best[0] or not math.isfinite(self.best[0]):
-            self.best = f, np.array(x, float)
-        if f <= self.target:
-            self.stop("target")
-        return f
-
-    def jac(self, x: Vector) -> Vector:
-        """Return the gradient at x."""
-        self.check_clock()
-        self.njev += 1
-        g = self.gradient(x)
-        if np.abs(g).max() <= self.gtol:
-            self.best = -math.inf, np.array(x, float)
-            self.stop("gtol")
-        return g
-
-    def hessp(self, x: Vector, p: Vector) -> Any:
-        """Return the product of the Hessian at x with p."""
-        self.check_clock()
-        self.nhev += 1
-        return self._problem.hessp(x, p, *self._args)
-
-    def hess(self, x: Vector) -> Any:
-        """Return the Hessian at x, as a matrix; it counts a product a column."""
-        self.check_clock()
-        self.nhev += x.size
-        matrix = self._problem.hess(x, *self._args)
-        return matrix @ np.eye(x.size) if isinstance(matrix, LinearOperator) else matrix
-
-    def count_step(self, *_: Any) -> None:
-        """Count a step, in every form of SciPy's callback."""
-        self.nit += 1
-        if self.budget.maxiter and self.nit >= self.budget.maxiter:
-            self.stop("maxiter")
-        self.check_clock()
-
-    def check_clock(self) -> None:
-        """Stop when the time is used up."""
-        limit = self.budget.maxtime
-        if limit is not None and time.perf_counter() - self.began > limit:
-            self.stop("maxtime")
-
-    def stop(self, reason: str) -> None:
-        """End the run."""
-        self.reason = reason
-        raise _Stop
-
-
 @dataclass
 class Trial:
     """A run to be made.
@@ -226,7 +82,7 @@ class Trial:
 
     def run(self, warm_up: bool = True) -> dict[str, Any]:
         """Make the run; return its columns. Only Ctrl-C gets out of here."""
-        oracle = _Oracle(self.problem, self.budget, self.target)
+        oracle = Oracle(self.problem, self.budget, self.target)
         # Ours go from minibatch to minibatch, if they can; all others see all samples.
         ours = isinstance(self.solver, ScipyMethod) and self.solver.stochastic
         per_epoch = self.problem.batches_per_epoch if ours and self._batched else 1
@@ -270,18 +126,18 @@ class Trial:
         if warm_up:
             few = Budget(gtol=0.0, maxiter=2, maxfun=self.budget.maxfun)
             beside = replace(self, x0=self.x0 + 1e-4, budget=few, target=None)
-            beside._minimize(_Oracle(self.problem, few, None))
+            beside._minimize(Oracle(self.problem, few, None))
         if self._batched:
             self.problem.reset_batches()
         self.problem.reset_counters()
 
-    def _tolerance(self, oracle: _Oracle) -> float:
+    def _tolerance(self, oracle: Oracle) -> float:
         if not self.budget.rtol:
             return self.budget.gtol
         first = float(np.abs(oracle.gradient(self.x0)).max())
         return self.budget.gtol + self.budget.rtol * first
 
-    def _minimize(self, oracle: _Oracle) -> OptimizeResult:
+    def _minimize(self, oracle: Oracle) -> OptimizeResult:
         if isinstance(self.solver, ScipyMethod) and isinstance(
             self.problem, KerasProblem
         ):
@@ -303,12 +159,12 @@ class Trial:
                 callback=oracle.count_step,
                 **given,
             )
-        except _Stop:
-            return _ended(oracle)
+        except Stop:
+            return oracle.ended()
         result.nit = result.get("nit", oracle.nit)
         return result
 
-    def _on_device(self, oracle: _Oracle) -> OptimizeResult:
+    def _on_device(self, oracle: Oracle) -> OptimizeResult:
         """Run one of ours by its own limits."""
         budget, problem = self.budget, self.problem
         limits = {
@@ -339,7 +195,7 @@ class Trial:
         oracle.reason = _REASONS.get(result.status_name, "")
         return result
 
-    def _row(self, oracle: _Oracle, result: OptimizeResult) -> dict[str, Any]:
+    def _row(self, oracle: Oracle, result: OptimizeResult) -> dict[str, Any]:
         x = np.asarray(result.x, float)
         fun = gnorm = math.nan
         if np.isfinite(x).all():
@@ -368,26 +224,8 @@ _REASONS = {
     "max_time": "maxtime",
 }
 
-_MESSAGES = {
-    "gtol": "The norm of the gradient is small enough.",
-    "target": "The target is reached.",
-    "maxfun": "All evaluations of the budget are used.",
-    "maxiter": "All steps of the budget are used.",
-    "maxtime": "The time of the budget is used.",
-}
 
-
-def _ended(oracle: _Oracle) -> OptimizeResult:
-    """Return what is known when the oracle ended a run."""
-    x = None if oracle.best is None else oracle.best[1]
-    return OptimizeResult(
-        x=np.full(1, np.nan) if x is None else x,
-        message=_MESSAGES[oracle.reason],
-        nit=oracle.nit,
-    )
-
-
-def _ingredients(solver: Any, problem: Any, oracle: _Oracle) -> dict[str, Any]:
+def _ingredients(solver: Any, problem: Any, oracle: Oracle) -> dict[str, Any]:
     """Return what a method takes, of what there is."""
     name = getattr(solver, "name", solver if isinstance(solver, str) else "").lower()
     given: dict[str, Any] = {}
