@@ -7,7 +7,8 @@ backends; the derivatives are taken by `backends`.
 import inspect
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -111,6 +112,7 @@ class Objective:
         self._own_loss = not default or self.trainer.loss is not None
         self._shift = _Shift()
         self.may_mask = False
+        self._drew: Callable[[], bool] = lambda: False
 
     def split(self, x: Tensor) -> list[Tensor]:
         """Cut the flat vector into the variables' shapes and dtypes."""
@@ -257,11 +259,12 @@ class Objective:
                 )
             for output in keras.tree.flatten(y_pred):
                 mask(output)
+            drew = self._drew()
         self.may_mask = mask.masked
         moved = [
             v
             for v, old in zip(self.others, given, strict=True)
-            if scope.get_current_value(v) is not old
+            if scope.get_current_value(v) is not old or (drew and is_seed(v))
         ]
         foreign = any(
             "int" in keras.backend.standardize_dtype(value.dtype)
@@ -270,16 +273,28 @@ class Objective:
         )
         return total, moved, foreign
 
-    def _scope(self, x: Tensor, others: Sequence[Tensor]) -> keras.StatelessScope:
+    @contextmanager
+    def _scope(
+        self, x: Tensor, others: Sequence[Tensor]
+    ) -> Iterator[keras.StatelessScope]:
+        """Let the model see x and the values of all other variables."""
         values = [*self.split(x), *others]
         mapping = list(zip([*self.variables, *self.others], values, strict=True))
-        return keras.StatelessScope(mapping, collect_losses=True)
+        pairs = zip(self.others, others, strict=True)
+        seeds = [new for v, new in pairs if is_seed(v)] if self.training else []
+        with (
+            backends.current().drawing(seeds) as self._drew,
+            keras.StatelessScope(mapping, collect_losses=True) as scope,
+        ):
+            yield scope
 
     def _compute_loss(self, batch: Batch, y_pred: Tree) -> Tensor:
         kwargs = {"training": self.training} if self._takes_training else {}
-        total = self.trainer.compute_loss(
-            batch.x, batch.y, y_pred, batch.sample_weight, **kwargs
+        # Keras multiplies masks into the weights it is given, on torch in place.
+        weight = keras.tree.map_structure(
+            lambda a: None if a is None else ops.copy(a), batch.sample_weight
         )
+        total = self.trainer.compute_loss(batch.x, batch.y, y_pred, weight, **kwargs)
         scale = backends.current().loss_scale()
         return total if scale == 1 else self._unscaled(total, scale)
 
@@ -312,6 +327,12 @@ class Objective:
             for a, s in zip(flat, parts, strict=True)
         ]
         return keras.tree.pack_sequence_as(y_pred, moved)
+
+
+def is_seed(variable: keras.Variable) -> bool:
+    """Tell whether a variable is the state of a seed generator."""
+    integer = not keras.backend.is_float_dtype(variable.dtype)
+    return integer and tuple(variable.shape) == (2,) and "seed" in variable.name
 
 
 def _cut(vector: Tensor, sizes: Sequence[int]) -> list[Tensor]:

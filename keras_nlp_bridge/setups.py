@@ -95,14 +95,7 @@ class SetupMaker:
                 "`y` must be given, the loss "
                 f"{objective.trainer.loss!r} needs targets; got y=None."
             )
-        if objective.spec.dtype == "float64" and keras.config.floatx() != "float64":
-            warnings.warn(
-                "the weights are float64, but Keras computes compiled losses in "
-                f"floatx, now {keras.config.floatx()!r}: f and its derivatives are "
-                "only that accurate. Call keras.config.set_floatx('float64') first.",
-                RuntimeWarning,
-                stacklevel=6,
-            )
+        self._warn_of_rounding(objective)
         try:
             return objective.check(few, others, x)
         except ValueError:
@@ -112,6 +105,30 @@ class SetupMaker:
                 "`x` and `y` must fit the model and its loss; evaluating "
                 f"the first samples failed: {error}"
             ) from error
+
+    @staticmethod
+    def _warn_of_rounding(objective: Objective) -> None:
+        """Warn where Keras computes in less than the weights' precision."""
+        if objective.spec.dtype != "float64":
+            return
+        reason = ""
+        if keras.backend.result_type("float64", "float64") != "float64":
+            name = keras.backend.backend()
+            reason = (
+                f"on the backend {name} Keras rounds float64 to float32 within its "
+                "operations: f and its derivatives are only that accurate. "
+                "On TensorFlow it does not."
+            )
+        elif keras.config.floatx() != "float64":
+            reason = (
+                "Keras computes compiled losses in "
+                f"floatx, now {keras.config.floatx()!r}: f and its derivatives are "
+                "only that accurate. Call keras.config.set_floatx('float64') first."
+            )
+        if reason:
+            warnings.warn(
+                f"the weights are float64, but {reason}", RuntimeWarning, stacklevel=7
+            )
 
     def _weigh(
         self, objective: Objective, chunks: Chunks, x: Tensor, sample: Sample

@@ -23,7 +23,7 @@ from keras_nlp_bridge.methods import (
     StochasticR2,
     StochasticTRLSR1,
 )
-from keras_nlp_bridge.objective import Objective
+from keras_nlp_bridge.objective import Objective, is_seed
 
 Tensor = Any
 
@@ -202,11 +202,6 @@ class _BatchOracle:
 _DRAWS = 1024
 
 
-def _is_seed(variable: keras.Variable) -> bool:
-    integer = not keras.backend.is_float_dtype(variable.dtype)
-    return integer and tuple(variable.shape) == (2,) and "seed" in variable.name
-
-
 class TrainStep:
     """One step of a method on one batch, in the place of `keras.Model.train_step`.
 
@@ -235,7 +230,7 @@ class TrainStep:
         x = objective.join([backend.read(v) for v in objective.variables])
         before = keeper.load(x)
         others = [
-            self._mask(i, v, before.t) if _is_seed(v) else backend.read(v)
+            self._mask(i, v, before.t) if is_seed(v) else backend.read(v)
             for i, v in enumerate(objective.others)
         ]
         if self.steps:
@@ -303,7 +298,7 @@ class TrainStep:
             if new is old:
                 continue
             keep = fresh
-            if not _is_seed(variable):
+            if not is_seed(variable):
                 keep = ops.logical_and(fresh, after.accepted)
             variable.assign(ops.where(keep, new, old))
         self.keeper.save(after)

@@ -8,6 +8,9 @@ import numpy as np
 
 layers = keras.layers
 
+# Whether Keras's operations keep float64.
+DOUBLE = keras.backend.result_type("float64", "float64") == "float64"
+
 SAMPLES = 11  # odd and prime: every chunk size leaves a ragged last chunk
 
 

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from nets import precision
+from nets import DOUBLE, precision
 from scipy.optimize import minimize
 
 import keras_nlp_bridge as knb
@@ -16,11 +16,17 @@ each_stochastic = pytest.mark.parametrize(
 )
 
 
+# What the tests run in: double precision, where Keras's operations keep it.
+WIDE = "float64" if DOUBLE else "float32"
+CLOSE = {"rtol": 1e-6, "atol": 1e-7} if DOUBLE else {"rtol": 1e-3, "atol": 1e-4}
+SAME = 1e-10 if DOUBLE else 1e-5
+
+
 def products(problem, method):
     return {"hessp": lambda x, p: problem.hessp(x, p)} if method is knb.trunk else {}
 
 
-def make_problem(dtype="float64", count=40, **more):
+def make_problem(dtype=WIDE, count=40, **more):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(count, 5))
     y = np.sin(x[:, :1]) + 0.3 * x[:, 1:2] ** 2
@@ -38,8 +44,10 @@ def make_problem(dtype="float64", count=40, **more):
 
 
 @pytest.fixture(autouse=True)
-def _double(double):
+def _wide():
     """Floatx is read at evaluation."""
+    with precision(WIDE):
+        yield
 
 
 @pytest.fixture
@@ -66,13 +74,15 @@ def test_same_iterates_as_on_the_host(problem, method, maxiter):
     if method is knb.trunk:
         # Conjugate gradients on a nearly singular Hessian blow rounding up.
         maxiter = min(maxiter, 8)
+    if not DOUBLE:  # the host steps in double precision, on rounded values
+        maxiter = min(maxiter, 4)
     options = {"maxiter": maxiter, "gtol": 1e-9}
     device = minimize(
         problem.fun, problem.x0, jac=problem.jac, method=method, options=options
     )
     host = on_host(problem, method, options)
-    np.testing.assert_allclose(device.x, host.x, rtol=1e-6, atol=1e-7)
-    np.testing.assert_allclose(device.fun, host.fun, rtol=1e-6)
+    np.testing.assert_allclose(device.x, host.x, **CLOSE)
+    np.testing.assert_allclose(device.fun, host.fun, **CLOSE)
     assert (device.nit, device.nfev, device.njev, device.status) == (
         *(host.nit, host.nfev, host.njev, host.status),
     )
@@ -101,8 +111,8 @@ def test_x0_in_x_out_and_nothing_else(problem, method, way):
     assert moved.to_host <= 2 * 3 + 3
     assert (problem.nfev, problem.njev) == (res.nfev, res.njev)
     # The result belongs to its point.
-    np.testing.assert_allclose(problem.fun(res.x), res.fun, rtol=1e-12)
-    np.testing.assert_allclose(problem.jac(res.x), res.jac, atol=1e-12)
+    np.testing.assert_allclose(problem.fun(res.x), res.fun, rtol=SAME)
+    np.testing.assert_allclose(problem.jac(res.x), res.jac, atol=SAME)
 
 
 @each_method
@@ -142,6 +152,7 @@ class CountTraces:
         return getattr(self.evaluation, name)
 
 
+@pytest.mark.backend("tensorflow", "jax")  # torch runs eagerly
 @each_method
 def test_a_second_run_traces_nothing(problem, method, monkeypatch):
     counter = CountTraces(problem.traceable)
@@ -177,7 +188,7 @@ def test_callback_sees_every_step(problem, method):
         method=method,
         options={"maxiter": 8},
     )
-    np.testing.assert_allclose(plain.x, res.x, rtol=1e-10)
+    np.testing.assert_allclose(plain.x, res.x, **CLOSE)
 
 
 @each_stochastic
@@ -198,8 +209,8 @@ def test_minibatches_move_no_vectors(method):
     assert (moved.vectors_to_device, moved.vectors_to_host) == (1, 1)
     assert (res.nit, res.status_name) == (240, "max_iter")
     assert (problem.nfev, problem.njev) == (res.nfev, res.njev)
-    np.testing.assert_allclose(problem.fun(res.x), res.fun, rtol=1e-10)
-    np.testing.assert_allclose(problem.jac(res.x), res.jac, atol=1e-10)
+    np.testing.assert_allclose(problem.fun(res.x), res.fun, rtol=SAME)
+    np.testing.assert_allclose(problem.jac(res.x), res.jac, atol=SAME)
     with problem.full_sample():
         assert problem.fun(res.x) < 0.3 * before
 
@@ -223,11 +234,12 @@ def test_minibatches_give_the_same_iterates_on_the_host(method, stochastic):
                 jac=jac,
                 method=method,
                 callback=problem.next_batch,
-                options={"maxiter": 30, "stochastic": stochastic},
+                options={"maxiter": 30 if DOUBLE else 4, "stochastic": stochastic},
                 **more,
             )
         )
-    np.testing.assert_allclose(runs[0].x, runs[1].x, rtol=1e-5, atol=1e-6)
+    close = {"rtol": 1e-5, "atol": 1e-6} if DOUBLE else CLOSE
+    np.testing.assert_allclose(runs[0].x, runs[1].x, **close)
     assert runs[0].nfev == runs[1].nfev
 
 
@@ -302,4 +314,4 @@ def test_finite_differences_of_a_problem(problem):
         method=knb.tr_lsr1,
         options={"maxiter": 3},
     )
-    np.testing.assert_allclose(res.x, expected.x, atol=1e-4)
+    np.testing.assert_allclose(res.x, expected.x, atol=1e-4 if DOUBLE else 5e-2)

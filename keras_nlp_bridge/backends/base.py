@@ -3,7 +3,8 @@
 A backend whose framework can spread work over devices has its own versions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -13,6 +14,13 @@ Tree = Any
 
 def check(model: keras.Model) -> None:
     """Raise where the backend cannot evaluate a model as it is; here it always can."""
+
+
+@contextmanager
+def drawing(seeds: Sequence[Any]) -> Iterator[Callable[[], bool]]:
+    """Let layers draw from seeds alone; what is yielded tells if others were used."""
+    del seeds
+    yield lambda: False
 
 
 def loss_scale() -> float:

@@ -10,13 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.backends.base import (
+    drawing,
     loss_scale,
     over_replicas,
     replicas,
     replicate,
 )
 
-__all__ = ["loss_scale", "over_replicas", "replicas", "replicate"]  # as they are
+__all__ = [
+    "drawing",
+    "loss_scale",
+    "over_replicas",
+    "replicas",
+    "replicate",
+]
 
 Tensor = Any
 Tree = Any

@@ -9,9 +9,13 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from keras_nlp_bridge.backends.base import check, spread
+from keras_nlp_bridge.backends.base import (
+    check,
+    drawing,
+    spread,
+)
 
-__all__ = ["check", "spread"]  # as they are
+__all__ = ["check", "drawing", "spread"]
 
 Tensor = Any
 Tree = Any

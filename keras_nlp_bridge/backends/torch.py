@@ -1,12 +1,14 @@
 """torch: functions, derivatives, loops and copies; run eagerly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from keras_nlp_bridge.backends.base import (
     loss_scale,
@@ -16,7 +18,13 @@ from keras_nlp_bridge.backends.base import (
     spread,
 )
 
-__all__ = ["loss_scale", "over_replicas", "replicas", "replicate", "spread"]
+__all__ = [
+    "loss_scale",
+    "over_replicas",
+    "replicas",
+    "replicate",
+    "spread",
+]
 
 Tensor = Any
 Tree = Any
@@ -69,6 +77,27 @@ def train_step(
     return step
 
 
+@contextmanager
+def drawing(seeds: Sequence[Tensor]) -> Iterator[Callable[[], bool]]:
+    """Let layers draw from seeds alone; what is yielded tells if others were used.
+
+    Keras's dropout leaves its seed aside on torch and draws from torch's own
+    generator, which follows the seeds here and is put back afterwards.
+    """
+    if not seeds:
+        yield lambda: False
+        return
+    words = torch.cat([seed.reshape(-1) for seed in seeds]).tolist()
+    mixed = np.random.SeedSequence([int(word) for word in words]).generate_state(1)
+    device = seeds[0].device
+    states = torch if device.type == "cpu" else torch.get_device_module(device)
+    places, kind = ([], "cuda") if device.type == "cpu" else ([device], device.type)
+    with torch.random.fork_rng(places, device_type=kind):
+        torch.manual_seed(int(mixed[0]))
+        before = states.get_rng_state()
+        yield lambda: not torch.equal(before, states.get_rng_state())
+
+
 def value_and_grad(
     function: Callable[[Tensor], Tensor], x: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -95,7 +124,8 @@ def value_grad_aux(
 
 def hvp(function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor) -> Tensor:
     """Hessian-vector product, reverse over reverse."""
-    with torch.enable_grad():
+    # The fused kernels of attention have no second derivative.
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         z = x.detach().requires_grad_()
         _, g = value_and_grad(function, z)
         return _grad((g * p).sum(), z).detach()
@@ -109,7 +139,7 @@ def jvp(
     The reverse product is linear in its dual, so its own reverse is the forward
     product; unlike forward mode, this works on every layer.
     """
-    with torch.enable_grad():
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         z = x.detach().requires_grad_()
         y = function(z)
         dual = torch.zeros_like(y).requires_grad_()
