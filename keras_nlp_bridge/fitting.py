@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_nlp_bridge import data
+from keras_nlp_bridge import backends, data
 from keras_nlp_bridge.methods import (
     Clocked,
     StochasticLBFGS,
@@ -122,7 +122,7 @@ def fit(
     _check(model, epochs, initial_epoch, loss)
     phases = _phases(method, epochs - initial_epoch, dict(options or {}), averaging)
     for phase in phases:
-        phase.check(x, arguments)
+        phase.check(model, x, arguments)
     if loss is not None:
         model.compile(loss=loss, optimizer="sgd")
     if validation_split:
@@ -161,13 +161,7 @@ def _check(model: Any, epochs: int, initial_epoch: int, loss: Any) -> None:
             "`loss` must be None for a compiled model, which has its own; "
             f"got {loss!r}. Compile the model with it instead."
         )
-    strategy = getattr(model, "distribute_strategy", None)
-    replicas = getattr(strategy, "num_replicas_in_sync", 1)
-    if replicas > 1:
-        raise ValueError(
-            "`model` must not be under a distribution strategy with several replicas; "
-            f"got {replicas}."
-        )
+    backends.current()  # says what to set where there are no derivatives
 
 
 def _phases(

@@ -23,8 +23,17 @@ class Minibatch:
     method: Clocked
     epochs: int
 
-    def check(self, x: Any, arguments: dict[str, Any]) -> None:
-        """Nothing is excluded."""
+    def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
+        """Refuse a strategy whose replicas would each take a step of their own."""
+        del x, arguments
+        replicas = backends.current().replicas(model)
+        if replicas > 1:
+            raise ValueError(
+                "`method` must be one for full samples where the model is under a "
+                f"strategy with several replicas; got {type(self.method).__name__} and "
+                f"{replicas} replicas. Minibatches can be spread by the JAX backend "
+                "and keras.distribution.DataParallel."
+            )
 
     def run(
         self,
@@ -87,8 +96,9 @@ class FullSample:
     options: dict[str, Any]
     epochs: int
 
-    def check(self, x: Any, arguments: dict[str, Any]) -> None:
+    def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
         """Refuse what would make a deterministic method see minibatches."""
+        del model, x
         if arguments["batch_size"] is not None:
             raise ValueError(
                 f"`batch_size` must be None for {self.method!r}, which needs all "
@@ -154,7 +164,7 @@ class OptimizerPhase:
     optimizer: keras.optimizers.Optimizer
     epochs: int
 
-    def check(self, x: Any, arguments: dict[str, Any]) -> None:
+    def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
         """Nothing is excluded."""
 
     def run(

@@ -13,7 +13,7 @@ except ImportError:
 import keras
 import numpy as np
 import pytest
-from nets import DOUBLE, precision
+from nets import precision, require_double
 
 
 def pytest_collection_modifyitems(items):
@@ -32,14 +32,8 @@ def _same_start():
 
 @pytest.fixture
 def double():
-    """Float64 layers and losses during a test.
-
-    What is compared in double precision on one backend, tests/test_backends.py
-    compares between the backends in single precision.
-    """
-    if not DOUBLE:
-        name = keras.backend.backend()
-        pytest.skip(f"Keras rounds float64 to float32 within its operations on {name}")
+    """Float64 layers and losses during a test."""
+    require_double()
     with precision("float64"):
         yield
 

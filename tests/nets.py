@@ -5,11 +5,24 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import pytest
 
 layers = keras.layers
 
 # Whether Keras's operations keep float64.
 DOUBLE = keras.backend.result_type("float64", "float64") == "float64"
+
+
+def require_double():
+    """Skip a test of the digits that single precision does not have.
+
+    What such tests say of one backend, tests/test_backends.py says of the others, by
+    comparing them with it.
+    """
+    if not DOUBLE:
+        name = keras.backend.backend()
+        pytest.skip(f"Keras rounds float64 to float32 within its operations on {name}")
+
 
 SAMPLES = 11  # odd and prime: every chunk size leaves a ragged last chunk
 

@@ -3,7 +3,17 @@
 import keras
 import numpy as np
 import pytest
-from nets import KINDS, QUICK, dense, many, masked_gru, normal, precision, softmax
+from nets import (
+    KINDS,
+    QUICK,
+    dense,
+    many,
+    masked_gru,
+    normal,
+    precision,
+    require_double,
+    softmax,
+)
 
 from keras_nlp_bridge import KerasProblem
 
@@ -32,6 +42,7 @@ def tangent(times, values):
 
 @pytest.fixture(scope="module", params=KINDS)
 def precise(request):
+    require_double()
     with precision("float64"):
         keras.utils.set_random_seed(3)
         yield problem_of(KINDS[request.param](), chunk_size=4)

@@ -192,7 +192,7 @@ def fold(
     _, carry = tf.while_loop(
         lambda i, _: i < last,
         lambda i, carry: (i + 1, body(i, carry)),
-        (tf.constant(first), start),
+        (tf.convert_to_tensor(first), start),
         parallel_iterations=1,
     )
     return carry

@@ -1,0 +1,106 @@
+"""One process of tests/test_distribution.py: ``distributed.py KIND OUTPUT``.
+
+Runs the same work on one device or under a distribution of KIND and writes what came
+out of it.
+"""
+
+import os
+import sys
+from contextlib import nullcontext
+
+KIND, OUTPUT = sys.argv[1:]
+if KIND == "sharded":
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+
+import keras
+import numpy as np
+
+import keras_nlp_bridge as knb
+
+layers = keras.layers
+SAMPLES = 103  # neither two nor four devices divide it
+
+
+def scope():
+    """The place in which models are made."""
+    if KIND == "sharded":
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
+    if KIND not in ("mirrored", "workers"):
+        return nullcontext()
+    import tensorflow as tf
+
+    if KIND == "workers":  # one process of those that TF_CONFIG lists
+        return tf.distribute.MultiWorkerMirroredStrategy().scope()
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2,
+    )
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope()
+
+
+def conv():
+    stack = (
+        layers.Conv2D(3, 3, activation="tanh", kernel_regularizer="l2"),
+        layers.BatchNormalization(),
+        layers.Flatten(),
+        layers.Dense(4),
+    )
+    model = keras.Sequential([keras.Input((6, 6, 1)), *stack])
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(SAMPLES, 6, 6, 1)).astype("float32")
+    return model, (x, rng.integers(0, 4, SAMPLES)), {"chunk_size": 20}
+
+
+def summed():
+    stack = layers.Dense(5, activation="tanh", kernel_regularizer="l2"), layers.Dense(2)
+    model = keras.Sequential([keras.Input((3,)), *stack])
+    model.compile(loss=keras.losses.MeanSquaredError(reduction="sum"))
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(SAMPLES, 3)), rng.normal(size=(SAMPLES, 2))
+    return model, (x, y), {"sample_weight": rng.uniform(0.1, 2, SAMPLES)}
+
+
+def masked():
+    stack = layers.Embedding(6, 3, mask_zero=True), layers.GRU(3), layers.Dense(1)
+    model = keras.Sequential([keras.Input((4,), dtype="int32"), *stack])
+    model.compile(loss="mse")
+    rng = np.random.default_rng(2)
+    words = rng.integers(0, 6, size=(SAMPLES, 4))
+    return model, (words, rng.normal(size=(SAMPLES, 1))), {"chunk_size": 30}
+
+
+def main():
+    found = {}
+    with scope():
+        for make in (conv, summed, masked):
+            keras.utils.set_random_seed(0)
+            model, data, more = make()
+            problem = knb.KerasProblem(model, *data, **more)
+            x = problem.x0
+            p = np.random.default_rng(3).normal(size=x.size)
+            name = make.__name__
+            found[f"{name}_f"], found[f"{name}_g"] = problem.fun_and_jac(x)
+            found[f"{name}_Hv"] = problem.hessp(x, p)
+        keras.utils.set_random_seed(0)
+        model, data, more = conv()
+    # Outside of the scope, as users of a strategy call `fit`.
+    problem = knb.KerasProblem(model, *data)
+    for method in (knb.lbfgs, knb.tr_lsr1):
+        result = method(problem.fun_and_jac, problem.x0, jac=True, maxiter=5)
+        found[f"{method.__name__}_x"] = result.x
+    for method in ("L-BFGS-B", "lbfgs"):
+        history = knb.fit(model, *data, method=method, epochs=2, verbose=0)
+        found[f"fit_{method}_loss"] = history.history["loss"]
+    found["weights"] = np.concatenate([np.ravel(w) for w in model.get_weights()])
+    if keras.backend.backend() == "jax":
+        data = [part[:96] for part in data]  # Keras wants batches that divide evenly
+        for method in ("r2", "tr-lsr1"):
+            given = {"batch_size": 24, "epochs": 2, "verbose": 0}
+            history = knb.fit(model, *data, method=method, **given)
+            found[f"fit_{method}_loss"] = history.history["loss"]
+    np.savez(OUTPUT, **found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Several devices and processes give what one device gives, to rounding."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).parent / "distributed.py"
+
+# Relative to the largest entry; the sums are taken in another order.
+CLOSE = 1e-6
+
+
+def start(kind, output, **environment):
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), kind, str(output)],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def result(process, output):
+    text, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, text
+    with np.load(output) as found:
+        return dict(found)
+
+
+def free_ports(count):
+    """Ports that nobody listens on; all are held until all are known."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    output = tmp_path_factory.mktemp("single") / "found.npz"
+    return result(start("single", output), output)
+
+
+def assert_close(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        # Of a run of several steps each rounding is seen by the steps after it.
+        bar = CLOSE if name.endswith(("_f", "_g", "_Hv")) else 30 * CLOSE
+        error = np.abs(found[name] - value).max() / np.abs(value).max()
+        assert error <= bar, name
+
+
+@pytest.mark.slow
+@pytest.mark.backend("tensorflow")
+def test_mirrored_strategy(single, tmp_path):
+    output = tmp_path / "found.npz"
+    assert_close(result(start("mirrored", output), output), single)
+
+
+@pytest.mark.slow
+@pytest.mark.backend("tensorflow")
+def test_two_workers(single, tmp_path):
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    outputs = [tmp_path / f"worker{i}.npz" for i in range(2)]
+    processes = []
+    for i, output in enumerate(outputs):
+        config = {"cluster": {"worker": workers}, "task": {"type": "worker"}}
+        config["task"]["index"] = i
+        processes.append(start("workers", output, TF_CONFIG=json.dumps(config)))
+    try:
+        found = [result(*pair) for pair in zip(processes, outputs, strict=True)]
+    finally:
+        for process in processes:
+            process.kill()
+    assert_close(found[0], single)
+    for name, value in found[0].items():  # every worker holds the same state
+        np.testing.assert_array_equal(found[1][name], value, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.backend("jax")
+def test_data_parallel(single, tmp_path):
+    output = tmp_path / "found.npz"
+    assert_close(result(start("sharded", output), output), single)
+
+
+MINIBATCHES = """
+import keras, numpy as np, tensorflow as tf
+import keras_nlp_bridge as knb
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2)
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+before = model.get_weights()
+try:
+    knb.fit(model, np.ones((4, 2)), np.ones((4, 1)), method="r2", verbose=0)
+except ValueError as error:
+    print(error)
+print(all((a == b).all() for a, b in zip(before, model.get_weights())))
+"""
+
+
+@pytest.mark.backend("tensorflow")
+def test_minibatches_under_a_strategy_are_refused():
+    done = subprocess.run(
+        [sys.executable, "-c", MINIBATCHES], capture_output=True, text=True, check=True
+    )
+    message, unchanged = done.stdout.strip().splitlines()
+    assert "`method` must be one for full samples" in message
+    assert "StochasticR2 and 2 replicas" in message
+    assert "DataParallel" in message
+    assert unchanged == "True"
