@@ -9,11 +9,9 @@ from nets import KINDS, normal, precision
 from keras_nlp_bridge import KerasProblem
 
 CASES = {
-    "whole": {},
     "chunks": {"chunk_size": 4},
-    "Gauss-Newton": {"curvature": "gauss-newton"},
-    # Statistics of the minibatch where there are any, no dropout in these nets.
-    "minibatch": {"batch_size": 5, "shuffle": False},
+    # In training mode: statistics of the minibatch where there are any.
+    "minibatch": {"batch_size": 5, "shuffle": False, "curvature": "gauss-newton"},
 }
 
 

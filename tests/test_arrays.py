@@ -21,8 +21,11 @@ def host(tree):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_functions_keep_the_dtype(make, dtype):
-    x = make(np.array([3.0, -4.0], dtype))
+    x = make(np.array([3.0, -4.0], dtype="float32"))
     xp = namespace(x)
+    if dtype == "float64" and xp.wide != dtype:
+        pytest.skip(f"{keras.backend.backend()} has no {dtype} here")
+    x = make(np.array([3.0, -4.0], dtype))
     results = [
         xp.sqrt(xp.dot(x, x)),
         xp.where(x > 0, x, xp.zeros_like(x)),
@@ -50,10 +53,11 @@ def test_set_row_leaves_its_argument_alone(make):
 def test_eigh_and_solve(make):
     a = make(np.array([[2.0, 1.0], [1.0, -1.0]]))
     xp = namespace(a)
+    close = {"rtol": 0, "atol": 8 * epsilon(xp.dtype(a))}
     values, vectors = host(xp.eigh(a))
-    np.testing.assert_allclose(vectors @ np.diag(values) @ vectors.T, host(a))
+    np.testing.assert_allclose(vectors @ np.diag(values) @ vectors.T, host(a), **close)
     assert values[0] < values[1]
-    np.testing.assert_allclose(host(xp.solve(a, a)), np.eye(2), atol=1e-12)
+    np.testing.assert_allclose(host(xp.solve(a, a)), np.eye(2), **close)
 
 
 def test_cond_evaluates_one_side_and_while_loop_keeps_the_structure(make):

@@ -108,7 +108,7 @@ def test_evaluations_copy_nothing_unasked():
     problem.fun_and_jac(x), problem.hessp(x, x)
     problem.reset_counters()
     with no_implicit_copies():
-        for i in range(3):
+        for i in (1, 2, 3):
             problem.fun(x + i), problem.jac(x + i), problem.hessp(x, x + i)
         problem.assign(x)
     moved = problem.transfers
