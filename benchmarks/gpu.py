@@ -2,8 +2,8 @@
 
 Run ``KERAS_BACKEND=jax python benchmarks/gpu.py`` (or torch) on a machine with an
 NVIDIA GPU; keras, the backend and this package are all it needs. Without a GPU it skips
-with one line. ``--cpu`` runs it on the CPU all the same, on small networks: a test of this
-program, not a measurement.
+with one line. ``--cpu`` runs it on the CPU all the same, on small networks: a test of
+this program, not a measurement.
 """
 
 import argparse

@@ -55,6 +55,7 @@ def reference(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.backend("jax", "torch")
 @pytest.mark.parametrize("kind", KINDS)
 def test_backends_agree(kind, reference):
     mine = {

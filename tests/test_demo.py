@@ -217,6 +217,7 @@ def test_unusable_data_set(name, message, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_example(tmp_path):
     script = ROOT / "examples" / "lenet.py"
