@@ -1,54 +1,14 @@
-"""Test functions with gradients, starts and known minima, for every minimizer's tests.
+"""The problems that every method's tests run on, with derivatives by hand.
 
 Formulas: More, Garbow, Hillstrom, Testing unconstrained optimization software, 1981,
-and SolverTest.jl (the first five).
+and SolverTest.jl (the first five).  They work in single precision, too.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Vector = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """An objective, its gradient, a start, and the least value."""
-
-    name: str
-    fun: Callable[[Vector], Any]
-    jac: Callable[[Vector], Vector]
-    x0: Vector
-    f_min: float = 0.0
-    solvertest: bool = field(default=False)
-
-    def __str__(self) -> str:
-        return self.name
-
-
-def squares(name: str, residual: Any, jacobian: Any, x0: Any, **more: Any) -> Problem:
-    """Sum of squares."""
-    return Problem(
-        name,
-        lambda x: np.sum(residual(x) ** 2),
-        lambda x: 2 * np.asarray(jacobian(x)).T @ residual(x),
-        np.asarray(x0, float),
-        **more,
-    )
-
-
-def quadratic(name: str, H: Vector, x_min: Any, x0: Any, **more: Any) -> Problem:
-    x_min = np.asarray(x_min, float)
-    return Problem(
-        name,
-        lambda x: (x - x_min) @ (H @ (x - x_min)),
-        lambda x: 2 * (H @ (x - x_min)),
-        np.asarray(x0, float),
-        **more,
-    )
+from .shape import Problem, Vector, quadratic, squares
 
 
 def rosenbrock(n: int, x0: Any, name: str, **more: Any) -> Problem:

@@ -1,0 +1,161 @@
+"""Our minimizers and SciPy's on the problems of tests/problems, in one table.
+
+A run ends where ``|g| <= 1e-5 max(1, |g0|)`` holds for the first time at a point that
+the method evaluates, in the 2-norm; its cost is the number of calls of f, of the
+gradient and of Hessian-vector products up to there.  Other tolerances are off.
+
+Run ``python benchmarks/problems.py [--most 10000] [--methods lbfgs L-BFGS-B]``.
+"""
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+from scipy.optimize import minimize
+
+import keras_nlp_bridge as knb
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from problems import CHOSEN_ON, HELD_OUT, Problem  # noqa: E402
+
+TOLERANCE = 1e-5
+OURS = {"maxiter": 10**6, "gtol": 0}
+# Name in the table: method, options, whether it takes Hessian-vector products.
+METHODS: dict[str, tuple[Any, dict[str, Any], bool]] = {
+    "lbfgs": (knb.lbfgs, OURS, False),
+    "tr_lsr1": (knb.tr_lsr1, OURS, False),
+    "slbfgs": (knb.slbfgs, OURS, False),
+    "trunk": (knb.trunk, OURS, True),
+    "r2": (knb.r2, OURS, False),
+    "L-BFGS-B": (
+        "L-BFGS-B",
+        {"maxiter": 10**6, "maxfun": 10**6, "ftol": 0, "gtol": 0},
+        False,
+    ),
+    "CG": ("CG", {"maxiter": 10**6, "gtol": 0}, False),
+    "BFGS": ("BFGS", {"maxiter": 10**6, "gtol": 0}, False),
+    "Newton-CG": ("Newton-CG", {"maxiter": 10**5, "xtol": 0}, True),
+    "trust-ncg": ("trust-ncg", {"maxiter": 10**6, "gtol": 0}, True),
+    "trust-krylov": ("trust-krylov", {"maxiter": 10**6, "gtol": 0}, True),
+}
+
+
+class Ended(Exception):
+    """The run has met the test, or spent what it may."""
+
+
+class Counted:
+    """A problem that counts calls, and ends a run."""
+
+    def __init__(self, problem: Problem, most: int) -> None:
+        self.problem, self.most = problem, most
+        self.calls, self.solved = 0, False
+        self.limit = TOLERANCE * max(1.0, _length(problem.jac(problem.x0)))
+
+    def _count(self) -> None:
+        if self.calls >= self.most:
+            raise Ended
+        self.calls += 1
+
+    def fun(self, x: Any) -> Any:
+        self._count()
+        return self.problem.fun(x)
+
+    def jac(self, x: Any) -> Any:
+        self._count()
+        g = self.problem.jac(x)
+        if _length(g) <= self.limit:
+            self.solved = True
+            raise Ended
+        return g
+
+    def hessp(self, x: Any, p: Any) -> Any:
+        self._count()
+        return self.problem.hessp(x, p)
+
+
+def _length(g: Any) -> float:
+    return float(np.sqrt(np.dot(g, g)))
+
+
+def run(problem: Problem, name: str, most: int) -> tuple[float, str]:
+    """Cost of a solution, infinite where there is none; and why a run failed."""
+    method, options, products = METHODS[name]
+    counted, why = Counted(problem, most), "calls"
+    given = {"hessp": counted.hessp} if products else {}
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            res = minimize(
+                *(counted.fun, problem.x0),
+                jac=counted.jac,
+                method=method,
+                options=options,
+                **given,
+            )
+            why = f"{res.message}"
+        except Ended:
+            pass
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+    return (float(counted.calls), "") if counted.solved else (np.inf, why)
+
+
+def table(problems: Sequence[Problem], names: Sequence[str], most: int) -> Any:
+    """Costs, one row a problem, and the reasons of failures."""
+    costs, reasons = np.full((len(problems), len(names)), np.inf), {}
+    for j, name in enumerate(names):
+        begin = time.perf_counter()
+        for i, problem in enumerate(problems):
+            costs[i, j], why = run(problem, name, most)
+            if why:
+                reasons[name, problem.name] = why
+        print(f"# {name}: {time.perf_counter() - begin:.0f} s", flush=True)
+    return costs, reasons
+
+
+def rows(label: str, costs: Any, names: Sequence[str]) -> list[list[str]]:
+    """Solved, and the data profile at once, twice and five times the best cost."""
+    best = costs.min(axis=1, keepdims=True)
+    solvable = np.isfinite(best[:, 0])
+    out = []
+    for j, name in enumerate(names):
+        mine = costs[solvable, j] / best[solvable, 0]
+        shares = [f"{np.mean(mine <= t):.0%}" for t in (1, 2, 5)]
+        median = np.median(costs[solvable, j])
+        out.append(
+            [label, name, f"{np.isfinite(costs[:, j]).sum()} of {len(costs)}", *shares]
+            + [f"{median:.0f}"]
+        )
+    return out
+
+
+def main() -> None:
+    """Run the methods on both parts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--most", type=int, default=10_000)
+    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--parts", nargs="*", default=["chosen on", "held out"])
+    parser.add_argument("--name", default="problems")
+    given = parser.parse_args()
+    parts = {"chosen on": CHOSEN_ON, "held out": HELD_OUT}
+    out: list[list[str]] = []
+    for label in given.parts:
+        problems = [p for p in parts[label] if p.bounded]
+        costs, reasons = table(problems, given.methods, given.most)
+        out += rows(label, costs, given.methods)
+        for (name, problem), why in reasons.items():
+            if name in ("lbfgs", "tr_lsr1", "trunk", "L-BFGS-B"):
+                print(f"# {label}: {name} on {problem}: {why}")
+    columns = ["problems", "method", "solved", "1x the best", "2x", "5x", "median cost"]
+    common.report(given.name, out, columns)
+
+
+if __name__ == "__main__":
+    main()
