@@ -22,7 +22,7 @@ from scipy.optimize import minimize
 import keras_nlp_bridge as knb
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from problems import CHOSEN_ON, HELD_OUT, Problem  # noqa: E402
+from problems import CHOSEN_ON, HELD_OUT, Problem
 
 TOLERANCE = 1e-5
 OURS = {"maxiter": 10**6, "gtol": 0}
@@ -127,12 +127,10 @@ def rows(label: str, costs: Any, names: Sequence[str]) -> list[list[str]]:
     out = []
     for j, name in enumerate(names):
         mine = costs[solvable, j] / best[solvable, 0]
+        solved = f"{np.isfinite(costs[:, j]).sum()} of {len(costs)}"
         shares = [f"{np.mean(mine <= t):.0%}" for t in (1, 2, 5)]
-        median = np.median(costs[solvable, j])
-        out.append(
-            [label, name, f"{np.isfinite(costs[:, j]).sum()} of {len(costs)}", *shares]
-            + [f"{median:.0f}"]
-        )
+        median = f"{np.median(costs[solvable, j]):.0f}"
+        out.append([label, name, solved, *shares, median])
     return out
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.linalg import get_blas_funcs
 
 __all__ = ["Array", "Namespace", "epsilon", "namespace"]
 
@@ -107,14 +108,31 @@ class NumPyNamespace:
 
     @staticmethod
     def set_row(
-        a: Array, i: Array, row: Array, keep: Array = True, donate: bool = False
+        a: Array, i: Array, row: Array, scale: Array, keep: Array, donate: bool
     ) -> Array:
-        """Make row `i` of `a` equal to `row` if `keep`; copy `a` unless donated."""
+        """Make row `i` of `a` ``scale * row`` if `keep`; copy `a` unless donated."""
         if not keep:
             return a
         a = a if donate else a.copy()
-        a[i] = row
+        np.multiply(row, scale, out=a[i])
         return a
+
+    @staticmethod
+    def combine(
+        a: Array, A: Array, b: Array, B: Array, scale: Array, v: Array
+    ) -> Array:
+        """Return ``A'a + B'b + scale v`` for matrices with few and long rows."""
+        out = scale * v
+        (gemv,) = get_blas_funcs(("gemv",), (A, out))
+        for c, rows in ((a, A), (b, B)):
+            # BLAS wants columns: the transpose of these rows is what it wants.
+            out = gemv(1.0, rows.T, c, beta=1.0, y=out, overwrite_y=True)
+        return out
+
+    @staticmethod
+    def largest(x: Array) -> Array:
+        """Return the largest absolute value."""
+        return np.maximum(np.max(x), -np.min(x))
 
     @staticmethod
     def cond(pred: Array, true: Callable[[], Any], false: Callable[[], Any]) -> Any:
@@ -181,12 +199,20 @@ class KerasNamespace:
     def eigh(self, a: Array) -> tuple[Array, Array]:
         return self._ops.eigh(a)
 
+    def combine(
+        self, a: Array, A: Array, b: Array, B: Array, scale: Array, v: Array
+    ) -> Array:
+        return self._ops.matmul(a, A) + self._ops.matmul(b, B) + scale * v
+
+    def largest(self, x: Array) -> Array:
+        return self._ops.max(self._ops.abs(x))
+
     def set_row(
-        self, a: Array, i: Array, row: Array, keep: Array = True, donate: bool = False
+        self, a: Array, i: Array, row: Array, scale: Array, keep: Array, donate: bool
     ) -> Array:
         # A compiler sees for itself what is not used again. The selection is made on
         # one row: the other rows need not be read.
-        row = self._ops.where(keep, row, self._ops.take(a, i, axis=0))
+        row = self._ops.where(keep, scale * row, self._ops.take(a, i, axis=0))
         index = self._ops.reshape(self._ops.cast(i, "int32"), (1, 1))
         return self._ops.scatter_update(a, index, self._ops.expand_dims(row, 0))
 

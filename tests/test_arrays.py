@@ -45,7 +45,14 @@ def test_functions_keep_the_dtype(make, dtype):
 def test_set_row_leaves_its_argument_alone(make):
     a = make(np.zeros((3, 2)))
     xp = namespace(a)
-    b = xp.set_row(a, xp.scalar(1, "int32"), make(np.ones(2)))
+    b = xp.set_row(
+        a,
+        xp.scalar(1, "int32"),
+        make(np.full(2, 2.0)),
+        make(np.array(0.5)),
+        True,
+        False,
+    )
     np.testing.assert_array_equal(host(b), [[0, 0], [1, 1], [0, 0]])
     np.testing.assert_array_equal(host(a), np.zeros((3, 2)))
 

@@ -8,7 +8,7 @@ from scipy.optimize import minimize, rosen, rosen_der
 from scipy.sparse.linalg import aslinearoperator
 
 from keras_nlp_bridge.operators import LBFGS, LSR1
-from keras_nlp_bridge.operators.base import curvature_range, empty_pairs, push
+from keras_nlp_bridge.operators.base import curvature_range, empty_pairs, pair_of, push
 from keras_nlp_bridge.operators.lbfgs import inverse_product
 
 pytestmark = pytest.mark.once  # NumPy alone
@@ -207,7 +207,7 @@ def test_curvature_range_is_that_of_the_hessian():
     rng = np.random.default_rng(0)
     for _ in range(4):  # one more than there are dimensions
         s = rng.normal(size=3)
-        pairs = push(pairs, s, H @ s, np.bool_(True))
+        pairs = push(pairs, pair_of(s, H @ s, np.bool_(True)))
     np.testing.assert_allclose(curvature_range(pairs, 1e-10), (-9, 9), rtol=1e-8)
 
 
@@ -222,7 +222,7 @@ def test_inverse_product_is_the_dense_inverse_after_every_push(seed, count):
     for _ in range(count):
         s = rng.normal(size=9) * 10 ** rng.uniform(-3, 3)
         # Without the products that the inverse form does not need.
-        pairs = push(pairs, s, H @ s, np.bool_(True), unknown)
+        pairs = push(pairs, pair_of(s, H @ s, np.bool_(True)), unknown)
     dense = np.eye(9) * 0.7
     order = [(i + count) % 4 for i in range(4)]
     for s, y in ((pairs.S[i], pairs.Y[i]) for i in order if pairs.live[i]):
@@ -238,9 +238,8 @@ def test_pairs_are_overwritten_only_if_donated():
     pairs = empty_pairs(2, np.zeros(3))
     for donate in (False, True):
         before = pairs.S.copy(), pairs.Y.copy()
-        after = push(
-            pairs, rng.normal(size=3), rng.normal(size=3), np.bool_(True), None, donate
-        )
+        pair = pair_of(rng.normal(size=3), rng.normal(size=3), np.bool_(True))
+        after = push(pairs, pair, donate=donate)
         assert np.shares_memory(after.S, pairs.S) == donate
         assert not np.shares_memory(after.S, after.Y)
         if not donate:
@@ -253,5 +252,5 @@ def test_a_pair_of_too_little_curvature_is_not_stored():
     pairs = empty_pairs(2, np.zeros(2))
     s, y = np.array([1.0, 0]), np.array([1e-3, 1.0])
     for least, stored in ((1e-2, 0), (1e-4, 1)):
-        after = push(pairs, s, y, np.bool_(True), min_curvature=least)
+        after = push(pairs, pair_of(s, y, np.bool_(True), min_curvature=least))
         assert after.pushes == stored

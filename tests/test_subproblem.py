@@ -9,7 +9,7 @@ from keras_nlp_bridge.methods.subproblem import (
     secular,
     spectrum,
 )
-from keras_nlp_bridge.operators.base import empty_pairs, product, push
+from keras_nlp_bridge.operators.base import empty_pairs, pair_of, product, push
 from keras_nlp_bridge.operators.lsr1 import lsr1, lsr1_unguarded
 
 pytestmark = pytest.mark.once  # NumPy alone
@@ -76,7 +76,7 @@ def random_pairs(n, memory, count, rng, dtype=float):
     for _ in range(count):
         s = rng.normal(size=n) * 10 ** rng.uniform(-3, 3)
         y = H @ s
-        pairs = push(pairs, s.astype(dtype), y.astype(dtype), np.bool_(True))
+        pairs = push(pairs, pair_of(s.astype(dtype), y.astype(dtype), np.bool_(True)))
     return pairs
 
 
@@ -106,9 +106,7 @@ def test_gradient_orthogonal_to_the_leftmost_eigenvector():
     # B = diag(-4, 2, 2) from one pair on B_0 = 2 I, and g without first component.
     pairs = push(
         empty_pairs(2, np.zeros(3)),
-        np.array([1.0, 0, 0]),
-        np.array([-4.0, 0, 0]),
-        np.bool_(True),
+        pair_of(np.array([1.0, 0, 0]), np.array([-4.0, 0, 0]), np.bool_(True)),
     )
     b = lsr1(pairs, np.float64(2.0))
     g = np.array([0.0, 1.0, 1.0])
@@ -154,7 +152,7 @@ def test_spectrum_of_dependent_rows():
     pairs = empty_pairs(3, np.zeros(4))
     H = np.diag([1.0, 2.0, 3.0, 4.0])
     for s in np.eye(4)[[0, 0, 1]]:
-        pairs = push(pairs, s, H @ s, np.bool_(True))
+        pairs = push(pairs, pair_of(s, H @ s, np.bool_(True)))
     spec = spectrum(lsr1_unguarded(pairs, np.float64(9.0)), 1e-10)
     assert spec.rank == 2
     np.testing.assert_allclose(np.sort(spec.values), [1, 2, 9], rtol=1e-10)

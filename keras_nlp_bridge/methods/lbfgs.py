@@ -16,7 +16,14 @@ from keras_nlp_bridge.methods.base import (
     status_where,
 )
 from keras_nlp_bridge.methods.linesearch import Conditions, Found, line_search
-from keras_nlp_bridge.operators.base import Pairs, empty_pairs, push
+from keras_nlp_bridge.operators.base import (
+    Pairs,
+    empty_pairs,
+    newest,
+    pair_of,
+    products,
+    push,
+)
 from keras_nlp_bridge.operators.lbfgs import inverse_product
 
 __all__ = ["LBFGSMethod"]
@@ -41,6 +48,7 @@ class LBFGSState(NamedTuple):
     # The model: updated at accepted steps.
     pairs: Pairs
     scale: Array  # of the initial inverse matrix
+    products: tuple[Array, Array]  # of the pairs with g: S g and Y g
     # For termination.
     progress: Progress
 
@@ -108,11 +116,13 @@ class LBFGSMethod(Method):
         """Evaluate f and g at the start; there is no pair yet."""
         xp = namespace(x)
         first = start(oracle, x)
+        nothing = xp.zeros((int(self.memory),), xp.dtype(x))
         return LBFGSState(
             **first,
             left=xp.scalar(2**30, "int32"),
             pairs=empty_pairs(int(self.memory), x),
             scale=xp.scalar(1, xp.wide),
+            products=(nothing, nothing),
             progress=Progress.at(first["f"], first["gnorm"]),
         )
 
@@ -120,7 +130,9 @@ class LBFGSMethod(Method):
         """Evaluate f and g again at x; the best of the old sample is forgotten."""
         state = super().refresh(oracle, state)
         return state._replace(
-            progress=state.progress.refreshed(state), left=state.left - 1
+            products=products(state.pairs, state.g),
+            progress=state.progress.refreshed(state),
+            left=state.left - 1,
         )
 
     def step(self, oracle: Oracle, state: LBFGSState) -> LBFGSState:
@@ -138,10 +150,10 @@ class LBFGSMethod(Method):
             Conditions(self.decrease, self.curvature, int(self.max_trials)),
         )
         accepted = found.t > 0
-        pairs, scale = self._learned(oracle, state, d, found)
+        pairs, scale, of_g = self._learned(oracle, state, d, found)
         # Nothing found: forget the pairs; so they are if they give no descent.
         pairs = pairs._replace(live=pairs.live & accepted & (newton | fresh))
-        gnorm = xp.max(xp.abs(found.g))
+        gnorm = xp.largest(found.g)
         progress = state.progress.after(accepted, found.f, gnorm)
         return state._replace(
             x=found.x,
@@ -155,47 +167,59 @@ class LBFGSMethod(Method):
             left=state.left - found.trials,
             pairs=pairs,
             scale=scale,
+            products=of_g,
             progress=progress,
         )
 
     def _direction(self, state: LBFGSState, fresh: Array) -> tuple[Array, Array, Array]:
         """Return the direction, its slope, and whether it comes from the matrix."""
         xp, g = namespace(state.x), state.g
-        # Without pairs, a step of length one; where that overflows, shorter.
-        length = xp.sqrt(xp.dot(g, g))
-        length = xp.where(xp.isfinite(length) & (length > 0), length, state.gnorm)
-        d = xp.cond(
-            fresh,
-            lambda: g * (-1 / length),
-            lambda: inverse_product(state.pairs, state.scale, g, -1.0),
-        )
-        slope = xp.dot(g, d)
-        newton = (slope < 0) & xp.isfinite(slope)
-        d = xp.cond(newton, lambda: d, lambda: g * (-1 / length))
-        slope = xp.where(newton, slope, -length)
-        return d, slope, newton
+
+        def steepest() -> tuple[Array, Array]:
+            # A step of length one; where that overflows, shorter.
+            length = xp.sqrt(xp.dot(g, g))
+            length = xp.where(xp.isfinite(length) & (length > 0), length, state.gnorm)
+            return g * (-1 / length), -length
+
+        def newton() -> tuple[Array, Array]:
+            pairs, of_g = state.pairs, state.products
+            d = inverse_product(pairs, state.scale, g, -1.0, of_g)
+            return d, xp.dot(g, d)
+
+        d, slope = xp.cond(fresh, steepest, newton)
+        descent = (slope < 0) & xp.isfinite(slope)
+        d, slope = xp.cond(descent, lambda: (d, slope), steepest)
+        return d, slope, descent
 
     def _learned(
         self, oracle: Oracle, state: LBFGSState, d: Array, found: Found
-    ) -> tuple[Pairs, Array]:
-        """Store the pair of the step, and scale the initial matrix by it."""
-        xp = namespace(d)
-        moved = found.t > 0
-        # The pair per unit of t: the matrix does not depend on its length.
-        y = found.g - state.g
-        y *= 1 / xp.where(moved, found.t, xp.ones_like(found.t))
-        least = max(self.min_curvature, 4 * epsilon(xp.dtype(d)))
+    ) -> tuple[Pairs, Array, tuple[Array, Array]]:
+        """Store the pair of the step; scale the initial matrix by it; products with g.
+
+        S and Y are read once: their products with the difference of two gradients are
+        the difference of their products, unless that is lost in rounding.
+        """
+        xp, old = namespace(d), state.pairs
+        y, dtype = found.g - state.g, xp.dtype(d)
+        least = max(self.min_curvature, 4 * epsilon(dtype))
+        pair = pair_of(d, y, found.t > 0, found.t, least)
         # The inverse matrix needs no products of the new s with the older pairs.
-        nothing = xp.zeros((int(self.memory),), xp.dtype(d))
-        pairs = push(
-            *(state.pairs, d, y, moved), (nothing, nothing), donated(oracle), least
+        nothing = xp.zeros((int(self.memory),), dtype)
+        of_g = products(old, found.g)
+        length = xp.sqrt(pair.yy) / pair.y_scale
+        clear = length > epsilon(dtype) ** 0.25 * xp.sqrt(xp.dot(found.g, found.g))
+        of_y = xp.cond(
+            clear,
+            lambda: (of_g[0] - state.products[0], of_g[1] - state.products[1]),
+            lambda: products(old, y),
         )
-        slot = state.pairs.pushes % int(self.memory)
-        here = xp.cast(xp.arange(int(self.memory)) == slot, xp.wide)
-        sy, yy = (xp.dot(here, xp.matmul(a, here)) for a in (pairs.SY, pairs.YY))
-        learned = pairs.pushes > state.pairs.pushes
-        ratio = sy / xp.where(learned, yy, xp.ones_like(yy))
-        return pairs, xp.where(learned, ratio, state.scale)
+        pairs = push(old, pair, (nothing, nothing), of_y, donated(oracle))
+        here = newest(old, pair.keep)
+        own = xp.dot(d, found.g) * pair.s_scale, xp.dot(y, found.g) * pair.y_scale
+        of_g = tuple(xp.where(here, new, a) for new, a in zip(own, of_g, strict=True))
+        sy, yy = xp.cast(pair.sy, xp.wide), xp.cast(pair.yy, xp.wide)
+        ratio = sy / xp.where(pair.keep, yy, xp.ones_like(yy))
+        return pairs, xp.where(pair.keep, ratio, state.scale), of_g
 
     def _verdict(
         self,
@@ -211,6 +235,6 @@ class LBFGSMethod(Method):
         complete = found.trials < state.left
         failed = (found.t <= 0) & complete & fresh
         stop = status_where(failed, Status.STALLED, stop)
-        stuck = failed & xp.all(found.last == state.x)
+        stuck = xp.cond(failed, lambda: xp.all(found.last == state.x), lambda: failed)
         stop = status_where(stuck, Status.SMALL_STEP, stop)
         return status_where(found.unbounded, Status.UNBOUNDED, stop)

@@ -24,7 +24,15 @@ from keras_nlp_bridge.methods.subproblem import (
     model_step,
     truncated_cg,
 )
-from keras_nlp_bridge.operators.base import Compact, Pairs, empty_pairs, product, push
+from keras_nlp_bridge.operators.base import (
+    Compact,
+    Pairs,
+    empty_pairs,
+    pair_of,
+    product,
+    products,
+    push,
+)
 from keras_nlp_bridge.operators.lsr1 import lsr1
 
 __all__ = ["TRLSR1", "QuasiNewtonRegion"]
@@ -131,7 +139,8 @@ class QuasiNewtonRegion(Method):
         # A trial point far outside the model's range says nothing about curvature here.
         y = g_new - g
         telling = finite & (ared >= -1e3 * pred) & self.storable(trial.p, y)
-        pairs = push(pairs, trial.p, y, telling, trial.products, donated(oracle))
+        pair = pair_of(trial.p, y, telling)
+        pairs = push(pairs, pair, trial.products, donate=donated(oracle))
         progress = state.progress.after(accepted, f_new, gnorm_new)
         stop = self._verdict(xp, progress, accepted, f_new, candidate, x)
         return state._replace(
@@ -273,5 +282,4 @@ class TRLSR1(QuasiNewtonRegion):
         p = xp.where(first, -along * g, cg.p)
         slope = xp.dot(g, p)
         pred = xp.where(first, -slope, -(slope + xp.dot(cg.p, cg.Hp) / 2))
-        products = xp.matmul(pairs.S, p), xp.matmul(pairs.Y, p)
-        return ModelStep(p, xp.sqrt(xp.dot(p, p)), pred, products)
+        return ModelStep(p, xp.sqrt(xp.dot(p, p)), pred, products(pairs, p))

@@ -17,7 +17,7 @@ from keras_nlp_bridge.methods.subproblem import (
     initial_curvature,
     model_step,
 )
-from keras_nlp_bridge.operators.base import Compact, Pairs, empty_pairs, push
+from keras_nlp_bridge.operators.base import Compact, Pairs, empty_pairs, pair_of, push
 from keras_nlp_bridge.operators.lsr1 import lsr1_unguarded
 
 __all__ = ["StochasticRegion", "StochasticTRLSR1"]
@@ -188,7 +188,7 @@ class StochasticRegion(Clocked):
         new_radius = xp.where(good, grown, self.shrink * state.radius)
         y = g_new - state.g
         keep = finite & self.storable(trial.p, y)
-        pairs = push(state.pairs, trial.p, y, keep, trial.products)
+        pairs = push(state.pairs, pair_of(trial.p, y, keep), trial.products)
         accepted = finite & (ared >= self.accept * pred)
         return state._replace(
             x=xp.where(accepted, candidate, state.x),

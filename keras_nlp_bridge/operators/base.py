@@ -18,6 +18,7 @@ from keras_nlp_bridge.arrays import Array, Namespace, namespace
 
 __all__ = [
     "Compact",
+    "Pair",
     "Pairs",
     "QuasiNewton",
     "compact",
@@ -25,7 +26,10 @@ __all__ = [
     "empty_pairs",
     "lift",
     "masked",
+    "newest",
+    "pair_of",
     "product",
+    "products",
     "project",
     "push",
     "ranks",
@@ -72,64 +76,95 @@ def ranks(pairs: Pairs) -> Array:
     return (xp.arange(memory) - pairs.pushes) % memory
 
 
+class Pair(NamedTuple):
+    """A pair that may be stored, and its unit length."""
+
+    s: Array  # (n,)
+    y: Array  # (n,)
+    s_scale: Array  # 1 / |s|
+    y_scale: Array  # what makes y that of a step of unit length
+    sy: Array  # products of the scaled vectors
+    yy: Array
+    keep: Array  # bool: to be stored
+
+
+def pair_of(
+    s: Array, y: Array, keep: Array, stretch: Any = 1.0, min_curvature: float = -1.0
+) -> Pair:
+    """Measure the pair of a step ``stretch * s`` and a difference y of gradients.
+
+    It is not to be stored if it is not finite, if s is zero, or if ``s'y <=
+    min_curvature |s| |y|``.
+    """
+    xp = namespace(s)
+    length = xp.sqrt(xp.dot(s, s))
+    usable = keep & (length > 0) & xp.isfinite(length)
+    s_scale = 1 / xp.where(usable, length, xp.ones_like(length))
+    y_scale = s_scale / xp.where(usable, stretch, xp.ones_like(length))
+    sy = xp.dot(s, y) * s_scale * y_scale
+    yy = xp.dot(y, y) * y_scale * y_scale
+    keep = usable & xp.isfinite(s_scale) & xp.isfinite(yy) & xp.isfinite(sy)
+    if min_curvature > -1:
+        keep = keep & (sy > min_curvature * xp.sqrt(yy))
+    return Pair(s, y, s_scale, y_scale, sy, yy, keep)
+
+
 def push(
     pairs: Pairs,
-    s: Array,
-    y: Array,
-    keep: Array,
-    known: Any = None,
+    pair: Pair,
+    of_s: tuple[Array, Array] | None = None,
+    of_y: tuple[Array, Array] | None = None,
     donate: bool = False,
-    min_curvature: float = -1.0,
 ) -> Pairs:
-    """Store a pair in place of the oldest one, where `keep` is true.
+    """Store a pair in place of the oldest one, where it is to be kept.
 
     Parameters
     ----------
     pairs : Pairs
         The buffer.
-    s, y : array of shape (n,)
-        Step and difference of gradients.
-    keep : bool scalar
-        Whether to store at all.  A pair that is not finite, or whose s is zero, is
-        never stored.
-    known : tuple of two arrays of shape (m,), optional
-        The products ``S @ s`` and ``Y @ s``, if they have been computed before.
+    pair : Pair
+        See `pair_of`.
+    of_s, of_y : tuple of two arrays of shape (m,), optional
+        The products of S and Y with ``pair.s`` and with ``pair.y``, if they have been
+        computed before.
     donate : bool
         Whether S and Y of `pairs` may be overwritten: it is not used again.
-    min_curvature : float
-        A pair with ``s'y <= min_curvature |s| |y|`` is not stored.
 
     Returns
     -------
     Pairs
         The new buffer.
     """
-    xp = namespace(s)
+    xp = namespace(pair.s)
     wide, memory = xp.wide, pairs.SS.shape[0]
-    length = xp.sqrt(xp.dot(s, s))
-    usable = keep & (length > 0) & xp.isfinite(length)
-    scale = 1 / xp.where(usable, length, xp.ones_like(length))
-    s_unit, y_unit = s * scale, y * scale
-    sy, yy = xp.dot(s_unit, y_unit), xp.dot(y_unit, y_unit)
-    keep = usable & xp.isfinite(scale) & xp.isfinite(yy) & xp.isfinite(sy)
-    if min_curvature > -1:
-        keep = keep & (sy > min_curvature * xp.sqrt(yy))
-
-    Ss, Ys = known if known is not None else _products(xp, pairs, s)
-    Sy, Yy = _products(xp, pairs, y_unit)
-    Ss, Ys = (xp.cast(v, wide) * xp.cast(scale, wide) for v in (Ss, Ys))
-    Sy, Yy, sy, yy = (xp.cast(v, wide) for v in (Sy, Yy, sy, yy))
+    Ss, Ys = _products(xp, pairs, pair.s) if of_s is None else of_s
+    Sy, Yy = _products(xp, pairs, pair.y) if of_y is None else of_y
+    s_scale, y_scale = (xp.cast(v, wide) for v in (pair.s_scale, pair.y_scale))
+    Ss, Ys = (xp.cast(v, wide) * s_scale for v in (Ss, Ys))
+    Sy, Yy = (xp.cast(v, wide) * y_scale for v in (Sy, Yy))
+    sy, yy = (xp.cast(v, wide) for v in (pair.sy, pair.yy))
     slot = pairs.pushes % memory
-    here = (xp.arange(memory) == slot) & keep
+    here, how = newest(pairs, pair.keep), (pair.keep, donate)
     return Pairs(
-        S=xp.set_row(pairs.S, slot, s_unit, keep, donate),
-        Y=xp.set_row(pairs.Y, slot, y_unit, keep, donate),
+        S=xp.set_row(pairs.S, slot, pair.s, pair.s_scale, *how),
+        Y=xp.set_row(pairs.Y, slot, pair.y, pair.y_scale, *how),
         SS=_set_cross(xp, pairs.SS, here, Ss, Ss, xp.scalar(1, wide)),
         SY=_set_cross(xp, pairs.SY, here, Ys, Sy, sy),
         YY=_set_cross(xp, pairs.YY, here, Yy, Yy, yy),
         live=pairs.live | here,
-        pushes=pairs.pushes + xp.cast(keep, "int32"),
+        pushes=pairs.pushes + xp.cast(pair.keep, "int32"),
     )
+
+
+def newest(pairs: Pairs, keep: Array) -> Array:
+    """Mark the slot that the next pair goes to, where it is kept; (m,) bool."""
+    xp, memory = namespace(pairs.SS), pairs.SS.shape[0]
+    return (xp.arange(memory) == pairs.pushes % memory) & keep
+
+
+def products(pairs: Pairs, v: Array) -> tuple[Array, Array]:
+    """Return ``S v`` and ``Y v``."""
+    return _products(namespace(v), pairs, v)
 
 
 def _products(xp: Namespace, pairs: Pairs, v: Array) -> tuple[Array, Array]:
@@ -307,7 +342,7 @@ class QuasiNewton(HessianUpdateStrategy):
             if pair is None:
                 return
             s, y = pair
-            self.pairs = push(self.pairs, s, y, np.bool_(True))
+            self.pairs = push(self.pairs, pair_of(s, y, np.bool_(True)))
             curvature = np.dot(s, y)
             if self.scaling and curvature > 1e-10 * np.linalg.norm(s) * np.linalg.norm(
                 y

@@ -13,6 +13,7 @@ from keras_nlp_bridge.operators.base import (
     compact,
     lift,
     masked,
+    products,
     project,
     ranks,
 )
@@ -73,7 +74,13 @@ def lbfgs(pairs: Pairs, gamma: Array) -> Compact:
     return compact(pairs, gamma, over_s, over_y, M)
 
 
-def inverse_product(pairs: Pairs, scale: Array, v: Array, factor: float = 1.0) -> Array:
+def inverse_product(
+    pairs: Pairs,
+    scale: Array,
+    v: Array,
+    factor: float = 1.0,
+    of_v: tuple[Array, Array] | None = None,
+) -> Array:
     """Return ``factor H v`` for the inverse H of the L-BFGS matrix of the stored pairs.
 
     Parameters
@@ -87,6 +94,8 @@ def inverse_product(pairs: Pairs, scale: Array, v: Array, factor: float = 1.0) -
         A vector.
     factor : float
         A factor.
+    of_v : tuple of two arrays of shape (m,), optional
+        The products of S and Y with v, if they have been computed before.
 
     Notes
     -----
@@ -104,18 +113,15 @@ def inverse_product(pairs: Pairs, scale: Array, v: Array, factor: float = 1.0) -
     R = xp.where(newer, pairs.SY, xp.zeros_like(pairs.SY))
     # Columns divided by D: a unit triangle, however far apart the curvatures are.
     R = masked(xp, R, pairs.live, 1.0) / D[None, :]
-    Sv, Yv = (xp.cast(xp.matmul(a, v), wide) * used for a in (pairs.S, pairs.Y))
+    of_v = products(pairs, v) if of_v is None else of_v
+    Sv, Yv = (xp.where(pairs.live, xp.cast(a, wide), 0 * used) for a in of_v)
     u = xp.solve(R, Sv[:, None])[:, 0] / D
     YY = masked(xp, pairs.YY, pairs.live, 0.0)
     right = (D * u + scale * (xp.matmul(YY, u) - Yv)) / D
     on_s = xp.solve(xp.transpose(R), right[:, None])[:, 0] * used
     on_y = -scale * u * used
     on_s, on_y, own = (xp.cast(factor * c, dtype) for c in (on_s, on_y, scale))
-    # In place where that is possible: these are the vectors of the step.
-    out = xp.matmul(on_s, pairs.S)
-    out += xp.matmul(on_y, pairs.Y)
-    out += own * v
-    return out
+    return xp.combine(on_s, pairs.S, on_y, pairs.Y, own, v)
 
 
 def solve_shifted(b: Compact, pairs: Pairs, v: Array, sigma: Any = 0.0) -> Array:

@@ -5,16 +5,16 @@ are the part on which defaults may be chosen; `chains`, `small` and `learning` a
 part that confirms them.
 """
 
-from .basic import EASY as EASY
-from .basic import HARD as HARD
-from .basic import SOLVERTEST as SOLVERTEST
-from .basic import rosenbrock as rosenbrock
-from .shape import Problem as Problem
-from .chains import CHAINS
-from .classic import CLASSIC
-from .learning import LEARNING
-from .shaped import SHAPED
-from .small import SMALL
+from problems.basic import EASY as EASY
+from problems.basic import HARD as HARD
+from problems.basic import SOLVERTEST as SOLVERTEST
+from problems.basic import rosenbrock as rosenbrock
+from problems.chains import CHAINS
+from problems.classic import CLASSIC
+from problems.learning import LEARNING
+from problems.shape import Problem as Problem
+from problems.shaped import SHAPED
+from problems.small import SMALL
 
 CHOSEN_ON = [*CLASSIC, *SHAPED]
 HELD_OUT = [*CHAINS, *SMALL, *LEARNING]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .shape import Problem, Vector, quadratic, squares
+from problems.shape import Problem, Vector, quadratic, squares
 
 
 def rosenbrock(n: int, x0: Any, name: str, **more: Any) -> Problem:

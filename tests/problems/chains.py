@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .derivatives import joined
-from .shape import Problem, smooth
+from problems.derivatives import joined
+from problems.shape import Problem, smooth
 
 CHAINS: list[Problem] = []
 

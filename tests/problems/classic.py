@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .derivatives import joined
-from .shape import Problem, fit, quadratic
+from problems.derivatives import joined
+from problems.shape import Problem, fit, quadratic
 
 E = np.exp
 
@@ -99,10 +99,7 @@ def _osborne1(x: Any) -> Any:
 
 def _osborne2(x: Any) -> Any:
     t = np.arange(65) / 10
-    peaks = [
-        x[k] * E(-((t - x[k + 7]) ** 2) * x[k + 4])
-        for k in (1, 2, 3)
-    ]
+    peaks = [x[k] * E(-((t - x[k + 7]) ** 2) * x[k + 4]) for k in (1, 2, 3)]
     return _OSBORNE2 - (x[0] * E(-t * x[4]) + peaks[0] + peaks[1] + peaks[2])
 
 
@@ -277,7 +274,8 @@ def _small() -> list[Problem]:
             "kowalik-osborne",
             lambda x: (
                 _KOWALIK
-                - x[0] * (_DOSES**2 + _DOSES * x[1])
+                - x[0]
+                * (_DOSES**2 + _DOSES * x[1])
                 / (_DOSES**2 + _DOSES * x[2] + x[3])
             ),
             [0.25, 0.39, 0.415, 0.39],

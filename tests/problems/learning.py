@@ -1,12 +1,13 @@
 """Estimation and learning on data drawn here; never tuned on."""
 
 import functools
+import itertools
 from typing import Any
 
 import numpy as np
 
-from .derivatives import joined
-from .shape import Problem, smooth
+from problems.derivatives import joined
+from problems.shape import Problem, smooth
 
 LEARNING: list[Problem] = []
 
@@ -97,7 +98,7 @@ def _(w: Any) -> Any:
 
 
 def _tanh_net(name: str, sizes: Any, inputs: Any, targets: Any, decay: float) -> None:
-    shapes = [(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    shapes = list(itertools.pairwise(sizes))
     n = sum((a + 1) * b for a, b in shapes)
 
     @_add(name, _draw(25, n) / 2)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .derivatives import gradient, hessian_product
+from problems.derivatives import gradient, hessian_product
 
 Vector = NDArray[Any]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .shape import Problem, smooth
+from problems.shape import Problem, smooth
 
 SHAPED: list[Problem] = []
 
