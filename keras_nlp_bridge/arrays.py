@@ -24,6 +24,10 @@ Array = Any
 """An ndarray, a NumPy scalar, or a tensor of the Keras backend."""
 
 
+# Numbers of a vector that fit into a core's cache, a few times.
+_PART = 8192
+
+
 class NumPyNamespace:
     """The functions of methods, for NumPy arrays and scalars."""
 
@@ -130,6 +134,24 @@ class NumPyNamespace:
         return out
 
     @staticmethod
+    def dots(*pairs: tuple[Array, Array]) -> list[Array]:
+        """Return the inner products of pairs of vectors of one length."""
+        n = pairs[0][0].shape[0]
+        # In parts that stay in the cache: a vector in several pairs is read once.
+        parts = [slice(i, i + _PART) for i in range(0, n, _PART)]
+        rows = ([np.dot(a[k], b[k]) for a, b in pairs] for k in parts)
+        return [sum(column) for column in zip(*rows, strict=True)]
+
+    @staticmethod
+    def moved(x: Array, t: Array, d: Array) -> Array:
+        """Return ``x + t d``."""
+        if t == 1:
+            return x + d
+        out = t * d
+        out += x
+        return out
+
+    @staticmethod
     def largest(x: Array) -> Array:
         """Return the largest absolute value."""
         return np.maximum(np.max(x), -np.min(x))
@@ -203,6 +225,12 @@ class KerasNamespace:
         self, a: Array, A: Array, b: Array, B: Array, scale: Array, v: Array
     ) -> Array:
         return self._ops.matmul(a, A) + self._ops.matmul(b, B) + scale * v
+
+    def moved(self, x: Array, t: Array, d: Array) -> Array:
+        return x + t * d
+
+    def dots(self, *pairs: tuple[Array, Array]) -> list[Array]:
+        return [self.dot(a, b) for a, b in pairs]
 
     def largest(self, x: Array) -> Array:
         return self._ops.max(self._ops.abs(x))

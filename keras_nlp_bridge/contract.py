@@ -48,6 +48,10 @@ class ScipyOracle:
         dtype: np.dtype[Any],
     ) -> None:
         self._args, self._dtype = args, dtype
+        # Where jac is True, SciPy hands on two functions that remember: one is enough.
+        both = getattr(fun, "fun", None)
+        if callable(both) and getattr(jac, "__self__", None) is fun:
+            fun, jac = both, True
         self._fun, self._jac = fun, jac
         self._hess, self._hessp = copy.deepcopy(hess) if _learns(hess) else hess, hessp
         # Where `hess` has been evaluated, or has learned last; and its value.

@@ -202,12 +202,12 @@ class LBFGSMethod(Method):
         xp, old = namespace(d), state.pairs
         y, dtype = found.g - state.g, xp.dtype(d)
         least = max(self.min_curvature, 4 * epsilon(dtype))
-        pair = pair_of(d, y, found.t > 0, found.t, least)
+        pair = pair_of(d, y, found.t > 0, found.t, least, found.g)
         # The inverse matrix needs no products of the new s with the older pairs.
         nothing = xp.zeros((int(self.memory),), dtype)
         of_g = products(old, found.g)
         length = xp.sqrt(pair.yy) / pair.y_scale
-        clear = length > epsilon(dtype) ** 0.25 * xp.sqrt(xp.dot(found.g, found.g))
+        clear = length > epsilon(dtype) ** 0.25 * xp.sqrt(pair.vv)
         of_y = xp.cond(
             clear,
             lambda: (of_g[0] - state.products[0], of_g[1] - state.products[1]),
@@ -215,8 +215,9 @@ class LBFGSMethod(Method):
         )
         pairs = push(old, pair, (nothing, nothing), of_y, donated(oracle))
         here = newest(old, pair.keep)
-        own = xp.dot(d, found.g) * pair.s_scale, xp.dot(y, found.g) * pair.y_scale
-        of_g = tuple(xp.where(here, new, a) for new, a in zip(own, of_g, strict=True))
+        of_g = tuple(
+            xp.where(here, new, a) for new, a in zip(pair.of_v, of_g, strict=True)
+        )
         sy, yy = xp.cast(pair.sy, xp.wide), xp.cast(pair.yy, xp.wide)
         ratio = sy / xp.where(pair.keep, yy, xp.ones_like(yy))
         return pairs, xp.where(pair.keep, ratio, state.scale), of_g

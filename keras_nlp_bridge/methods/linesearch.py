@@ -127,8 +127,7 @@ def line_search(
         return ~s.done & (tried < wanted.trials) & (tried < left)
 
     def trial(s: _Search) -> _Search:
-        point = s.t * d
-        point += x
+        point = xp.moved(x, s.t, d)
         f_new, g_new = oracle.value_and_grad(point)
         slope_new = xp.dot(g_new, d)
         finite = xp.isfinite(f_new) & xp.isfinite(slope_new)

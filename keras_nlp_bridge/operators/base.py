@@ -86,27 +86,36 @@ class Pair(NamedTuple):
     sy: Array  # products of the scaled vectors
     yy: Array
     keep: Array  # bool: to be stored
+    of_v: tuple[Array, Array]  # products of the scaled vectors with a third one
+    vv: Array
 
 
 def pair_of(
-    s: Array, y: Array, keep: Array, stretch: Any = 1.0, min_curvature: float = -1.0
+    s: Array,
+    y: Array,
+    keep: Array,
+    stretch: Any = 1.0,
+    min_curvature: float = -1.0,
+    v: Array | None = None,
 ) -> Pair:
     """Measure the pair of a step ``stretch * s`` and a difference y of gradients.
 
     It is not to be stored if it is not finite, if s is zero, or if ``s'y <=
-    min_curvature |s| |y|``.
+    min_curvature |s| |y|``.  Products with v, by default s, come with it.
     """
     xp = namespace(s)
-    length = xp.sqrt(xp.dot(s, s))
+    v = s if v is None else v
+    ss, sy, yy, sv, yv, vv = xp.dots((s, s), (s, y), (y, y), (s, v), (y, v), (v, v))
+    length = xp.sqrt(ss)
     usable = keep & (length > 0) & xp.isfinite(length)
     s_scale = 1 / xp.where(usable, length, xp.ones_like(length))
     y_scale = s_scale / xp.where(usable, stretch, xp.ones_like(length))
-    sy = xp.dot(s, y) * s_scale * y_scale
-    yy = xp.dot(y, y) * y_scale * y_scale
+    sy, yy = sy * s_scale * y_scale, yy * y_scale * y_scale
     keep = usable & xp.isfinite(s_scale) & xp.isfinite(yy) & xp.isfinite(sy)
     if min_curvature > -1:
         keep = keep & (sy > min_curvature * xp.sqrt(yy))
-    return Pair(s, y, s_scale, y_scale, sy, yy, keep)
+    of_v = sv * s_scale, yv * y_scale
+    return Pair(s, y, s_scale, y_scale, sy, yy, keep, of_v, vv)
 
 
 def push(
