@@ -23,10 +23,10 @@ class Conditions(NamedTuple):
 
 
 class End(NamedTuple):
-    """A point of the line: psi is f less the decrease asked for, bend its slope."""
+    """A point of the line: the rise of f over the start, and the slope of f there."""
 
     t: Array
-    psi: Array
+    rise: Array
     bend: Array
 
 
@@ -51,7 +51,18 @@ class _Search(NamedTuple):
     bracketed: Array
     width: Array
     width_before: Array
+    psi: Array  # of the point found: f less the decrease asked for
+    first: Array  # whether no trial has had the decrease and a slope that is not steep
     done: Array
+
+
+class _Line(NamedTuple):
+    oracle: Oracle
+    start: tuple[Array, Array, Array]
+    d: Array
+    slope: Array
+    bounds: tuple[Array, Array]
+    wanted: Conditions
 
 
 def reduction(
@@ -105,49 +116,56 @@ def line_search(
 
     Notes
     -----
-    The safeguarded interpolation of [1]_, on ``psi`` throughout.  Where f or its
-    gradient is not finite, the interval ends.
+    The safeguarded interpolation of [1]_, on f or, in its first stage, on ``psi``: f
+    less the decrease asked for.  Where f or its gradient is not finite, the interval
+    ends.
 
     References
     ----------
     .. [1] J. J. More, D. J. Thuente, Line search algorithms with guaranteed sufficient
        decrease, ACM Trans. Math. Softw. 20, 1994.
     """
-    x, f, g = start
-    xp = namespace(x)
+    xp = namespace(d)
     zero, count = xp.zeros_like(slope), xp.scalar(0, "int32")
-    no = xp.scalar(False, "bool")
-    low = End(zero, zero, (1 - wanted.decrease) * slope)
-    found = Found(zero, x, f, g, count, count, no, x)
+    no, yes = xp.scalar(False, "bool"), xp.scalar(True, "bool")
+    low = End(zero, zero, slope)
+    found = Found(zero, *start, count, count, no, start[0])
     wide = zero + 1e30
-    state = _Search(found, zero + 1, low, low, no, wide, wide, no)
+    state = _Search(found, zero + 1, low, low, no, wide, wide, zero, yes, no)
+    line = _Line(oracle, start, d, slope, bounds, wanted)
 
     def unfinished(s: _Search) -> Array:
         tried = s.found.trials
         return ~s.done & (tried < wanted.trials) & (tried < left)
 
-    def trial(s: _Search) -> _Search:
-        point = xp.moved(x, s.t, d)
-        f_new, g_new = oracle.value_and_grad(point)
-        slope_new = xp.dot(g_new, d)
-        finite = xp.isfinite(f_new) & xp.isfinite(slope_new)
-        gain = reduction(f, f_new, bounds[0], s.t * slope, s.t * slope_new)
-        psi = -gain - wanted.decrease * s.t * slope
-        here = End(s.t, psi, slope_new - wanted.decrease * slope)
-        enough = finite & (psi <= 0)
-        wolfe = enough & (xp.abs(slope_new) <= -wanted.curvature * slope)
-        unbounded = unbounded_below(f_new, bounds[1])
-        best = finite & (psi <= s.low.psi)
-        found = _best(s.found, wolfe | best, s.t, point, f_new, g_new, unbounded)
-        s = s._replace(found=found)
-        done = wolfe | unbounded
-        return xp.cond(
-            done,
-            lambda: s._replace(done=xp.ones_like(done)),
-            lambda: _narrowed(xp, s, here, best, finite),
-        )
+    return xp.while_loop(unfinished, lambda s: _tried(line, s), state).found
 
-    return xp.while_loop(unfinished, trial, state).found
+
+def _tried(line: _Line, s: _Search) -> _Search:
+    """Evaluate at the next trial; end, or choose another."""
+    (x, f, _), slope, wanted = line.start, line.slope, line.wanted
+    xp = namespace(x)
+    point = xp.moved(x, s.t, line.d)
+    f_new, g_new = line.oracle.value_and_grad(point)
+    slope_new = xp.dot(g_new, line.d)
+    finite = xp.isfinite(f_new) & xp.isfinite(slope_new)
+    gain = reduction(f, f_new, line.bounds[0], s.t * slope, s.t * slope_new)
+    here = End(s.t, -gain, slope_new)
+    needed = wanted.decrease * slope
+    psi = here.rise - s.t * needed
+    enough = finite & (psi <= 0)
+    wolfe = enough & (xp.abs(slope_new) <= -wanted.curvature * slope)
+    unbounded = unbounded_below(f_new, line.bounds[1])
+    take = wolfe | (finite & (psi <= s.psi))
+    found = _best(s.found, take, s.t, point, f_new, g_new, unbounded)
+    first = s.first & ~(enough & (slope_new >= needed))
+    s = s._replace(found=found, psi=xp.where(take, psi, s.psi), first=first)
+    done = wolfe | unbounded
+    return xp.cond(
+        done,
+        lambda: s._replace(done=xp.ones_like(done)),
+        lambda: _narrowed(xp, s, here, finite, needed),
+    )
 
 
 def _best(
@@ -165,19 +183,23 @@ def _best(
 
 
 def _narrowed(
-    xp: Namespace, s: _Search, here: End, best: Array, finite: Array
+    xp: Namespace, s: _Search, here: End, finite: Array, needed: Array
 ) -> _Search:
     """Update the interval by a trial, and choose the next."""
-    low, high = s.low, s.high
-    turned = here.bend * (here.t - low.t) > 0  # the minimum has been passed
-    t = _interpolated(xp, s, here, best, turned)
+    # At first, where f is lower but not low enough, of psi instead of f.
+    lower, low_enough = here.rise <= s.low.rise, here.rise <= here.t * needed
+    tilt = xp.where(s.first & lower & ~low_enough, needed, xp.zeros_like(needed))
+    low, high, end = (_tilted(e, tilt) for e in (s.low, s.high, here))
+    best = finite & (end.rise <= low.rise)
+    turned = end.bend * (end.t - low.t) > 0  # the minimum has been passed
+    t = _interpolated(xp, s._replace(low=low, high=high), end, best, turned)
     bracketed = s.bracketed | ~best | turned
 
     def select(condition: Array, a: End, b: End) -> End:
         return End(*(xp.where(condition, u, v) for u, v in zip(a, b, strict=True)))
 
-    high = select(best, select(turned, low, high), here)
-    low = select(best, here, low)
+    high = select(best, select(turned, s.low, s.high), here)
+    low = select(best, here, s.low)
     width = xp.abs(high.t - low.t)
     middle = low.t + (high.t - low.t) / 2
     near, far = xp.minimum(low.t, high.t), xp.maximum(low.t, high.t)
@@ -197,6 +219,11 @@ def _narrowed(
     )
 
 
+def _tilted(end: End, slope: Array) -> End:
+    """Subtract a line from f."""
+    return End(end.t, end.rise - end.t * slope, end.bend - slope)
+
+
 def _interpolated(
     xp: Namespace, s: _Search, here: End, best: Array, turned: Array
 ) -> Array:
@@ -205,7 +232,7 @@ def _interpolated(
     span = here.t - low.t
     cubic = _cubic(xp, low, here)
     # 1: too high.  Between the cubic and the quadratic through psi, psi and bend.
-    rise = (here.psi - low.psi) / span
+    rise = (here.rise - low.rise) / span
     quadratic = low.t + span * low.bend / (2 * (low.bend - rise))
     closer = xp.abs(cubic - low.t) < xp.abs(quadratic - low.t)
     above = xp.where(closer, cubic, cubic + (quadratic - cubic) / 2)
@@ -235,7 +262,7 @@ def _interpolated(
 
 def _cubic(xp: Namespace, a: End, b: End) -> Array:
     """Minimize the cubic with the values and slopes of two points."""
-    theta = 3 * (a.psi - b.psi) / (b.t - a.t) + a.bend + b.bend
+    theta = 3 * (a.rise - b.rise) / (b.t - a.t) + a.bend + b.bend
     scale = xp.maximum(xp.abs(theta), xp.maximum(xp.abs(a.bend), xp.abs(b.bend)))
     square = (theta / scale) * (theta / scale) - a.bend / scale * (b.bend / scale)
     root = scale * xp.sqrt(xp.maximum(square, xp.zeros_like(square)))
