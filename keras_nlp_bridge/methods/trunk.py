@@ -1,9 +1,10 @@
 """Trust-region Newton method with truncated conjugate gradients."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, Namespace, namespace
+from keras_nlp_bridge.methods.backtracking import Rules, Trial, tried
 from keras_nlp_bridge.methods.base import (
     Method,
     Oracle,
@@ -16,7 +17,6 @@ from keras_nlp_bridge.methods.base import (
     status_where,
     unbounded_below,
 )
-from keras_nlp_bridge.methods.linesearch import reduction
 from keras_nlp_bridge.methods.subproblem import TruncatedStep, truncated_cg
 
 __all__ = ["Trunk"]
@@ -46,19 +46,6 @@ class TrunkState(NamedTuple):
     history: Array  # the last `nonmonotone` accepted values of f
     # For termination.
     progress: Progress
-
-
-class Trial(NamedTuple):
-    """A point to move to, and what the model and f say of it."""
-
-    x: Array
-    f: Array
-    g: Array
-    share: Array  # of the step
-    pred: Array
-    ared: Array
-    trials: Array  # int32
-    gradients: Array  # int32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,12 +176,14 @@ class Trunk(Method):
         xp = namespace(state.x)
         cg, forcing, weights = self._model_step(oracle, state)
         slope, bend = xp.dot(state.g, cg.p), xp.dot(cg.p, cg.Hp)
-        trial = self._tried(oracle, state, cg.p, slope, bend)
+        rules = Rules(self.accept, self.armijo, int(self.backtracks))
+        f_max = xp.max(state.history)
+        trial = tried(oracle, state, cg.p, slope, bend, f_max, rules)
 
         # Comparisons instead of a ratio: with a NaN all are false.
         gnorm = xp.max(xp.abs(trial.g))
         sound = xp.isfinite(trial.f) & xp.isfinite(gnorm) & (trial.pred > 0)
-        above = xp.max(state.history) - state.f
+        above = f_max - state.f
         accepted = sound & (
             (trial.ared >= self.accept * trial.pred)
             | (trial.ared + above >= self.accept * (trial.pred + above))
@@ -265,73 +254,6 @@ class Trunk(Method):
         updated = xp.sqrt(xp.maximum(updated, floor))
         usable = xp.isfinite(largest) & xp.isfinite(change)
         return cg._replace(p=p, Hp=Hp), forcing, xp.where(usable, updated, w)
-
-    def _tried(
-        self, oracle: Oracle, state: TrunkState, p: Array, slope: Array, bend: Array
-    ) -> Trial:
-        """Evaluate at the full step, and at shorter ones until f decreases."""
-        xp = namespace(state.x)
-        one, count = xp.ones_like(slope), xp.scalar(1, "int32")
-
-        def measured(x: Array, f: Array, g: Array, share: Array, n: Array) -> Trial:
-            at = share * slope, share * xp.dot(g, p)
-            ared = reduction(state.f, f, state.progress.f_best, *at)
-            pred = -(at[0] + share * share * bend / 2)
-            finite = xp.cast(xp.isfinite(f), "int32")
-            return Trial(x, f, g, share, pred, ared, n, finite)
-
-        x = state.x + p
-        full = measured(x, *oracle.value_and_grad(x), one, count)
-        f_max = xp.max(state.history)
-
-        def decreased(f: Array, share: Array) -> Array:
-            return f_max - f >= -self.armijo * share * slope
-
-        fine = xp.isfinite(full.f) & (full.ared >= self.accept * full.pred)
-        fine = fine | decreased(full.f, one) | ~(slope < 0) | ~xp.isfinite(slope)
-
-        def backtracked() -> Trial:
-            share, f, n = self._shorter(oracle, state, p, slope, full.f, decreased)
-            x = state.x + share * p
-            better = (share < 1) & decreased(f, share)
-            g = xp.cond(better, lambda: oracle.grad(x), lambda: full.g)
-            after = measured(x, f, g, share, n)
-            finite = full.gradients + xp.cast(better, "int32")
-            after = after._replace(gradients=finite)
-            # Nothing found: not to be accepted, and the length of the last trial.
-            refused = xp.where(better, after.ared, -xp.abs(after.pred))
-            return after._replace(ared=refused)
-
-        return xp.cond(fine, lambda: full, backtracked)
-
-    def _shorter(
-        self,
-        oracle: Oracle,
-        state: TrunkState,
-        p: Array,
-        slope: Array,
-        f_full: Array,
-        decreased: Any,
-    ) -> tuple[Array, Array, Array]:
-        """Interpolate f along the step until it decreases; share, f and evaluations."""
-        xp = namespace(state.x)
-        first = (xp.ones_like(slope), f_full, xp.scalar(1, "int32"))
-
-        def unfinished(loop: tuple[Array, Array, Array]) -> Array:
-            share, f, n = loop
-            done = (share < 1) & decreased(f, share)
-            return ~done & (n <= int(self.backtracks)) & (n < state.left)
-
-        def shorter(loop: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            share, f, n = loop
-            # Minimizer of the parabola with this value; where there is none, a fifth.
-            excess = f - state.f - share * slope
-            factor = -slope * share / (2 * xp.where(excess > 0, excess, -slope * share))
-            factor = xp.where(xp.isfinite(factor), factor, 0 * slope + 0.2)
-            share = share * xp.clip(factor, *_limits(xp, xp_dtype(p), 0.1, 0.8))
-            return share, oracle.value(state.x + share * p), n + 1
-
-        return xp.while_loop(unfinished, shorter, first)
 
     def _verdict(
         self,

@@ -1,9 +1,10 @@
 """The trust-region loop on a limited-memory matrix, and its L-SR1 method."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
+from keras_nlp_bridge.methods.backtracking import Rules, Trial, tried, whole
 from keras_nlp_bridge.methods.base import (
     Method,
     Oracle,
@@ -17,7 +18,6 @@ from keras_nlp_bridge.methods.base import (
     status_where,
     unbounded_below,
 )
-from keras_nlp_bridge.methods.linesearch import reduction
 from keras_nlp_bridge.methods.subproblem import (
     ModelStep,
     initial_curvature,
@@ -53,6 +53,7 @@ class TRState(NamedTuple):
     nfev: Array
     njev: Array
     nhev: Array
+    left: Array  # evaluations that the run may still make, int32
     # The model: updated after every trial, accepted or not.
     radius: Array
     pairs: Pairs
@@ -85,6 +86,8 @@ class QuasiNewtonRegion(Method):
     # Halving passes all of the double precision range in fewer.
     max_rejections: int = 120
 
+    limited: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         require_count("memory", self.memory)
         for name in ("accept", "low", "shrink"):
@@ -101,6 +104,7 @@ class QuasiNewtonRegion(Method):
         first = start(oracle, x)
         return TRState(
             **first,
+            left=xp.scalar(2**30, "int32"),
             radius=xp.scalar(self.radius, xp.dtype(x)),
             pairs=empty_pairs(int(self.memory), x),
             gamma=xp.scalar(1, xp.wide),
@@ -110,37 +114,39 @@ class QuasiNewtonRegion(Method):
     def refresh(self, oracle: Oracle, state: TRState) -> TRState:
         """Evaluate f and g again at x; the best of the old sample is forgotten."""
         state = super().refresh(oracle, state)
-        return state._replace(progress=state.progress.refreshed(state))
+        progress = state.progress.refreshed(state)
+        return state._replace(progress=progress, left=state.left - 1)
 
     def step(self, oracle: Oracle, state: TRState) -> TRState:
         """Try the minimizer of the model, learn from it, accept or reject it."""
         x, f, g, pairs = state.x, state.f, state.g, state.pairs
         xp = namespace(x)
-        trial = self.trial(pairs, state.gamma, g, state.radius)
-        candidate = x + trial.p
-        f_new, g_new = oracle.value_and_grad(candidate)
+        model = self.trial(pairs, state.gamma, g, state.radius)
+        trial = self.tested(oracle, state, model, xp.dot(g, model.p))
+        candidate, f_new, g_new = trial.x, trial.f, trial.g
         gnorm_new = xp.max(xp.abs(g_new))
         finite = xp.isfinite(f_new) & xp.isfinite(gnorm_new)
-        slopes = xp.dot(g, trial.p), xp.dot(g_new, trial.p)
-        ared = reduction(f, f_new, state.progress.f_best, *slopes)
 
         # Comparisons instead of a ratio: with a NaN all are false.
-        pred = trial.pred
+        pred, ared = trial.pred, trial.ared
         accepted = finite & (pred > 0) & (ared >= self.accept * pred)
-        good = finite & (pred > 0) & (ared >= self.low * pred)
+        good = finite & (pred > 0) & (ared >= self.low * pred) & (trial.share == 1)
         very_good = good & (ared > self.high * pred)
-        at_boundary = trial.length >= 0.8 * state.radius
+        at_boundary = model.length >= 0.8 * state.radius
         grown = xp.minimum(
             self.grow * state.radius, xp.scalar(self.max_radius, xp.dtype(x))
         )
         radius = xp.where(very_good & at_boundary, grown, state.radius)
-        radius = xp.where(good, radius, self.shrink * trial.length)
+        # After backtracking, the length that was good enough.
+        length = trial.share * model.length
+        short = xp.where(accepted & (trial.share < 1), length, self.shrink * length)
+        radius = xp.where(good, radius, short)
 
         # A trial point far outside the model's range says nothing about curvature here.
         y = g_new - g
-        telling = finite & (ared >= -1e3 * pred) & self.storable(trial.p, y)
-        pair = pair_of(trial.p, y, telling)
-        pairs = push(pairs, pair, trial.products, donate=donated(oracle))
+        telling = finite & (ared >= -1e3 * pred) & self.storable(model.p, y)
+        pair = pair_of(model.p, y, telling, trial.at)
+        pairs = push(pairs, pair, model.products, donate=donated(oracle))
         progress = state.progress.after(accepted, f_new, gnorm_new)
         stop = self._verdict(xp, progress, accepted, f_new, candidate, x)
         return state._replace(
@@ -150,13 +156,21 @@ class QuasiNewtonRegion(Method):
             gnorm=xp.where(accepted, gnorm_new, state.gnorm),
             accepted=accepted,
             stop=stop,
-            nfev=state.nfev + 1,
-            njev=state.njev + xp.cast(xp.isfinite(f_new), "int32"),
+            nfev=state.nfev + trial.trials,
+            njev=state.njev + trial.gradients,
+            left=state.left - trial.trials,
             radius=radius,
             pairs=pairs,
             gamma=self.initial(pairs),
             progress=progress,
         )
+
+    def tested(
+        self, oracle: Oracle, state: TRState, model: ModelStep, slope: Array
+    ) -> Trial:
+        """Evaluate at the end of the step."""
+        bend = -2 * (model.pred + slope)
+        return whole(oracle, state, model.p, slope, bend)
 
     def _verdict(
         self,
@@ -223,9 +237,12 @@ class TRLSR1(QuasiNewtonRegion):
     min_denominator : float
         Relative size below which an SR1 denominator counts as zero.
     subproblem : {"exact", "cg"}
-        Minimize the model exactly, or by truncated conjugate gradients.
+        Minimize the model exactly, or by truncated conjugate gradients with
+        backtracking, as in `Trunk`.
     forcing : float
         Relative residual at which these end.
+    backtracks, armijo
+        As in `Trunk`; for ``"cg"``.
     max_rejections : int
         Steps in a row that end the run if none lowers f or the gradient: rejected ones,
         or accepted ones whose decrease is lost in rounding.
@@ -251,12 +268,17 @@ class TRLSR1(QuasiNewtonRegion):
     subproblem: str = "exact"
     # Products with the matrix cost next to nothing beside an evaluation.
     forcing: float = 1e-2
+    # As in Trunk.
+    backtracks: int = 10
+    armijo: float = 1e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()
         in_interval("share", self.share, 0, 1, closed=True)
         in_interval("min_denominator", self.min_denominator, 0, 1)
         in_interval("forcing", self.forcing, 0, 1)
+        require_count("backtracks", self.backtracks, least=0)
+        in_interval("armijo", self.armijo, 0, 0.5)
         known = ("exact", "cg")
         require("subproblem", self.subproblem, self.subproblem in known, f"in {known}")
 
@@ -267,6 +289,16 @@ class TRLSR1(QuasiNewtonRegion):
     def initial(self, pairs: Pairs) -> Array:
         """Return a share of the smallest curvature of the pairs."""
         return initial_curvature(pairs, self.share, 0.0)
+
+    def tested(
+        self, oracle: Oracle, state: TRState, model: ModelStep, slope: Array
+    ) -> Trial:
+        """Evaluate at the end of the step and, with ``"cg"``, at shorter ones."""
+        if self.subproblem == "exact":
+            return super().tested(oracle, state, model, slope)
+        rules = Rules(self.accept, self.armijo, int(self.backtracks))
+        bend = -2 * (model.pred + slope)
+        return tried(oracle, state, model.p, slope, bend, state.f, rules)
 
     def trial(self, pairs: Pairs, gamma: Array, g: Array, radius: Array) -> ModelStep:
         """Return a minimizer of the model in the region, exact or not."""
