@@ -107,6 +107,16 @@ def test_quartics(slope, bend, twist, quartic):
     assert_wolfe(line, search(line))
 
 
+def test_a_bracket_that_shrinks_slowly_is_halved():
+    # Straight down, then a wall: interpolation creeps towards it, 200 trials without.
+    wall, width, steep = 0.565, 0.0113, 9147.0
+    line = Line(
+        lambda t: -t + steep * width * np.logaddexp(0, (t - wall) / width),
+        lambda t: -1 + steep / (1 + np.exp((wall - t) / width)),
+    )
+    assert_wolfe(line, search(line))
+
+
 def test_a_good_first_trial_is_the_only_one():
     line = Line(lambda t: (t - 1) ** 2, lambda t: 2 * (t - 1))
     assert search(line).trials == 1

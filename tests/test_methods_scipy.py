@@ -815,6 +815,35 @@ def test_tr_lsr1_by_conjugate_gradients(problem):
     np.testing.assert_allclose(res.fun, problem.f_min, atol=1e-5)
 
 
+def test_conjugate_gradient_steps_of_tr_lsr1_are_shortened_until_f_falls():
+    asked = []
+
+    def fun(x):
+        asked.append(x.copy())
+        return np.exp(x[0]) - x[0] + x[1] ** 2
+
+    def jac(x):
+        return np.array([np.exp(x[0]) - 1, 2 * x[1]])
+
+    x0, seen = np.array([-3.0, 2.0]), {}
+    for most in (0, 10):
+        asked.clear()
+        options = {"subproblem": "cg", "radius": 100.0, "backtracks": most}
+        res = minimize(
+            *(fun, x0), jac=jac, method=knb.tr_lsr1, options={**options, "maxiter": 1}
+        )
+        assert res.nfev == len(asked)
+        seen[most] = res
+        steps = np.array(asked[1:]) - x0
+        # All on one line, ever shorter.
+        area = steps[:, 0] * steps[0, 1] - steps[:, 1] * steps[0, 0]
+        np.testing.assert_allclose(area, 0, atol=1e-8)
+        assert (np.diff(np.linalg.norm(steps, axis=1)) < 0).all()
+    assert seen[0].fun == fun(x0)  # rejected
+    assert seen[10].fun < fun(x0)
+    assert seen[10].nfev > 2
+
+
 class Lasso:
     """Least squares with a sparse solution."""
 
@@ -840,6 +869,14 @@ def test_l1_reaches_the_conditions_of_the_lasso():
     np.testing.assert_allclose(g[~zero], -2 * np.sign(res.x[~zero]), atol=1e-8)
     assert np.abs(g[zero]).max() <= 2
     np.testing.assert_allclose(res.fun, Lasso.fun(res.x) + 2 * np.abs(res.x).sum())
+
+
+@pytest.mark.parametrize(("l0", "moves"), [(0.34, True), (0.38, False)])
+def test_l0_thresholds_where_the_penalty_outweighs_the_model(l0, moves):
+    # From 0, (x - 1.2)^2 / 2 has a first step of 0.6 at alpha = 1/2: the model falls by
+    # 0.6^2 / (2 alpha) = 0.36.
+    res = knb.r2(lambda x: (x[0] - 1.2) ** 2 / 2, [0.0], jac=lambda x: x - 1.2, l0=l0)
+    np.testing.assert_allclose(res.x, 1.2 if moves else 0.0, atol=1e-4)
 
 
 def test_l0_keeps_the_large_entries_only():

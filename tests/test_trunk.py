@@ -69,6 +69,24 @@ def test_learned_and_differenced_hessians(hess):
     np.testing.assert_array_equal(again.x, res.x)
 
 
+@pytest.mark.parametrize("kind", [knb.LSR1, knb.LBFGS])
+def test_the_callers_matrix_is_left_alone(kind):
+    hess = kind(n=6)
+    hess.update(np.ones(6), 2 * np.ones(6))
+    before = hess.todense()
+    assert minimize(rosen, X0, jac=rosen_der, method=knb.trunk, hess=hess).success
+    assert len(hess) == 1
+    np.testing.assert_array_equal(hess.todense(), before)
+
+
+@pytest.mark.parametrize("kind", [knb.LSR1, knb.LBFGS])
+@pytest.mark.parametrize("method", ["trust-ncg", "trust-constr"])
+def test_scipys_methods_learn_with_our_matrices(kind, method):
+    res = minimize(rosen, X0, jac=rosen_der, method=method, hess=kind())
+    assert res.success
+    np.testing.assert_allclose(res.x, np.ones(6), atol=1e-3)
+
+
 @pytest.mark.parametrize("wrap", [np.asarray, csr_matrix, aslinearoperator])
 def test_a_constant_matrix_solves_a_quadratic_in_few_steps(wrap):
     H = np.diag([1.0, 3, 5])

@@ -295,6 +295,12 @@ class QuasiNewton(HessianUpdateStrategy):
         Scale the initial matrix by the newest pair with positive curvature.
     n : int, optional
         Size; otherwise `initialize` sets it.
+
+    Notes
+    -----
+    Of SciPy's methods, ``trust-ncg`` and ``trust-constr`` go with it.
+    ``trust-krylov`` may end early with "a bad approximation caused failure to predict
+    improvement", as it does with SciPy's own `scipy.optimize.SR1`.
     """
 
     def __init__(
