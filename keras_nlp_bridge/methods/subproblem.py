@@ -358,26 +358,30 @@ def truncated_cg(
         return ~s.done & (s.count < most)
 
     def better(s: _Conjugate) -> _Conjugate:
-        Hd = product(s.d)
-        curvature = xp.dot(s.d, Hd)
-        positive = curvature > 0
-        step = s.rr / xp.where(positive, curvature, xp.ones_like(curvature))
-        p = s.p + step * s.d
-        outside = ~positive | ~(xp.dot(p, p) < radius * radius)
-        step = xp.where(outside, _exit(xp, s.p, s.d, radius), step)
-        p, Hp = s.p + step * s.d, s.Hp + step * Hd
-        r = s.r + step * Hd
-        rr = xp.dot(r, r)
-        return _Conjugate(
-            *(p, Hp, r, -r + (rr / s.rr) * s.d, rr),
-            boundary=outside,
-            done=outside | (rr <= limit) | ~xp.isfinite(rr),
-            count=s.count + 1,
-        )
+        return _advanced(s, product(s.d), radius, limit)
 
     end = xp.while_loop(unfinished, better, start)
     length = xp.sqrt(xp.dot(end.p, end.p))
     return TruncatedStep(end.p, end.Hp, length, end.boundary, end.count)
+
+
+def _advanced(s: _Conjugate, Hd: Array, radius: Array, limit: Array) -> _Conjugate:
+    """Make one iteration: to the minimizer along d, or to the boundary."""
+    xp = namespace(s.p)
+    curvature = xp.dot(s.d, Hd)
+    positive = curvature > 0
+    step = s.rr / xp.where(positive, curvature, xp.ones_like(curvature))
+    p = s.p + step * s.d
+    outside = ~positive | ~(xp.dot(p, p) < radius * radius)
+    step = xp.where(outside, _exit(xp, s.p, s.d, radius), step)
+    p, Hp, r = s.p + step * s.d, s.Hp + step * Hd, s.r + step * Hd
+    rr = xp.dot(r, r)
+    return _Conjugate(
+        *(p, Hp, r, -r + (rr / s.rr) * s.d, rr),
+        boundary=outside,
+        done=outside | (rr <= limit) | ~xp.isfinite(rr),
+        count=s.count + 1,
+    )
 
 
 def _exit(xp: Namespace, p: Array, d: Array, radius: Array) -> Array:

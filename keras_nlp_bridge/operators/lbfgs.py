@@ -9,7 +9,6 @@ from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.operators.base import (
     Compact,
     Pairs,
-    QuasiNewton,
     compact,
     lift,
     masked,
@@ -17,6 +16,7 @@ from keras_nlp_bridge.operators.base import (
     project,
     ranks,
 )
+from keras_nlp_bridge.operators.quasi_newton import QuasiNewton
 
 __all__ = ["LBFGS", "inverse_product", "lbfgs", "solve_shifted"]
 

@@ -6,11 +6,11 @@ from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
 from keras_nlp_bridge.operators.base import (
     Compact,
     Pairs,
-    QuasiNewton,
     compact,
     masked,
     ranks,
 )
+from keras_nlp_bridge.operators.quasi_newton import QuasiNewton
 
 __all__ = ["LSR1", "lsr1", "lsr1_unguarded"]
 
