@@ -144,6 +144,7 @@ def fit(
 
 
 def _check(model: Any, epochs: int, initial_epoch: int, loss: Any) -> None:
+    backends.current()  # says what to set where there are no derivatives
     if not isinstance(model, keras.Model):
         raise TypeError(f"`model` must be a keras.Model; got {type(model)}.")
     if isinstance(epochs, bool) or int(epochs) != epochs or epochs < 1:
@@ -161,7 +162,6 @@ def _check(model: Any, epochs: int, initial_epoch: int, loss: Any) -> None:
             "`loss` must be None for a compiled model, which has its own; "
             f"got {loss!r}. Compile the model with it instead."
         )
-    backends.current()  # says what to set where there are no derivatives
 
 
 def _phases(

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from keras_nlp_bridge import data
+from keras_nlp_bridge import backends, data
 from keras_nlp_bridge.boundary import Boundary, Vector, known_curvature
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ class KerasProblem(Boundary, keras.callbacks.Callback):
         bounds: Mapping[str, tuple[Any, Any]] | None = None,
         name: str = "problem",
     ) -> None:
+        backends.current()  # says what to set where there are no derivatives
         if not isinstance(model, keras.Model):
             raise TypeError(f"`model` must be a keras.Model; got {type(model)}.")
         known_curvature(curvature)

@@ -1,6 +1,7 @@
 """The one place that names a framework: one module per trainable Keras backend."""
 
 import importlib
+import sys
 from types import ModuleType
 
 import keras
@@ -14,8 +15,16 @@ def current() -> ModuleType:
     Raises
     ------
     ValueError
-        Keras runs on a backend without derivatives, or one not supported here.
+        Keras runs on a backend without derivatives, or one not supported here, or
+        `keras.config.set_backend` has replaced the Keras that this package imported.
     """
+    if sys.modules.get("keras", keras) is not keras:
+        raise ValueError(
+            "the Keras backend must not change once keras_nlp_bridge is imported (set "
+            "KERAS_BACKEND before importing keras, or call keras.config.set_backend "
+            f"before importing keras_nlp_bridge); got {keras.backend.backend()!r}, "
+            f"replaced by {sys.modules['keras'].backend.backend()!r}."
+        )
     name = keras.backend.backend()
     if name not in AVAILABLE:
         raise ValueError(
