@@ -17,6 +17,8 @@ from scipy.optimize import OptimizeResult, minimize, rosen, rosen_der, rosen_hes
 import keras_nlp_bridge as knb
 from keras_nlp_bridge import tables, trials
 
+pytestmark = pytest.mark.once
+
 ROSEN = {"rosen": (rosen, [-1.2, 1.0], rosen_der)}
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from keras_nlp_bridge import Benchmark, Landscape, cli, datasets, experiments
 
+pytestmark = pytest.mark.once
+
 TFDS = Path(__file__).parents[2] / "shared" / "data" / "tensorflow_datasets"
 COMMANDS = ("demo", "train", "compare", "landscape", "spectrum")
 

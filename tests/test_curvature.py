@@ -57,6 +57,7 @@ def by_differences(problem):
     return (matrix + matrix.T) / 2
 
 
+@pytest.mark.usefixtures("double")
 def test_the_largest_eigenvalues_of_a_net_of_500_weights():
     with precision("float64"):
         problem = tanh_net()
@@ -77,6 +78,7 @@ def test_single_precision_is_enough_for_them():
     assert problem.nhev < 2 * problem.n  # beside the n of the dense matrix: few
 
 
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("make", [dense, tanh_net])  # whole matrix, Lanczos
 @pytest.mark.parametrize("which", ["LA", "SA", "LM", "BE"])
 def test_each_end_of_the_spectrum(make, which):
@@ -162,6 +164,7 @@ def test_the_density_integrates_to_one(width):
     assert found.nodes.shape == (60,)
 
 
+@pytest.mark.usefixtures("double")
 def test_the_density_is_that_of_the_eigenvalues():
     with precision("float64"):
         problem = tanh_net()
@@ -179,6 +182,7 @@ def test_the_density_is_that_of_the_eigenvalues():
     assert abs(found.nodes @ found.weights - every.mean()) < 4 * error
 
 
+@pytest.mark.usefixtures("double")
 def test_lanczos_ends_when_there_is_nothing_left():
     """Two different eigenvalues: two steps say it all."""
     with precision("float64"):

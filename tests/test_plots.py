@@ -14,6 +14,8 @@ from keras_nlp_bridge.callbacks import Clock
 from keras_nlp_bridge.curvature import Spectrum
 from keras_nlp_bridge.profiles import data_profile, performance_profile
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(autouse=True)
 def _no_window():

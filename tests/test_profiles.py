@@ -6,6 +6,8 @@ import pytest
 
 from keras_nlp_bridge.profiles import data_profile, performance_profile
 
+pytestmark = pytest.mark.once
+
 
 def table(*rows):
     names = ("method", "problem", "seed", "cost", "solved")
