@@ -272,8 +272,9 @@ class Watcher:
 
     def __call__(self, nit: int, report: Report) -> bool:
         """Call back; true if the answer is to stop."""
-        needs_x = self.iterates is not None or (self._callback and self._needs_x)
-        x = self._engine.point() if needs_x else None
+        # Not the truth of the callback: one that collects is empty at first.
+        asked = self._callback is not None and self._needs_x
+        x = self._engine.point() if asked or self.iterates is not None else None
         if self.iterates is not None and x is not None:
             self.iterates.append(x.copy())
         if self._callback is None:

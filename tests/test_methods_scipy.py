@@ -302,6 +302,18 @@ def test_callback_of_x_gets_copies(method):
 
 
 @each_method
+def test_a_callback_that_is_an_empty_collection_gets_x(method):
+    class Path(list):
+        def __call__(self, xk):
+            self.append(xk)
+
+    path = Path()
+    res = solve(ROSEN, method, callback=path, options={"maxiter": 5})
+    assert np.shape(path) == (res.nit, X0.size) == (5, 2)
+    np.testing.assert_array_equal(path[-1], res.x)
+
+
+@each_method
 def test_callback_of_intermediate_result(method):
     seen = []
 
