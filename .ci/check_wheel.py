@@ -18,7 +18,7 @@ from pathlib import Path
 
 PACKAGE = "keras_nlp_bridge"
 NAME = "keras-nlp-bridge"
-EXTRAS = "all datasets dev jax plot sklearn table tensorflow torch".split()
+EXTRAS = "all datasets dev docs jax plot sklearn table tensorflow torch".split()
 REQUIRED = "keras numpy scipy".split()
 ENTRY_POINT = "keras_nlp_bridge.cli:main"
 

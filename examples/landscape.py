@@ -1,10 +1,12 @@
-"""Where a training went, and what it looks like there.
+"""
+Where a training went, and what it looks like there
+===================================================
 
 A small network learns handwritten digits by Adam and then by L-BFGS.  The first picture
 shows the way on its two principal components, and the loss around its end along
 filter-normalised directions; the second how the eigenvalues of the Hessian are
-distributed before and after.  Needs `pip install 'keras-nlp-bridge[sklearn,plot]'` and
-a backend; takes about a minute.
+distributed before and after.  Needs ``pip install 'keras-nlp-bridge[sklearn,plot]'``
+and a backend; takes about a minute::
 
     python examples/landscape.py [DIRECTORY]
 """
@@ -41,7 +43,8 @@ model.compile("adam", loss=loss)
 problem = knb.KerasProblem(model, x, y)
 before = knb.curvature.spectral_density(problem)
 
-# %% A fit in two phases, with its weights recorded after every epoch.
+# %%
+# A fit in two phases, with its weights recorded after every epoch.
 way = knb.callbacks.Trajectory()
 history = knb.fit(
     model,
@@ -54,7 +57,8 @@ history = knb.fit(
 )
 print(f"loss {problem.fun(problem.x0):.2e}, accuracy {problem.accuracy():.4f}")
 
-# %% The way, and the surroundings of its end.
+# %%
+# The way, and the surroundings of its end.
 figure = Figure(figsize=(9.2, 3.7), layout="constrained")
 left, right = figure.subplots(1, 2)
 seen = knb.landscape(problem, path=way, npoints=40)
@@ -66,7 +70,8 @@ right.set_title("around its end, filter-normalised", fontsize="medium")
 figure.savefig(directory / "landscape.png", dpi=80)
 print(f"principal components: {np.round(seen.explained, 3)} of the variance")
 
-# %% The spectrum of the Hessian.
+# %%
+# The spectrum of the Hessian.
 figure = Figure(figsize=(9.2, 3.2), layout="constrained")
 after = knb.curvature.spectral_density(problem)
 for axes, spectrum, title in zip(

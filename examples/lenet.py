@@ -1,13 +1,19 @@
-"""LeNet on handwritten digits, trained by SciPy's minimizers, by ours and by Adam.
+"""
+LeNet on handwritten digits
+===========================
+
+Trained by SciPy's L-BFGS-B, by R2 and trust-region L-SR1 on minibatches, and by Adam.
 
 Run it cell by cell, or as a whole: ``python examples/lenet.py``. It takes about two
-minutes on two cores (``--fast`` for a glance). The command ``keras-nlp-bridge demo``
-does the same with options.
+minutes on two cores; shown here are the shorter runs of ``--epochs 12``, in which
+L-BFGS-B has made no more than a dozen steps. ``--fast`` is for a glance. The command
+``keras-nlp-bridge demo`` does the same with options.
 """
 
-# %% Choose the backend of Keras before Keras is imported.
+# %%
+# Choose the backend of Keras before Keras is imported.
+import argparse
 import os
-import sys
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
@@ -17,16 +23,21 @@ from scipy.optimize import OptimizeResult, minimize
 import keras_nlp_bridge as knb
 from keras_nlp_bridge import datasets, plots, runs
 
-EPOCHS = 2 if "--fast" in sys.argv else 40  # passes over the data, for each method
+parser = argparse.ArgumentParser(description="LeNet on handwritten digits")
+parser.add_argument("--epochs", type=int, default=40)
+parser.add_argument("--fast", action="store_const", dest="epochs", const=2)
+EPOCHS = parser.parse_args().epochs  # passes over the data, for each method
 BATCH = 64  # samples in a minibatch
 
-# %% Data: 1,797 scanned digits from scikit-learn, 28 by 28 pixels in [0, 1].
+# %%
+# Data: 1,797 scanned digits from scikit-learn, 28 by 28 pixels in [0, 1].
 # For MNIST: datasets.load("mnist", samples=10_000).
 images = datasets.load("digits")
 x_train, y_train = images.x_train, images.y_train
 test = images.x_test, images.y_test
 
-# %% Any Keras model will do. From `compile`, only the loss is needed.
+# %%
+# Any Keras model will do. From `compile`, only the loss is needed.
 keras.utils.set_random_seed(0)
 layers = keras.layers
 model = keras.Sequential(
@@ -48,12 +59,14 @@ model.compile(
     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
 )
 
-# %% Model, data and loss are a problem: minimize f(x), x in R^n.
+# %%
+# Model, data and loss are a problem: minimize f(x), x in R^n.
 problem = knb.KerasProblem(model, x_train, y_train)
 problem.summary()
 x0 = problem.x0  # the weights as they are: every method starts here
 
-# %% To compare, each run is measured by a callback, which also ends it after EPOCHS
+# %%
+# To compare, each run is measured by a callback, which also ends it after EPOCHS
 # passes over the data. To train, you need none of this. (The seconds include compiling,
 # which `keras-nlp-bridge demo` does before it starts the clock.)
 full = knb.KerasProblem(model, x_train, y_train)  # what is measured
@@ -77,14 +90,16 @@ def finish(recorder: runs.Recorder, result: OptimizeResult) -> None:
     print(runs.table(finished), end="\n\n")
 
 
-# %% SciPy's own method, on all samples: two functions and a start is all it takes.
+# %%
+# SciPy's own method, on all samples: two functions and a start is all it takes.
 recorder = start("L-BFGS-B", problem, len(x_train))
 result = minimize(
     problem.fun, x0, jac=problem.jac, method="L-BFGS-B", callback=recorder
 )
 finish(recorder, result)
 
-# %% Ours on minibatches, R2 first. The callback goes to the next minibatch after each
+# %%
+# Ours on minibatches, R2 first. The callback goes to the next minibatch after each
 # step, as `callback=batches.next_batch` would. The method shortens its steps along a
 # clock: `maxiter` says how many there will be.
 batches = knb.KerasProblem(model, x_train, y_train, batch_size=BATCH)
@@ -100,7 +115,8 @@ result = minimize(
 )
 finish(recorder, result)
 
-# %% Then the trust region with limited-memory SR1 curvature.
+# %%
+# Then the trust region with limited-memory SR1 curvature.
 batches = knb.KerasProblem(model, x_train, y_train, batch_size=BATCH)
 recorder = start("tr-lsr1", batches, BATCH)
 result = minimize(
@@ -113,7 +129,8 @@ result = minimize(
 )
 finish(recorder, result)
 
-# %% Adam, in Keras's own loop, for comparison.
+# %%
+# Adam, in Keras's own loop, for comparison.
 problem.assign(x0)
 recorder = start("Adam", runs.Counters(batches.batches_per_epoch), BATCH)
 model.fit(
@@ -126,6 +143,7 @@ model.fit(
 )
 finish(recorder, OptimizeResult(x=problem.x0, message=""))
 
-# %% A picture: training loss against work and against time.
+# %%
+# A picture: training loss against work and against time.
 plots.loss_curves(finished, "lenet.png", "LeNet on handwritten digits")
 print("picture: lenet.png")

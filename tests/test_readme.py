@@ -1,13 +1,11 @@
-import re
-from pathlib import Path
-
+import pages
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+README = pages.ROOT / "README.md"
 
 
 def blocks():
-    return re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    return [b.text for b in pages.blocks(README) if b.kind == "python"]
 
 
 def test_the_examples_run_as_written(capsys):
