@@ -90,7 +90,9 @@ def _agree(a, b, loose):
     x, y = float(a), float(b)
     if loose:
         least, most = sorted((abs(x), abs(y)))
-        return x == y or (math.isfinite(most) and most <= 10 * max(least, 1e-300))
+        count = b.lstrip("-").isdigit()  # a few for none is the same size
+        floor = 1.0 if count else 1e-300
+        return x == y or (math.isfinite(most) and most <= 10 * max(least, floor))
     return abs(x - y) <= _last_place(b) * 1.01
 
 

@@ -13,6 +13,9 @@ import pytest
 import keras_nlp_bridge as knb
 from keras_nlp_bridge import cli
 
+# Pages show what the tests find out; a reader's backend changes the numbers.
+pytestmark = [pytest.mark.once, pytest.mark.backend("tensorflow")]
+
 DOCS = pages.ROOT / "docs"
 GENERATED = ("_build", "examples", "generated")  # by Sphinx
 PAGES = [
