@@ -129,7 +129,6 @@ class Trial:
             beside._minimize(Oracle(self.problem, few, None))
         if self._batched:
             self.problem.reset_batches()
-        self.problem.reset_counters()
 
     def _tolerance(self, oracle: Oracle) -> float:
         if not self.budget.rtol:

@@ -253,6 +253,14 @@ def test_minibatches_are_for_methods_that_can():
     assert ours["fun"] < start.fun(start.x0)
 
 
+def test_every_run_begins_with_the_first_minibatch():
+    problem = sine(0, batch_size=8)
+    methods = {"one": "slbfgs", "two": "slbfgs"}
+    budget = {"maxiter": 7, "gtol": 0}
+    one, two = bench(methods, {"sine": problem}, budget=budget, warm_up=False).rows
+    assert (one["fun"], one["nfev"]) == (two["fun"], two["nfev"])
+
+
 # ------------------------------------------------------------------ stops and restarts
 
 

@@ -18,6 +18,8 @@ from keras_nlp_bridge import Benchmark, Landscape, cli, datasets, experiments
 pytestmark = pytest.mark.once
 
 TFDS = Path(__file__).parents[2] / "shared" / "data" / "tensorflow_datasets"
+# The backends have tests of their own; what is printed and written is the same.
+pytestmark = pytest.mark.once
 COMMANDS = ("demo", "train", "compare", "landscape", "spectrum")
 
 NETS = """
