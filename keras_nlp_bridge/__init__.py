@@ -14,6 +14,20 @@ if TYPE_CHECKING:
     from keras_nlp_bridge import curvature as curvature
     from keras_nlp_bridge import plots as plots
     from keras_nlp_bridge.benchmarking import benchmark as benchmark
+    from keras_nlp_bridge.estimators import EntityEmbedder as EntityEmbedder
+    from keras_nlp_bridge.estimators import ImageClassifier as ImageClassifier
+    from keras_nlp_bridge.estimators import (
+        MultitargetNeuralNetworkRegressor as MultitargetNeuralNetworkRegressor,
+    )
+    from keras_nlp_bridge.estimators import (
+        NeuralNetworkBinaryClassifier as NeuralNetworkBinaryClassifier,
+    )
+    from keras_nlp_bridge.estimators import (
+        NeuralNetworkClassifier as NeuralNetworkClassifier,
+    )
+    from keras_nlp_bridge.estimators import (
+        NeuralNetworkRegressor as NeuralNetworkRegressor,
+    )
     from keras_nlp_bridge.fitting import fit as fit
     from keras_nlp_bridge.landscapes import Landscape as Landscape
     from keras_nlp_bridge.landscapes import landscape as landscape
@@ -33,12 +47,18 @@ if TYPE_CHECKING:
 # package costs next to nothing on top of keras.
 _HOME = {
     "Benchmark": "tables",
+    "EntityEmbedder": "estimators",
+    "ImageClassifier": "estimators",
     "KerasProblem": "problem",
     "LBFGS": "operators",
     "LSR1": "operators",
     "Landscape": "landscapes",
     "METHODS": "minimizers",
     "benchmark": "benchmarking",
+    "MultitargetNeuralNetworkRegressor": "estimators",
+    "NeuralNetworkBinaryClassifier": "estimators",
+    "NeuralNetworkClassifier": "estimators",
+    "NeuralNetworkRegressor": "estimators",
     "fit": "fitting",
     "landscape": "landscapes",
     "lbfgs": "minimizers",

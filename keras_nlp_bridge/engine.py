@@ -57,6 +57,7 @@ class Engine:
         self._compiled_loss: Any = None
         self._layout: tuple[int, ...] = ()
         self._setups: dict[Hashable, Setup] = {}
+        self._shapes: Any = None
         self._compiled: dict[Hashable, Any] = {}
         self.sample_id = 0
 
@@ -82,7 +83,13 @@ class Engine:
         self._replicas = self.backend.replicate(self._net, self._data)
         if not self._net.built:
             build(self._net, self.backend.rows(self._data, 0, min(2, self.size)).x)
-        self._forget()
+        shapes = keras.tree.map_structure(
+            lambda a: None if a is None else (a.shape, str(a.dtype)), loaded.batch
+        )
+        fits = all(setup.any_data for setup in self._setups.values())
+        if not fits or shapes != self._shapes:
+            self._forget()
+        self._shapes = shapes
         self._make_sampler()
 
     @property

@@ -22,7 +22,7 @@ class Epochs:
     problem : KerasProblem
         On all samples.
     callbacks : keras.callbacks.CallbackList
-    validate : callable
+    validate : callable or None
         ``validate(epoch)`` returns the validation logs, maybe none.
     first, last : int
         Epochs to run: first, ..., last - 1.
@@ -32,7 +32,7 @@ class Epochs:
         self,
         problem: KerasProblem,
         callbacks: keras.callbacks.CallbackList,
-        validate: Callable[[int], dict[str, float]],
+        validate: Callable[[int], dict[str, float]] | None,
         first: int,
         last: int,
     ) -> None:
@@ -42,6 +42,13 @@ class Epochs:
         self.fun = np.inf
         self.logs: dict[str, float] = {}
         self._open = False
+        # If nobody looks at the model between epochs, it is written at the end only.
+        history = keras.callbacks.History
+        self._watched = (
+            validate is not None
+            or len(problem.model.metrics) > 1
+            or any(not isinstance(c, history) for c in callbacks.callbacks)
+        )
 
     def begin(self) -> None:
         """Open an epoch."""
@@ -53,7 +60,8 @@ class Epochs:
     def end(self, x: np.ndarray, f: float, g: np.ndarray | None) -> None:
         """Close an epoch at the iterate x, and open the next."""
         model = self.problem.model
-        self.problem.assign(x)
+        if self._watched:
+            self.problem.assign(x)
         if f <= self.fun or not np.isfinite(self.fun):
             self.x, self.fun = np.array(x), float(f)
         logs = {"loss": float(f)}
@@ -63,7 +71,8 @@ class Epochs:
             scores = self.problem.evaluate()
             logs |= {k: v for k, v in scores.items() if k != "loss"}
         self.callbacks.on_train_batch_end(0, logs)
-        logs |= self.validate(self.epoch)
+        if self.validate is not None:
+            logs |= self.validate(self.epoch)
         self._open = False
         self.callbacks.on_epoch_end(self.epoch, logs)
         self.logs = logs
@@ -159,13 +168,15 @@ def validation(
     batch_size: int | None,
     steps: int | None,
     freq: int | Sequence[int],
-) -> Callable[[int], dict[str, float]]:
+) -> Callable[[int], dict[str, float]] | None:
     """Return what evaluates the validation data after an epoch, as `fit` does."""
+    if given is None:
+        return None
 
     def run(epoch: int) -> dict[str, float]:
         number = epoch + 1
         due = number % freq == 0 if isinstance(freq, int) else number in freq
-        if given is None or not due:
+        if not due:
             return {}
         x, y, weight = keras.utils.unpack_x_y_sample_weight(given)
         scores = model.evaluate(

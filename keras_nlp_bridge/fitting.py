@@ -63,7 +63,8 @@ def fit(
         Compiled with a loss (any metrics, any optimizer, which is not used), or not
         compiled at all; then `loss` is needed.
     x, y : data
-        Everything that `keras.Model.fit` takes.
+        Everything that `keras.Model.fit` takes. For full-sample methods x may also be
+        a `KerasProblem` on the model, whose compiled functions are used again.
     method : str, callable, Method or list
         "r2", "tr-lsr1": by minibatches, inside Keras's own loop, without a learning
         rate. A method of SciPy that uses gradients, or one of ours for full samples:

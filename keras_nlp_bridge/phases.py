@@ -121,14 +121,16 @@ class FullSample:
     ) -> keras.callbacks.History:
         """Minimize under the callbacks."""
         x, y, weight = given
-        problem = KerasProblem(
-            model,
-            x,
-            y,
-            sample_weight=weight,
-            class_weight=arguments["class_weight"],
-            seed=seed,
-        )
+        problem = x
+        if not isinstance(x, KerasProblem):
+            problem = KerasProblem(
+                model,
+                x,
+                y,
+                sample_weight=weight,
+                class_weight=arguments["class_weight"],
+                seed=seed,
+            )
         last = first + self.epochs
         callbacks = arguments["callbacks"]
         if not isinstance(callbacks, keras.callbacks.CallbackList):

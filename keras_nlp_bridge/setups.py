@@ -26,6 +26,7 @@ class Setup:
     objective: Objective
     evaluation: Evaluation
     seeds: list[keras.Variable]
+    any_data: bool  # serves all data of the same shapes and dtypes
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,14 @@ class SetupMaker:
         if not stochastic:
             self._check_deterministic(moved, seeds, chunks, training)
         sample = Sample(data, None, others)
-        weights = None
+        weights, weighed = None, chunks
         if not stochastic and len(chunks.sizes) > 1:
-            weights, chunks = self._weigh(objective, chunks, x, sample)
+            weights, weighed = self._weigh(objective, chunks, x, sample)
         evaluation = Evaluation(
-            objective, self.backend, chunks, weights, self.curvature
+            objective, self.backend, weighed, weights, self.curvature
         )
-        return Setup(objective, evaluation, seeds)
+        any_data = weights is None and weighed is chunks
+        return Setup(objective, evaluation, seeds, any_data)
 
     def _tried(
         self, objective: Objective, few: Any, others: list[Tensor], x: Tensor

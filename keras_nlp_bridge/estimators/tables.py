@@ -1,0 +1,299 @@
+"""Tables with numeric and categorical columns as arrays for a network."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_array, validate_data
+
+Array = NDArray[Any]
+
+_CATEGORICAL = ("object", "string", "str", "category", "categorical", "enum", "utf8")
+
+
+class Rows(NamedTuple):
+    """Samples in the two forms that a network takes.
+
+    Attributes
+    ----------
+    numbers : ndarray of shape (n, ...)
+        Numeric features or pixels.
+    codes : ndarray of shape (n, q), int32
+        Categorical features: 0 for what was not seen in training, else 1, ..., levels.
+    """
+
+    numbers: Array
+    codes: Array
+
+
+@dataclass
+class Category:
+    """A categorical column.
+
+    Attributes
+    ----------
+    column : int
+        Its place in the table.
+    name : str
+        Its name, or its number as a string.
+    levels : ndarray of shape (levels,)
+        Sorted.
+    dim : int
+        Length of the vectors that stand for a level.
+    """
+
+    column: int
+    name: str
+    levels: Array
+    dim: int
+
+
+def categorical_columns(table: Any, asked: Sequence[Any]) -> list[int]:
+    """Find the columns that hold no numbers, and those asked for.
+
+    Parameters
+    ----------
+    table : array_like or data frame
+    asked : sequence of str or int
+        Names or numbers of further columns.
+
+    Returns
+    -------
+    list of int
+
+    Raises
+    ------
+    ValueError
+        A column that the table does not have.
+    """
+    names = list(getattr(table, "columns", []))
+    found = {j for j, name in enumerate(names) if _holds_words(table[name])}
+    if not asked:
+        return sorted(found)
+    width = len(names) if names else np.shape(table)[-1]
+    for key in asked:
+        if key in names:
+            found.add(names.index(key))
+        elif isinstance(key, (int, np.integer)) and 0 <= key < width:
+            found.add(int(key))
+        else:
+            raise ValueError(
+                "`embedding_dims` and `columns` must name columns of X, by name or "
+                f"number; got {key!r} for columns {names or width}."
+            )
+    return sorted(found)
+
+
+def _holds_words(column: Any) -> bool:
+    kind = str(column.dtype).lower()
+    if not kind.startswith(_CATEGORICAL):
+        return False
+    if kind != "object":
+        return True
+    try:
+        column.to_numpy().astype(np.float64)
+    except (TypeError, ValueError):
+        return True
+    return False
+
+
+class TableEncoder:
+    """Reads tables the way the first one was read.
+
+    Parameters
+    ----------
+    dims : mapping of str or int to int or float, optional
+        Length of a column's vectors, or their share of its number of levels.
+    columns : sequence of str or int
+        Columns that are categorical whatever they hold.
+    handle_unknown : {"error", "mean"}
+        Refuse levels that were not seen in training, or code them 0.
+    """
+
+    def __init__(
+        self,
+        dims: Mapping[Any, float] | None,
+        columns: Sequence[Any] = (),
+        handle_unknown: str = "error",
+    ) -> None:
+        self._dims = dict(dims or {})
+        self._asked = [*self._dims, *columns]
+        self._error = handle_unknown == "error"
+        self.categories: list[Category] = []
+        self._numeric: list[int] | None = None
+
+    @property
+    def numeric(self) -> list[int] | None:
+        """The numeric columns, or None for all."""
+        return self._numeric
+
+    def fit(self, estimator: Any, table: Any) -> Rows:
+        """Learn which columns are categorical and their levels; read the table."""
+        found = categorical_columns(table, self._asked)
+        if not found:
+            self.categories, self._numeric = [], None
+            return self._read(estimator, table, reset=True)
+        validate_data(estimator, table, reset=True, skip_check_array=True)
+        self._numeric = [j for j in range(_width(table)) if j not in found]
+        self.categories = [self._category(table, j) for j in found]
+        return self._read(estimator, table, reset=False)
+
+    def read(self, estimator: Any, table: Any) -> Rows:
+        """Read another table with the same columns."""
+        return self._read(estimator, table, reset=False)
+
+    def _read(self, estimator: Any, table: Any, reset: bool) -> Rows:
+        if self._numeric is None:
+            numbers = validate_data(
+                estimator, table, reset=reset, dtype=[np.float64, np.float32]
+            )
+            return Rows(numbers, np.zeros((len(numbers), 0), np.int32))
+        validate_data(estimator, table, reset=reset, skip_check_array=True)
+        codes = np.stack([self._encode(table, c) for c in self.categories], axis=1)
+        numbers = np.zeros((len(codes), 0))
+        if self._numeric:
+            part = _columns(table, self._numeric)
+            numbers = check_array(
+                part, dtype=[np.float64, np.float32], estimator=estimator
+            )
+        return Rows(numbers, codes)
+
+    def _category(self, table: Any, column: int) -> Category:
+        name, values = _name(table, column), _values(table, column)
+        try:
+            levels = np.unique(values)
+        except TypeError as error:
+            raise ValueError(
+                f"column {name!r} must hold values that can be sorted; got several "
+                f"types ({error})."
+            ) from error
+        asked = self._dims.get(name, self._dims.get(column))
+        return Category(column, name, levels, _dim(name, asked, len(levels)))
+
+    def _encode(self, table: Any, category: Category) -> NDArray[np.int32]:
+        values, levels = _values(table, category.column), category.levels
+        try:
+            place = np.minimum(np.searchsorted(levels, values), len(levels) - 1)
+            known = levels[place] == values
+        except TypeError:  # numbers where there were words
+            place, known = np.zeros(len(values), int), np.zeros(len(values), bool)
+        if self._error and not np.all(known):
+            strange = sorted({str(v) for v in values[~known]})[:5]
+            raise ValueError(
+                f"Found unknown categories {strange} in column {category.name!r}; "
+                f"fit saw {len(levels)} others. handle_unknown='mean' accepts them."
+            )
+        return np.where(known, place + 1, 0).astype(np.int32)
+
+
+def _width(table: Any) -> int:
+    return len(table.columns) if hasattr(table, "columns") else np.shape(table)[1]
+
+
+def _name(table: Any, column: int) -> str:
+    return str(table.columns[column]) if hasattr(table, "columns") else str(column)
+
+
+def _columns(table: Any, columns: Sequence[int]) -> Any:
+    if hasattr(table, "columns"):
+        return table[[table.columns[j] for j in columns]]
+    return np.asarray(table)[:, columns]
+
+
+def _values(table: Any, column: int) -> Array:
+    """Return a column without missing values."""
+    if hasattr(table, "columns"):
+        series = table[table.columns[column]]
+        missing = np.asarray(
+            series.isna() if hasattr(series, "isna") else series.is_null()
+        )
+        values = np.asarray(series.to_numpy())
+    else:
+        values = np.asarray(table)[:, column]
+        missing = np.array([v is None or v != v for v in values], bool)
+    if missing.any():
+        raise ValueError(
+            f"Input X contains NaN or missing values: {int(missing.sum())} in the "
+            f"categorical column {_name(table, column)!r}."
+        )
+    return values.astype(object) if values.dtype.kind in "OUST" else values
+
+
+def _dim(name: str, asked: Any, levels: int) -> int:
+    """Length of a vector; MLJFlux's default is min(levels - 1, 10)."""
+    if asked is None:
+        return max(1, min(levels - 1, 10))
+    real = isinstance(asked, (int, float, np.integer)) and not isinstance(asked, bool)
+    if isinstance(asked, float) and 0 < asked <= 1:
+        return math.ceil(asked * levels)
+    if not real or asked < 1 or asked % 1:
+        raise ValueError(
+            "`embedding_dims` must hold positive integers, or shares of the levels "
+            f"in (0, 1]; got {asked!r} for column {name!r}."
+        )
+    return int(asked)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Mean and standard deviation of features or targets; applied in double precision.
+
+    Attributes
+    ----------
+    mean, scale : ndarray
+        Of the shape of one sample, or numbers.
+    """
+
+    mean: Any = 0.0
+    scale: Any = 1.0
+
+    @classmethod
+    def of(cls, values: Array, weights: Array, whole: bool = False) -> "Scaling":
+        """Measure weighted samples, feature by feature or as a `whole`."""
+        values = values.astype(np.float64)
+        share = weights / weights.sum()
+        mean = np.tensordot(share, values, axes=1)
+        if whole:
+            mean = mean.mean()
+        square = np.tensordot(share, (values - mean) ** 2, axes=1)
+        variance = square.mean() if whole else square
+        # What varies by rounding alone is constant.
+        least = 10 * np.finfo(np.float64).eps * np.abs(mean)
+        scale = np.sqrt(variance)
+        return cls(mean, np.where(scale > least, scale, 1.0))
+
+    def forward(self, values: Array) -> Array:
+        """Standardize, and cast to single precision or Keras's floatx."""
+        return (values - self.mean) / self.scale
+
+    def back(self, values: Array) -> Array:
+        """Undo `forward`."""
+        return values * self.scale + self.mean
+
+
+def distinct_rows(parts: Sequence[Array], weights: Array) -> tuple[Array, Array]:
+    """Merge equal samples.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray of shape (n, ...)
+        What makes up a sample.
+    weights : ndarray of shape (n,)
+
+    Returns
+    -------
+    index : ndarray of int
+        One sample of each kind, in an order that depends on the values alone.
+    weights : ndarray
+        Sums of the weights of equal samples.
+    """
+    flat = [np.ascontiguousarray(p + p.dtype.type(0)) for p in parts]  # no -0.0
+    flat = [p.reshape(len(p), -1) for p in flat]
+    bytes_of = [p.view(np.uint8).reshape(len(p), -1) for p in flat if p.size]
+    table = np.ascontiguousarray(np.concatenate(bytes_of, axis=1))
+    keys = table.view(np.dtype((np.void, table.shape[1]))).ravel()
+    _, index, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return index, np.bincount(inverse.ravel(), weights)
