@@ -276,7 +276,7 @@ class NeuralNetwork(BaseEstimator):
                 "None"
             )
         rows = self._read(X, reset)
-        weight = _weights(sample_weight, len(rows.numbers))
+        weight = sample_weights(sample_weight, len(rows.numbers))
         target = self._read_target(y, weight, reset, classes)
         if len(target) != len(rows.numbers):
             raise ValueError(
@@ -291,7 +291,10 @@ class NeuralNetwork(BaseEstimator):
             index, weight = kept[index], merged
         else:
             weight = weight[kept]
-        return Rows(rows.numbers[index], rows.codes[index]), target[index], weight
+        rows = Rows(rows.numbers[index], rows.codes[index])
+        if reset and self._categories():
+            rows = self._encoder.restrict(rows)
+        return rows, target[index], weight
 
     def _start(self, rows: Rows, target: Array, weight: Array) -> None:
         """Learn scales, make the network, and begin the record of the training."""
@@ -531,7 +534,23 @@ def _params(estimator: NeuralNetwork) -> dict[str, Any]:
     return params
 
 
-def _weights(given: Any, count: int) -> Array:
+def sample_weights(given: Any, count: int) -> Array:
+    """Check the weights of samples.
+
+    Parameters
+    ----------
+    given : array_like of shape (count,), number or None
+    count : int
+
+    Returns
+    -------
+    ndarray of shape (count,)
+
+    Raises
+    ------
+    ValueError
+        Another shape, negative or not finite, or nothing but zeros.
+    """
     if given is None:
         return np.ones(count)
     weight = np.asarray(given)

@@ -10,7 +10,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from keras_nlp_bridge.estimators.base import NeuralNetwork
+from keras_nlp_bridge.estimators.base import NeuralNetwork, sample_weights
 from keras_nlp_bridge.estimators.models import (
     NeuralNetworkClassifier,
     NeuralNetworkRegressor,
@@ -102,9 +102,11 @@ class EntityEmbedder(TransformerMixin, BaseEstimator):
         self._encoder = TableEncoder(dims, handle_unknown=self.handle_unknown)
         rows = self._encoder.fit(self, X)
         check_consistent_length(rows.numbers, y)
+        sample_weights(sample_weight, len(rows.numbers))
         self.estimator_, self._tables = None, []
         if self._encoder.categories:
             self.estimator_ = network.fit(X, y, sample_weight=sample_weight)
+            self._encoder = self.estimator_._encoder
             layers = [
                 self.estimator_.model_.get_layer(f"embedding_{i}")
                 for i in range(len(self._encoder.categories))

@@ -64,7 +64,8 @@ class NeuralNetworkRegressor(RegressorMixin, NeuralNetwork):
         ndarray of shape (n,) or (n, n_targets)
             Of dtype float64.
         """
-        found = self._target_scaling.back(self._outputs(X))
+        outputs = self._outputs(X)
+        found = self._target_scaling.back(outputs)
         return found[:, 0] if self._flat else found
 
     def _read_target(

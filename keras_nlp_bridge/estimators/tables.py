@@ -71,9 +71,7 @@ def categorical_columns(table: Any, asked: Sequence[Any]) -> list[int]:
     """
     names = list(getattr(table, "columns", []))
     found = {j for j, name in enumerate(names) if _holds_words(table[name])}
-    if not asked:
-        return sorted(found)
-    width = len(names) if names else np.shape(table)[-1]
+    width = len(names) if names else table.shape[1]
     for key in asked:
         if key in names:
             found.add(names.index(key))
@@ -132,26 +130,48 @@ class TableEncoder:
 
     def fit(self, estimator: Any, table: Any) -> Rows:
         """Learn which columns are categorical and their levels; read the table."""
-        found = categorical_columns(table, self._asked)
-        if not found:
-            self.categories, self._numeric = [], None
+        self.categories, self._numeric = [], None
+        framed = hasattr(table, "columns")
+        if not framed and not self._asked:
             return self._read(estimator, table, reset=True)
-        validate_data(estimator, table, reset=True, skip_check_array=True)
-        self._numeric = [j for j in range(_width(table)) if j not in found]
-        self.categories = [self._category(table, j) for j in found]
-        return self._read(estimator, table, reset=False)
+        checked = self._checked(estimator, table, reset=True)
+        found = categorical_columns(checked, self._asked)
+        if not found:
+            return self._read(estimator, table, reset=True)
+        self._numeric = [j for j in range(_width(checked)) if j not in found]
+        self.categories = [self._category(checked, j) for j in found]
+        return self._cut(estimator, checked)
 
     def read(self, estimator: Any, table: Any) -> Rows:
         """Read another table with the same columns."""
         return self._read(estimator, table, reset=False)
 
-    def _read(self, estimator: Any, table: Any, reset: bool) -> Rows:
-        if self._numeric is None:
-            numbers = validate_data(
-                estimator, table, reset=reset, dtype=[np.float64, np.float32]
+    def restrict(self, rows: Rows) -> Rows:
+        """Forget the levels that do not occur in these samples of the first table."""
+        codes = rows.codes.copy()
+        for i, category in enumerate(self.categories):
+            present, codes[:, i] = np.unique(rows.codes[:, i], return_inverse=True)
+            category.levels = category.levels[present - 1]
+            category.dim = _dim(
+                category.name, self._asked_dim(category), len(category.levels)
             )
-            return Rows(numbers, np.zeros((len(numbers), 0), np.int32))
-        validate_data(estimator, table, reset=reset, skip_check_array=True)
+        return Rows(rows.numbers, codes + 1 if self.categories else codes)
+
+    def _read(self, estimator: Any, table: Any, reset: bool) -> Rows:
+        if self._numeric is not None:
+            return self._cut(estimator, self._checked(estimator, table, reset))
+        numbers = validate_data(
+            estimator, table, reset=reset, dtype=[np.float64, np.float32]
+        )
+        return Rows(numbers, np.zeros((len(numbers), 0), np.int32))
+
+    def _checked(self, estimator: Any, table: Any, reset: bool) -> Any:
+        """Check names and number of columns; of a frame, leave the columns alone."""
+        framed = hasattr(table, "columns")
+        options = {"skip_check_array": True} if framed else {"dtype": None}
+        return validate_data(estimator, table, reset=reset, **options)
+
+    def _cut(self, estimator: Any, table: Any) -> Rows:
         codes = np.stack([self._encode(table, c) for c in self.categories], axis=1)
         numbers = np.zeros((len(codes), 0))
         if self._numeric:
@@ -161,17 +181,21 @@ class TableEncoder:
             )
         return Rows(numbers, codes)
 
+    def _asked_dim(self, category: Category) -> Any:
+        return self._dims.get(category.name, self._dims.get(category.column))
+
     def _category(self, table: Any, column: int) -> Category:
         name, values = _name(table, column), _values(table, column)
         try:
             levels = np.unique(values)
         except TypeError as error:
-            raise ValueError(
-                f"column {name!r} must hold values that can be sorted; got several "
-                f"types ({error})."
+            raise TypeError(
+                f"argument must be a string or a number, all of one kind, in the "
+                f"categorical column {name!r}: {error}"
             ) from error
-        asked = self._dims.get(name, self._dims.get(column))
-        return Category(column, name, levels, _dim(name, asked, len(levels)))
+        category = Category(column, name, levels, 0)
+        category.dim = _dim(name, self._asked_dim(category), len(levels))
+        return category
 
     def _encode(self, table: Any, category: Category) -> NDArray[np.int32]:
         values, levels = _values(table, category.column), category.levels
