@@ -1,29 +1,30 @@
 """What all estimators share: parameters, data, networks, training, prediction."""
 
-from collections.abc import Mapping
-from numbers import Integral, Real
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from keras_nlp_bridge.estimators.builders import BUILDERS, Builder, from_config
+from keras_nlp_bridge.estimators.networks import form, network, outputs
+from keras_nlp_bridge.estimators.params import (
+    NeuralNetworkParameters,
+    as_list,
+    kept_params,
+    normalized,
+    sample_weights,
+)
 from keras_nlp_bridge.estimators.tables import (
     Rows,
     Scaling,
     TableEncoder,
     distinct_rows,
+    split,
 )
 from keras_nlp_bridge.estimators.training import (
     Task,
-    batches,
-    check_method,
     needs_all_samples,
     train,
 )
@@ -33,70 +34,48 @@ Array = NDArray[Any]
 # Weight decay by default: `l2` times the number of distinct samples, see `l2`.
 _DECAY = 3.0
 
-# Predictions are made for multiples of this many rows: kernels for one row and for
-# many round differently, and a prediction must not depend on its neighbours.
-_ROWS = 32
-_MOST_NUMBERS = 2**22  # inputs of one call in prediction
 
-# Changes that let a warm start go on from the weights, as in MLJFlux.
-_WARM = frozenset(
-    "method options epochs warm_start verbose callbacks n_iter_no_change".split()
-)
+class NeuralNetwork(NeuralNetworkParameters):
+    """What the estimators share: what is minimized, training, fitted attributes.
 
+    With l the loss, w_i the weights of the samples and W the kernels (all trainable
+    weights with two or more dimensions, embeddings among them; no biases), a fit
+    minimizes
 
-class NeuralNetwork(BaseEstimator):
-    """Base of the estimators; what subclasses say is in the abstract methods.
+        sum_i w_i l(y_i, net(x_i)) / sum_i w_i  +  l2 / 2 |W|^2  +  l1 |W|_1
+
+    whatever the size of the minibatches. Equal samples are merged, and the order of
+    samples does not matter (unless ``shuffle=False`` with minibatches): a weight of k
+    is exactly as good as k equal samples.
+
+    Parameters
+    ----------
+    builder, method, options, loss, epochs, ...
+        See `NeuralNetworkParameters`.
 
     Attributes
     ----------
     model_ : keras.Model
-        The trained network.
-    """
+        The trained network; it takes standardized numbers, or a dict of them and the
+        codes of categories.
+    history_ : dict of str to list
+        What was recorded in each epoch.
+    loss_curve_ : list of float
+        ``history_["loss"]``, penalties included.
+    n_iter_ : int
+        Epochs made.
+    result_ : scipy.optimize.OptimizeResult or None
+        Of the last run; None for Keras optimizers.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        If X had names.
 
-    def __init__(
-        self,
-        builder: Any = "mlp",
-        *,
-        method: Any = "L-BFGS-B",
-        options: Mapping[str, Any] | None = None,
-        loss: Any = None,
-        epochs: int = 200,
-        batch_size: int | None = None,
-        l2: float | None = None,
-        l1: float = 0.0,
-        standardize: bool = True,
-        embedding_dims: Mapping[Any, float] | None = None,
-        handle_unknown: str = "error",
-        shuffle: bool = True,
-        validation_fraction: float = 0.1,
-        early_stopping: bool = False,
-        n_iter_no_change: int = 20,
-        callbacks: Any = None,
-        metrics: Any = None,
-        warm_start: bool = False,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.builder = builder
-        self.method = method
-        self.options = options
-        self.loss = loss
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.l2 = l2
-        self.l1 = l1
-        self.standardize = standardize
-        self.embedding_dims = embedding_dims
-        self.handle_unknown = handle_unknown
-        self.shuffle = shuffle
-        self.validation_fraction = validation_fraction
-        self.early_stopping = early_stopping
-        self.n_iter_no_change = n_iter_no_change
-        self.callbacks = callbacks
-        self.metrics = metrics
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.verbose = verbose
+    Notes
+    -----
+    Compiled functions of named builders are shared by all fits of one shape in a
+    process (numbers of samples rounded up), so that only the first one is traced.
+    Predictions are evaluated without tracing.
+    """
 
     # ------------------------------------------------------------------ for subclasses
 
@@ -127,7 +106,7 @@ class NeuralNetwork(BaseEstimator):
         return np.ones(len(weight))
 
     def _sizes(self) -> tuple[int, ...]:
-        """Return the numbers of outputs that the network may have; ask for the first."""
+        """Return the numbers of outputs that will do; the first is asked for."""
         raise NotImplementedError
 
     def _loss(self) -> Any:
@@ -141,77 +120,6 @@ class NeuralNetwork(BaseEstimator):
     def _suits(self, X: Any, y: Any) -> bool:
         """Whether a warm start can go on with these data."""
         return np.shape(X)[1:] == (self.n_features_in_,)
-
-    # ------------------------------------------------------------------- parameters
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters; also those of a builder that is given by name.
-
-        Parameters
-        ----------
-        deep : bool
-            With the parameters ``builder__...`` of the builder.
-
-        Returns
-        -------
-        dict of str to object
-        """
-        params = super().get_params(deep=deep)
-        if deep and isinstance(self.builder, str) and self.builder in BUILDERS:
-            inner = BUILDERS[self.builder]().get_params()
-            params |= {f"builder__{name}": value for name, value in inner.items()}
-        return params
-
-    def set_params(self, **params: Any) -> "NeuralNetwork":
-        """Set parameters; ``builder__...`` turn a builder's name into a builder.
-
-        Returns
-        -------
-        self
-        """
-        builder = params.get("builder", self.builder)
-        inner = any(name.startswith("builder__") for name in params)
-        if inner and isinstance(builder, str) and builder in BUILDERS:
-            params["builder"] = BUILDERS[builder]()
-        return super().set_params(**params)
-
-    def _check_params(self) -> None:
-        check_method(self.method)
-        _check_builder(self.builder)
-        _require_count("epochs", self.epochs)
-        _require_count("n_iter_no_change", self.n_iter_no_change)
-        if self.batch_size is not None:
-            _require_count("batch_size", self.batch_size)
-            if needs_all_samples(self.method):
-                raise ValueError(
-                    f"`batch_size` must be None for method {self.method!r}, which needs "
-                    f"all samples at each evaluation; got {self.batch_size!r}."
-                )
-        for name in ("l1", "l2"):
-            value = getattr(self, name)
-            if name == "l2" and value is None:
-                continue
-            if not _is_real(value) or not 0 <= value < np.inf:
-                raise ValueError(f"`{name}` must be at least 0; got {value!r}.")
-        share = self.validation_fraction
-        if not _is_real(share) or not 0 < share < 1:
-            raise ValueError(f"`validation_fraction` must be in (0, 1); got {share!r}.")
-        for name in ("standardize", "shuffle", "early_stopping", "warm_start"):
-            value = getattr(self, name)
-            if not isinstance(value, (bool, np.bool_)):
-                raise ValueError(f"`{name}` must be True or False; got {value!r}.")
-        if self.handle_unknown not in ("error", "mean"):
-            raise ValueError(
-                "`handle_unknown` must be 'error' or 'mean'; "
-                f"got {self.handle_unknown!r}."
-            )
-        if self.options is not None and not isinstance(self.options, Mapping):
-            raise ValueError(f"`options` must be a dict or None; got {self.options!r}.")
-        dims = self.embedding_dims
-        if dims is not None and not isinstance(dims, Mapping):
-            raise ValueError(
-                f"`embedding_dims` must be a dict of columns to numbers; got {dims!r}."
-            )
 
     # ---------------------------------------------------------------------- training
 
@@ -259,7 +167,7 @@ class NeuralNetwork(BaseEstimator):
         """Epochs that a warm start goes on from, or None to start afresh."""
         if not self.warm_start or not hasattr(self, "model_"):
             return None
-        same = self.epochs >= self._asked and _params(self) == self._trained_with
+        same = self.epochs >= self._asked and kept_params(self) == self._trained_with
         return self._asked if same and self._suits(X, y) else None
 
     def _samples(
@@ -307,8 +215,8 @@ class NeuralNetwork(BaseEstimator):
         self._rng = np.random.default_rng(state.randint(2**31 - 1, size=2))
         self.model_ = self._network(numbers.shape[1:])
         self.n_iter_ = 0
-        self.history_: dict[str, list[float]] = {}
-        self.loss_curve_: list[float] = []
+        self.history_: dict[str, list[float | None]] = {}
+        self.loss_curve_: list[float | None] = []
 
     def _train(
         self,
@@ -331,7 +239,7 @@ class NeuralNetwork(BaseEstimator):
             self.loss_curve_ = self.history_.get("loss", [])
             self._fill_unknown(rows, weight)
         self._asked = done + max(epochs, 0)
-        self._trained_with = _params(self)
+        self._trained_with = kept_params(self)
         return self
 
     def _run(
@@ -339,23 +247,29 @@ class NeuralNetwork(BaseEstimator):
     ) -> keras.callbacks.History:
         callbacks = [
             c if isinstance(c, keras.callbacks.Callback) else c()
-            for c in _list(self.callbacks)
+            for c in as_list(self.callbacks)
         ]
         y = self._encoded(target)
         weight = weight * self._class_weights(target, weight)
         count = len(weight)
         parts = [(rows, y, weight)]
         if self.early_stopping and not partial:
-            parts = self._split(rows, y, weight, self._strata(target))
+            parts = split(
+                rows,
+                (y, weight),
+                self.validation_fraction,
+                self._strata(target),
+                int(self._rng.integers(2**31 - 1)),
+            )
         task = Task(
-            [(self._inputs(r), t, _normalized(w)) for r, t, w in parts],
+            [(self._inputs(r), t, normalized(w)) for r, t, w in parts],
             patience=self.n_iter_no_change,
             method=self.method,
             options=self.options,
             batch_size=self.batch_size,
             shuffle=self.shuffle,
             loss=self._loss(),
-            metrics=_list(self.metrics) or None,
+            metrics=as_list(self.metrics) or None,
             callbacks=callbacks,
             verbose=self.verbose,
             l1=float(self.l1),
@@ -370,71 +284,19 @@ class NeuralNetwork(BaseEstimator):
             self._key(rows),
         )
 
-    def _split(
-        self, rows: Rows, y: Array, weight: Array, strata: Array | None
-    ) -> list[tuple[Rows, Array, Array]]:
-        """Set samples apart for validation."""
-        index = np.arange(len(y))
-        try:
-            pair = train_test_split(
-                index,
-                test_size=self.validation_fraction,
-                random_state=int(self._rng.integers(2**31 - 1)),
-                stratify=strata,
-            )
-        except ValueError as error:
-            raise ValueError(
-                f"`validation_fraction`={self.validation_fraction} must leave samples "
-                f"(of each class) on both sides; got {len(y)} distinct samples: {error}"
-            ) from error
-        return [
-            (Rows(rows.numbers[i], rows.codes[i]), y[i], weight[i])
-            for i in map(np.sort, pair)
-        ]
-
     # ----------------------------------------------------------------------- network
 
     def _network(
         self, shape: tuple[int, ...], rng: np.random.Generator | None = None
     ) -> keras.Model:
-        """Make a network, behind embeddings where there are categories."""
-        rng = self._rng if rng is None else rng
-        categories = self._categories()
-        width = shape[0] if len(shape) == 1 else shape
-        if len(shape) == 1:
-            width = shape[0] + sum(c.dim for c in categories)
-        builder: Any = self.builder
-        if isinstance(builder, str):
-            builder = BUILDERS[builder]()
-        if isinstance(builder, keras.Model):
-            net = from_config(builder, rng)
-        else:
-            net = builder(width, self._sizes()[0], rng)
-        inner = shape if len(shape) > 1 else (width,)
-        _check_network(net, inner, self._sizes())
-        if not categories:
-            return net
-        inputs: dict[str, Any] = {}
-        features = []
-        if shape[0]:
-            inputs["numbers"] = keras.Input(shape, name="numbers")
-            features.append(inputs["numbers"])
-        for i, category in enumerate(categories):
-            name = f"codes_{i}"
-            inputs[name] = keras.Input((), dtype="int32", name=name)
-            embed = keras.layers.Embedding(
-                len(category.levels) + 1,
-                category.dim,
-                embeddings_initializer=keras.initializers.RandomUniform(
-                    seed=int(rng.integers(2**31 - 1))
-                ),
-                name=f"embedding_{i}",
-            )
-            features.append(embed(inputs[name]))
-        joined = features[0]
-        if len(features) > 1:
-            joined = keras.layers.Concatenate(name="features")(features)
-        return keras.Model(inputs, net(joined), name="embedded")
+        """Make a network for samples whose numbers have this shape."""
+        return network(
+            self.builder,
+            shape,
+            self._categories(),
+            self._sizes(),
+            self._rng if rng is None else rng,
+        )
 
     def _categories(self) -> list[Any]:
         encoder = getattr(self, "_encoder", None)
@@ -449,22 +311,18 @@ class NeuralNetwork(BaseEstimator):
             layer.set_weights([table])
 
     def _key(self, rows: Rows) -> Any:
-        """What decides which compiled functions a fit can use, or None."""
-        builder: Any = self.builder
-        if isinstance(builder, str):
-            builder = BUILDERS[builder]()
-        plain = self.loss is None or isinstance(self.loss, str)
-        shared = isinstance(builder, Builder) and plain and not self.metrics
-        if not shared or self.callbacks or not needs_all_samples(self.method):
+        """Return what decides which compiled functions a fit can use, or None."""
+        shared = self.loss is None or isinstance(self.loss, str)
+        if not shared or self.metrics or self.callbacks:
             return None
-        levels = tuple((len(c.levels), c.dim) for c in self._categories())
-        loss = self._loss()
-        described = loss if isinstance(loss, str) else repr(loss.get_config())
-        return (
-            type(builder),
-            repr(sorted(builder.get_params().items())),
-            (rows.numbers.shape[1:], levels, self._sizes()),
-            (type(loss), described),
+        if not needs_all_samples(self.method):
+            return None
+        return form(
+            self.builder,
+            rows.numbers.shape[1:],
+            self._categories(),
+            self._sizes(),
+            self._loss(),
         )
 
     def _inputs(self, rows: Rows) -> Any:
@@ -476,118 +334,7 @@ class NeuralNetwork(BaseEstimator):
         return inputs | ({"numbers": numbers} if numbers.shape[1] else {})
 
     def _outputs(self, X: Any) -> Array:
-        """Outputs of the network for X, of shape (n, n_out), in double precision."""
+        """Return the network's outputs for X, of shape (n, n_out)."""
         check_is_fitted(self)
         rows = self._read(X, reset=False)
-        n = len(rows.numbers)
-        per_row = max(1, rows.numbers[:1].size + rows.codes[:1].size)
-        size = max(_ROWS, _MOST_NUMBERS // per_row // _ROWS * _ROWS)
-        found = []
-        for part in batches(rows.numbers, size):
-            piece = Rows(rows.numbers[part], rows.codes[part])
-            count = len(piece.numbers)
-            index = np.minimum(np.arange(-(-count // _ROWS) * _ROWS), count - 1)
-            x = self._inputs(Rows(piece.numbers[index], piece.codes[index]))
-            y = self.model_(keras.tree.map_structure(ops.convert_to_tensor, x))
-            found.append(ops.convert_to_numpy(y)[:count])
-        return np.concatenate(found).astype(np.float64).reshape(n, -1)
-
-
-def _check_builder(builder: Any) -> None:
-    known = isinstance(builder, keras.Model) or callable(builder)
-    if isinstance(builder, type) or not (known or builder in [*BUILDERS]):
-        raise ValueError(
-            f"`builder` must be one of {[*BUILDERS]}, a callable (n_in, n_out, rng) -> "
-            f"keras.Model or a keras.Model; got {builder!r}."
-        )
-
-
-def _check_network(net: Any, shape: tuple[int, ...], sizes: tuple[int, ...]) -> None:
-    """Build a network by a sample of zeros, and look at what it puts out."""
-    if not isinstance(net, keras.Model):
-        raise ValueError(
-            f"`builder` must return a keras.Model; got {type(net).__name__}."
-        )
-    try:
-        y = net(ops.zeros((2, *shape)))
-    except Exception as error:
-        raise ValueError(
-            f"`builder` must return a network for samples of shape {shape}; it failed "
-            f"on them: {error}"
-        ) from error
-    found = [tuple(a.shape) for a in keras.tree.flatten(y)]
-    if len(found) != 1 or found[0] not in [(2, size) for size in sizes]:
-        got = ", ".join(str((None, *s[1:])) for s in found)
-        raise ValueError(
-            f"`builder` must return a network with outputs of shape {(None, sizes[0])} "
-            f"for inputs of shape {(None, *shape)}; got {got}."
-        )
-
-
-def _params(estimator: NeuralNetwork) -> dict[str, Any]:
-    """Return what a warm start must find unchanged; builders by their parameters."""
-    params = {k: v for k, v in estimator.get_params().items() if k not in _WARM}
-    if isinstance(params.get("builder"), Builder):
-        params["builder"] = type(params["builder"]).__name__
-    elif isinstance(params["builder"], str):
-        params["builder"] = BUILDERS[params["builder"]].__name__
-    return params
-
-
-def sample_weights(given: Any, count: int) -> Array:
-    """Check the weights of samples.
-
-    Parameters
-    ----------
-    given : array_like of shape (count,), number or None
-    count : int
-
-    Returns
-    -------
-    ndarray of shape (count,)
-
-    Raises
-    ------
-    ValueError
-        Another shape, negative or not finite, or nothing but zeros.
-    """
-    if given is None:
-        return np.ones(count)
-    weight = np.asarray(given)
-    if weight.ndim == 0:
-        weight = np.full(count, weight)
-    if weight.shape != (count,):
-        raise ValueError(
-            f"`sample_weight` must have shape ({count},), one number per sample; got "
-            f"shape {weight.shape}."
-        )
-    weight = weight.astype(np.float64)
-    if not np.isfinite(weight).all() or (weight < 0).any():
-        raise ValueError(
-            "`sample_weight` must be finite and not negative; got values from "
-            f"{weight.min()} to {weight.max()}."
-        )
-    if not weight.any():
-        raise ValueError("`sample_weight` must not be zero for all samples.")
-    return weight
-
-
-def _normalized(weight: Array) -> Array:
-    """Scale weights to a mean of 1, so that the loss is a weighted mean."""
-    return (weight * (len(weight) / weight.sum())).astype(keras.config.floatx())
-
-
-def _list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _require_count(name: str, value: Any) -> None:
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or int(value) < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1; got {value!r}.")
+        return outputs(self.model_, rows, self._inputs)

@@ -10,11 +10,10 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from keras_nlp_bridge.estimators.base import NeuralNetwork, sample_weights
-from keras_nlp_bridge.estimators.models import (
-    NeuralNetworkClassifier,
-    NeuralNetworkRegressor,
-)
+from keras_nlp_bridge.estimators.base import NeuralNetwork
+from keras_nlp_bridge.estimators.classifiers import NeuralNetworkClassifier
+from keras_nlp_bridge.estimators.params import sample_weights
+from keras_nlp_bridge.estimators.regressors import NeuralNetworkRegressor
 from keras_nlp_bridge.estimators.tables import TableEncoder
 
 Array = NDArray[Any]
@@ -97,7 +96,9 @@ class EntityEmbedder(TransformerMixin, BaseEstimator):
                 "EntityEmbedder requires y to be passed, but the target y is None"
             )
         network = self._network(y)
-        dims = dict.fromkeys(self.columns or ()) | dict(self.embedding_dims or {})
+        dims: dict[Any, Any] = dict.fromkeys(self.columns or ()) | dict(
+            self.embedding_dims or {}
+        )
         network.set_params(embedding_dims=dims, handle_unknown=self.handle_unknown)
         self._encoder = TableEncoder(dims, handle_unknown=self.handle_unknown)
         rows = self._encoder.fit(self, X)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_array, validate_data
 
 Array = NDArray[Any]
@@ -321,3 +322,48 @@ def distinct_rows(parts: Sequence[Array], weights: Array) -> tuple[Array, Array]
     keys = table.view(np.dtype((np.void, table.shape[1]))).ravel()
     _, index, inverse = np.unique(keys, return_index=True, return_inverse=True)
     return index, np.bincount(inverse.ravel(), weights)
+
+
+def split(
+    rows: Rows,
+    rest: Sequence[Array],
+    share: float,
+    strata: Array | None,
+    seed: int,
+) -> list[tuple[Any, ...]]:
+    """Set samples apart for validation.
+
+    Parameters
+    ----------
+    rows : Rows
+    rest : sequence of ndarray
+        What else belongs to the samples.
+    share : float
+        To be set apart.
+    strata : ndarray or None
+        Classes whose shares are kept.
+    seed : int
+
+    Returns
+    -------
+    list of two tuples ``(rows, *rest)``
+
+    Raises
+    ------
+    ValueError
+        Too few samples.
+    """
+    count = len(rows.numbers)
+    try:
+        pair = train_test_split(
+            np.arange(count), test_size=share, random_state=seed, stratify=strata
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"`validation_fraction`={share} must leave samples (of each class) on both "
+            f"sides; got {count} distinct samples: {error}"
+        ) from error
+    return [
+        (Rows(rows.numbers[i], rows.codes[i]), *(a[i] for a in rest))
+        for i in map(np.sort, pair)
+    ]

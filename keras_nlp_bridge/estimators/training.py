@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -281,9 +281,3 @@ def _padded(x: Any, y: Array, weight: Array) -> tuple[Any, Array, Array]:
     padded = np.where(np.arange(len(rows)) < n, weight[rows], 0) * (len(rows) / n)
     x = keras.tree.map_structure(lambda a: a[rows], x)
     return x, y[rows], padded.astype(weight.dtype)
-
-
-def batches(x: Any, size: int) -> Sequence[slice]:
-    """Cut samples into slices for prediction."""
-    n = len(keras.tree.flatten(x)[0])
-    return [slice(i, i + size) for i in range(0, n, size)]

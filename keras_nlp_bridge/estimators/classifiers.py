@@ -1,4 +1,4 @@
-"""The estimators by task."""
+"""Networks for classes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,22 +6,16 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import (
-    check_array,
-    column_or_1d,
-    validate_data,
-)
+from sklearn.utils.validation import column_or_1d
 
 from keras_nlp_bridge.estimators.base import NeuralNetwork
-from keras_nlp_bridge.estimators.tables import Rows, Scaling
+from keras_nlp_bridge.estimators.networks import puts_out_probabilities
 
 Array = NDArray[Any]
 
-# Losses that make the same problem of standardized targets.
-_SCALED = frozenset("mse mean_squared_error mae mean_absolute_error".split())
 _ON_LOGITS = {
     "binary_crossentropy": keras.losses.BinaryCrossentropy,
     "binary_focal_crossentropy": keras.losses.BinaryFocalCrossentropy,
@@ -32,88 +26,33 @@ _ON_LOGITS = {
 _MARGINS = frozenset({"hinge", "squared_hinge", "categorical_hinge"})
 
 
-class NeuralNetworkRegressor(RegressorMixin, NeuralNetwork):
-    """A network for numeric targets, one or several."""
-
-    def partial_fit(
-        self, X: Any, y: Any, sample_weight: Any = None
-    ) -> "NeuralNetworkRegressor":
-        """Train for one epoch more, or for a first one.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As for `fit`. Scales and categories are those of the first call.
-
-        Returns
-        -------
-        self
-        """
-        self._fit_more(X, y, sample_weight)
-        return self
-
-    def predict(self, X: Any) -> Array:
-        """Predict targets.
-
-        Parameters
-        ----------
-        X : array_like or data frame of shape (n, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n,) or (n, n_targets)
-            Of dtype float64.
-        """
-        outputs = self._outputs(X)
-        found = self._target_scaling.back(outputs)
-        return found[:, 0] if self._flat else found
-
-    def _read_target(
-        self, y: Any, weight: Array, reset: bool, classes: Any = None
-    ) -> Array:
-        y = check_array(
-            y, ensure_2d=False, dtype=np.float64, input_name="y", estimator=self
-        )
-        flat = y.ndim == 1 or y.shape[1] == 1
-        if y.ndim == 2 and flat:
-            y = column_or_1d(y, warn=True)
-        target = y.reshape(len(y), -1)
-        if reset:
-            self._flat, self.n_outputs_ = flat, target.shape[1]
-        elif target.shape[1] != self.n_outputs_:
-            raise ValueError(
-                f"`y` must have {self.n_outputs_} targets as in the first fit; "
-                f"got {target.shape[1]}."
-            )
-        return target
-
-    def _learn_scale(self, target: Array, weight: Array) -> None:
-        self._target_scaling = Scaling()
-        if self.standardize and (self.loss is None or self.loss in _SCALED):
-            self._target_scaling = Scaling.of(target, weight)
-
-    def _encoded(self, target: Array) -> Array:
-        return self._target_scaling.forward(target).astype(keras.config.floatx())
-
-    def _sizes(self) -> tuple[int, ...]:
-        return (self.n_outputs_,)
-
-    def _loss(self) -> Any:
-        return keras.losses.MeanSquaredError() if self.loss is None else self.loss
-
-    def __sklearn_tags__(self) -> Any:
-        """Say that several targets are welcome."""
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
-
-
-class MultitargetNeuralNetworkRegressor(NeuralNetworkRegressor):
-    """`NeuralNetworkRegressor` under the name that MLJFlux has for several targets."""
-
-
 class NeuralNetworkClassifier(ClassifierMixin, NeuralNetwork):
-    """A network for two or more classes."""
+    """A network for two or more classes.
+
+    Parameters
+    ----------
+    builder, method, options, loss, epochs, ...
+        See `keras_nlp_bridge.estimators.NeuralNetwork`, which also says what is
+        minimized. The network has one output for two classes, else one for each.
+    class_weight : dict of label to float, "balanced" or None
+        What the weights of samples are multiplied by; "balanced" gives all classes
+        the same total weight.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        Labels, sorted.
+    model_, history_, loss_curve_, n_iter_, result_, ...
+        See `keras_nlp_bridge.estimators.NeuralNetwork`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> x, y = load_iris(return_X_y=True)
+    >>> model = NeuralNetworkClassifier(random_state=0).fit(x, y)
+    >>> bool(model.score(x, y) > 0.97), model.predict_proba(x[:2]).shape
+    (True, (2, 3))
+    """
 
     def __init__(
         self,
@@ -198,7 +137,7 @@ class NeuralNetworkClassifier(ClassifierMixin, NeuralNetwork):
         """
         scores = self._outputs(X)
         if scores.shape[1] == 1:
-            least = 0.5 if _puts_out_probabilities(self.model_) else 0.0
+            least = 0.5 if puts_out_probabilities(self.model_) else 0.0
             return self.classes_[(scores[:, 0] > least).astype(int)]
         return self.classes_[scores.argmax(axis=1)]
 
@@ -232,7 +171,7 @@ class NeuralNetworkClassifier(ClassifierMixin, NeuralNetwork):
             Of dtype float64; columns in the order of ``classes_``.
         """
         scores = self._outputs(X)
-        known = _puts_out_probabilities(self.model_)
+        known = puts_out_probabilities(self.model_)
         if scores.shape[1] == 1:
             p = scores if known else 0.5 * (1 + np.tanh(0.5 * scores))
             return np.hstack([1 - p, p])
@@ -336,7 +275,7 @@ class NeuralNetworkClassifier(ClassifierMixin, NeuralNetwork):
             return self.loss
         one = self.model_.output_shape[-1] == 1
         usual = "binary_crossentropy" if one else "sparse_categorical_crossentropy"
-        logits = not _puts_out_probabilities(self.model_)
+        logits = not puts_out_probabilities(self.model_)
         return _ON_LOGITS[self.loss or usual](from_logits=logits)
 
 
@@ -357,92 +296,6 @@ class NeuralNetworkBinaryClassifier(NeuralNetworkClassifier):
         return tags
 
 
-class ImageClassifier(NeuralNetworkClassifier):
-    """A network for images."""
-
-    def __init__(
-        self,
-        builder: Any = "image",
-        *,
-        method: Any = "tr-lsr1",
-        options: Mapping[str, Any] | None = None,
-        loss: Any = None,
-        epochs: int = 20,
-        batch_size: int | None = 32,
-        l2: float | None = None,
-        l1: float = 0.0,
-        standardize: bool = True,
-        shuffle: bool = True,
-        validation_fraction: float = 0.1,
-        early_stopping: bool = False,
-        n_iter_no_change: int = 20,
-        class_weight: Any = None,
-        callbacks: Any = None,
-        metrics: Any = None,
-        warm_start: bool = False,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        super().__init__(
-            builder,
-            method=method,
-            options=options,
-            loss=loss,
-            epochs=epochs,
-            batch_size=batch_size,
-            l2=l2,
-            l1=l1,
-            standardize=standardize,
-            shuffle=shuffle,
-            validation_fraction=validation_fraction,
-            early_stopping=early_stopping,
-            n_iter_no_change=n_iter_no_change,
-            class_weight=class_weight,
-            callbacks=callbacks,
-            metrics=metrics,
-            warm_start=warm_start,
-            random_state=random_state,
-            verbose=verbose,
-        )
-
-    def _read(self, X: Any, reset: bool) -> Rows:
-        images = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype=[np.float32, np.float64],
-            ensure_2d=False,
-            allow_nd=True,
-        )
-        if images.ndim == 3:
-            images = images[..., None]
-        if images.ndim != 4:
-            raise ValueError(
-                "`X` must be images of shape (n, height, width) or (n, height, width, "
-                f"channels); got shape {np.shape(X)}."
-            )
-        if reset:
-            self.image_shape_ = images.shape[1:]
-        elif images.shape[1:] != self.image_shape_:
-            raise ValueError(
-                f"X has images of shape {images.shape[1:]}, but {type(self).__name__} "
-                f"is expecting images of shape {self.image_shape_}."
-            )
-        return Rows(images, np.zeros((len(images), 0), np.int32))
-
-    def _suits(self, X: Any, y: Any) -> bool:
-        shape = (*np.shape(X)[1:], 1)[:3]
-        known = np.array_equal(np.unique(y), self.classes_)
-        return known and shape == self.image_shape_
-
-    def __sklearn_tags__(self) -> Any:
-        """Say that X holds images."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        return tags
-
-
 def _loss_name(loss: Any) -> str:
     """Return what a loss is called, in Keras's spelling of functions."""
     if loss is None:
@@ -450,15 +303,3 @@ def _loss_name(loss: Any) -> str:
     if isinstance(loss, str):
         return loss
     return str(getattr(loss, "name", None) or getattr(loss, "__name__", "custom"))
-
-
-def _puts_out_probabilities(model: Any) -> bool:
-    """Whether the last layer is softmax or the logistic function."""
-    while isinstance(model, keras.Model):
-        if not model.layers:
-            return False
-        model = model.layers[-1]
-    if isinstance(model, keras.layers.Softmax):
-        return True
-    activations = keras.activations.softmax, keras.activations.sigmoid
-    return getattr(model, "activation", None) in activations
