@@ -205,7 +205,7 @@ def diabetes():
             )
         ),
         "scikit-learn's MLPRegressor, 64-32 net": make_pipeline(
-            StandardScaler(), MLPRegressor((64, 32), random_state=0)
+            StandardScaler(), MLPRegressor(hidden_layer_sizes=(64, 32), random_state=0)
         ),
         "scikit-learn's gradient boosting": HistGradientBoostingRegressor(
             random_state=0

@@ -206,6 +206,7 @@ class NeuralNetwork(NeuralNetworkParameters):
 
     def _start(self, rows: Rows, target: Array, weight: Array) -> None:
         """Learn scales, make the network, and begin the record of the training."""
+        self._class_weights(target, weight)  # says what is wrong before any work
         self._learn_scale(target, weight)
         numbers, whole = rows.numbers, rows.numbers.ndim > 2
         self._scaling = Scaling()

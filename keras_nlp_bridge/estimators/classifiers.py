@@ -209,7 +209,7 @@ class NeuralNetworkClassifier(ClassifierMixin, NeuralNetwork):
                 raise ValueError(
                     f"{type(self).__name__} needs samples of at least 2 classes in the "
                     "data, but the data contains only one class: "
-                    f"{self.classes_[0]!r}"
+                    f"{self.classes_.tolist()[0]!r}"
                 )
         unknown = np.setdiff1d(y[weight > 0], self.classes_)
         if len(unknown):

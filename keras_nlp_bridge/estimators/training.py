@@ -10,10 +10,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nlp_bridge.data import Batch
 from keras_nlp_bridge.fitting import MINIBATCH, SCIPY, fit
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizers import METHODS
 from keras_nlp_bridge.problem import KerasProblem
+from keras_nlp_bridge.samples import Batches
 
 Array = NDArray[Any]
 
@@ -100,6 +102,13 @@ def _is_optimizer(name: str) -> bool:
     return True
 
 
+def _by_keras(method: Any) -> bool:
+    """Whether a Keras optimizer takes part."""
+    if isinstance(method, str):
+        return not needs_all_samples(method) and _key(method) not in MINIBATCH
+    return isinstance(method, (list, tuple, keras.optimizers.Optimizer))
+
+
 def _given(task: Task, epochs: int) -> dict[str, Any]:
     """Return `method` and `options` for `fit`."""
     method, options = task.method, dict(task.options or {})
@@ -107,9 +116,8 @@ def _given(task: Task, epochs: int) -> dict[str, Any]:
         # A new one: the parameter of an estimator must stay as it is.
         method = type(method).from_config(method.get_config())
         return {"method": [(method, epochs)]}
-    if isinstance(method, str):
-        if not needs_all_samples(method) and _key(method) not in MINIBATCH:
-            return {"method": [(method, epochs, options)]}
+    if isinstance(method, str) and _by_keras(method):
+        return {"method": [(method, epochs, options)]}
     return {"method": method, "options": options or None}
 
 
@@ -133,42 +141,69 @@ def train(
         Equal for networks of one form with one loss, or None if nothing must be
         shared with other fits.
     """
-    net, problems = model, []
+    _prepare(model, task)
     if key is None or not _is_small(task.parts[0][0]):
-        _prepare(model, task)
-        data = task.parts[0]
-        problems = [None, *(_problem(model, part) for part in task.parts[1:])]
+        checks = [_problem(model, part) for part in task.parts[1:]]
+        return _fit(model, task.parts[0], checks, task, epochs)
+    parts = [_padded(*part) for part in task.parts]
+    sizes = tuple(len(y) for _, y, _ in parts)
+    key = (key, bool(task.l1), keras.config.floatx(), sizes)
+    problems = _BENCH.take(key)
+    if problems is None:
+        twin = _Penalized(make(), bool(task.l1))
+        twin.compile(loss=task.loss)
+        problems = [_problem(twin, part) for part in parts]
     else:
-        parts = [_padded(*part) for part in task.parts]
-        sizes = tuple(len(y) for _, y, _ in parts)
-        key = (key, task.l1, task.l2, keras.config.floatx(), sizes)
-        problems = _BENCH.take(key)
-        if problems is None:
-            twin = make()
-            _prepare(twin, task)
-            problems = [_problem(twin, part) for part in parts]
-        else:
-            for problem, (x, y, weight) in zip(problems, parts, strict=True):
-                problem.set_data(x, y, sample_weight=weight)
-        net = problems[0].model
-        _copy(model, net)
-        data = problems[0], None, None
-    history = fit(
-        net,
-        *data[:2],
-        sample_weight=data[2],
+        for problem, (x, y, weight) in zip(problems, parts, strict=True):
+            problem.set_data(x, y, sample_weight=weight)
+    twin = problems[0].model
+    twin.strengths.assign([task.l1, task.l2])
+    _copy(model, twin.inner)
+    history = _fit(twin, (problems[0], None, None), problems[1:], task, epochs)
+    _copy(twin.inner, model)
+    _BENCH.put(key, problems)
+    return history
+
+
+def _fit(
+    model: keras.Model,
+    data: tuple[Any, Any, Any],
+    checks: list[KerasProblem],
+    task: Task,
+    epochs: int,
+) -> keras.callbacks.History:
+    """Call `keras_nlp_bridge.fit`."""
+    x, y, weight = data
+    callbacks = [*_watchers(checks, task.patience), *task.callbacks]
+    sizes = {"batch_size": task.batch_size, "shuffle": task.shuffle}
+    if _by_keras(task.method):
+        # Keras would draw the order of arrays from its global seed.
+        x = Batches(Batch(x, y, weight), task.batch_size or 32, task.shuffle, task.seed)
+        y, weight, sizes = None, None, {"shuffle": False}
+        callbacks.append(_NextOrder(x))
+    return fit(
+        model,
+        x,
+        y,
+        sample_weight=weight,
         epochs=epochs,
-        batch_size=task.batch_size,
-        callbacks=[*_watchers(problems[1:], task.patience), *task.callbacks],
+        callbacks=callbacks,
         verbose=task.verbose,
-        shuffle=task.shuffle,
         seed=task.seed,
+        **sizes,
         **_given(task, epochs),
     )
-    if net is not model:
-        _copy(net, model)
-        _BENCH.put(key, problems)
-    return history
+
+
+class _NextOrder(keras.callbacks.Callback):
+    """Puts the batches into the order of each epoch."""
+
+    def __init__(self, batches: Batches) -> None:
+        super().__init__()
+        self._batches = batches
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._batches.epoch = epoch
 
 
 def _problem(model: keras.Model, part: tuple[Any, Array, Array]) -> KerasProblem:
@@ -233,13 +268,24 @@ def forget_compiled() -> None:
 
 
 def _prepare(model: keras.Model, task: Task) -> None:
-    """Compile, and put the penalties on every kernel that has none of its own."""
-    model.compile(loss=task.loss, metrics=task.metrics, optimizer="adam")
-    for variable in model.trainable_variables:
-        own = variable.regularizer
-        if len(variable.shape) > 1 and (own is None or isinstance(own, _Penalty)):
-            given = task.l1 or task.l2
-            variable.regularizer = _Penalty(task.l1, task.l2) if given else None
+    """Compile, and put the penalties on the kernels."""
+    # Weighted, because equal samples have been merged.
+    model.compile(loss=task.loss, weighted_metrics=task.metrics, optimizer="sgd")
+    for variable in _kernels(model):
+        variable.regularizer = _Penalty(task.l1, task.l2)
+
+
+def _kernels(model: keras.Model) -> list[keras.Variable]:
+    """Return what is penalized: matrices and the like without a regularizer of theirs.
+
+    A penalty of an earlier fit is no regularizer of theirs.
+    """
+    return [
+        v
+        for v in model.trainable_variables
+        if len(v.shape) > 1
+        and (v.regularizer is None or isinstance(v.regularizer, _Penalty))
+    ]
 
 
 class _Penalty(keras.regularizers.Regularizer):
@@ -256,6 +302,25 @@ class _Penalty(keras.regularizers.Regularizer):
 
     def get_config(self) -> dict[str, float]:
         return {"l1": self.l1, "l2": self.l2}
+
+
+class _Penalized(keras.Model):
+    """A network whose penalties can be changed without tracing it again."""
+
+    def __init__(self, inner: keras.Model, l1: bool) -> None:
+        super().__init__(name="penalized")
+        self.inner, self._l1 = inner, l1
+        self.strengths = self.add_weight(shape=(2,), trainable=False, name="strengths")
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        outputs = self.inner(inputs, training=training)
+        l1, l2 = self.strengths[0], self.strengths[1]
+        for variable in _kernels(self.inner):
+            self.add_loss(0.5 * l2 * keras.ops.sum(keras.ops.square(variable)))
+            if self._l1:
+                self.add_loss(l1 * keras.ops.sum(keras.ops.absolute(variable)))
+        return outputs
 
 
 def _copy(source: keras.Model, target: keras.Model) -> None:
