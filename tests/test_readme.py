@@ -13,11 +13,13 @@ def test_the_examples_run_as_written(capsys):
     scope = {}
     for block in blocks():
         exec(compile(block, str(README), "exec"), scope)
-    assert len(blocks()) == 5
+    assert len(blocks()) == 6
     first, last, *table = capsys.readouterr().out.strip().splitlines()
     assert first.startswith("CONVERGENCE")
     assert float(first.split()[-1]) > 0.95
     assert scope["res"].nit == 500
+    assert scope["network"].output_shape == (None, 3)
+    assert scope["search"].best_score_ > -0.3
     epochs = scope["history"].epoch  # L-BFGS-B may converge before its last
     assert epochs == list(range(len(epochs)))
     assert 5 < len(epochs) <= 55
