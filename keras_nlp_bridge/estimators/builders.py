@@ -176,6 +176,7 @@ class Image(Builder):
                 f"got {n_in}. Use ImageClassifier."
             )
         found: list[keras.layers.Layer] = []
+        side = min(n_in[:2])
         for i, filters in enumerate(_sizes("filters", self.filters)):
             convolution = layers.Conv2D(
                 filters,
@@ -185,9 +186,11 @@ class Image(Builder):
                 kernel_initializer=_glorot(rng),
                 name=f"convolution_{i}",
             )
-            # `same` leaves something of images that pooling has made one pixel wide.
-            pooling = layers.MaxPooling2D(padding="same", name=f"pooling_{i}")
+            # Nothing would be left of an image that is one pixel wide.
+            padding = "valid" if side > 1 else "same"
+            pooling = layers.MaxPooling2D(padding=padding, name=f"pooling_{i}")
             found += [convolution, pooling]
+            side = max(side // 2, 1)
         found.append(layers.Flatten(name="flatten"))
         if self.dropout and not _sizes("hidden", self.hidden):
             found.append(layers.Dropout(_rate(self.dropout), seed=_seed(rng)))

@@ -15,9 +15,7 @@ from keras_nlp_bridge.estimators.training import check_method, needs_all_samples
 Array = NDArray[Any]
 
 # Changes that let a warm start go on from the weights, as in MLJFlux.
-_WARM = frozenset(
-    "method options epochs warm_start verbose callbacks n_iter_no_change".split()
-)
+_WARM = frozenset("method options epochs warm_start verbose callbacks".split())
 
 
 class NeuralNetworkParameters(BaseEstimator):
