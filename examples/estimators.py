@@ -102,10 +102,10 @@ for epochs in (10, 20, 40):
     warm.set_params(epochs=epochs, random_state=0).fit(x_train, y_train)
     print(f"after {warm.n_iter_} epochs: loss {warm.loss_curve_[-1]:.4f}")
 
-# %% Images, by the network of MLJFlux's MNIST example and trust-region L-SR1 on
+# %% Images, by the network of MLJFlux's MNIST example and stochastic R2 on
 # minibatches. For MNIST: datasets.load("mnist", samples=1000).
 images = datasets.load("digits", samples=200 if FAST else 1000)
-classifier = knb.ImageClassifier(epochs=3 if FAST else 20, random_state=0)
+classifier = knb.ImageClassifier(epochs=3 if FAST else 30, random_state=0)
 classifier.fit(images.x_train, images.y_train)
 error = 1 - classifier.score(images.x_test, images.y_test)
 print(f"{len(images.x_train)} images of digits: misclassification {error:.4f}")
@@ -140,7 +140,11 @@ axes.set_xlim(0, 1.12 * max(v.mean() + v.std(ddof=1) for v in losses.values()))
 axes.set_xlabel("cross-entropy of held-out samples (nats; lower is better)")
 axes.spines[["top", "right"]].set_visible(False)
 repeats = "" if FAST else ", twice"
-axes.set_title(f"Iris, 5-fold cross-validation{repeats}", loc="left", fontsize=11)
+axes.set_title(
+    f"Iris, 5-fold cross-validation{repeats}; whiskers: one standard deviation",
+    loc="left",
+    fontsize=11,
+)
 figure.savefig("estimators-comparison.png")
 
 # %% Learning curves: how many samples does it take?

@@ -19,7 +19,7 @@ class ImageClassifier(NeuralNetworkClassifier):
     ----------
     builder, method, options, loss, epochs, ...
         See `NeuralNetworkClassifier`, except that there are no categorical columns,
-        that the method is "tr-lsr1" in minibatches of 32, and that `epochs` is 20.
+        that the method is "r2" in minibatches of 32, and that `epochs` is 30.
 
     Attributes
     ----------
@@ -32,10 +32,10 @@ class ImageClassifier(NeuralNetworkClassifier):
         self,
         builder: Any = "image",
         *,
-        method: Any = "tr-lsr1",
+        method: Any = "r2",
         options: Mapping[str, Any] | None = None,
         loss: Any = None,
-        epochs: int = 20,
+        epochs: int = 30,
         batch_size: int | None = 32,
         l2: float | None = None,
         l1: float = 0.0,
