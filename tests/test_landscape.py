@@ -384,7 +384,7 @@ def test_a_trajectory_of_a_minimizer(problem, method):
     )
     assert len(record) == res.nit
     np.testing.assert_allclose(record[-1], res.x)
-    assert len({x.tobytes() for x in record}) == len(record) > 1  # copies
+    assert len({x.tobytes() for x in record}) > 1  # copies, not one vector
 
 
 def test_trajectories_of_wrong_kinds():
