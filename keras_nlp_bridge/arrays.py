@@ -179,6 +179,9 @@ class KerasNamespace:
 
         self._ops = ops
         self._standardize = backend.standardize_dtype
+        # TensorFlow would write the products to memory before it adds them up; XLA
+        # fuses the two, and is slow in a product of one row.
+        self._rows = backend.backend() == "tensorflow"
         for name in (
             *("sqrt", "abs", "exp", "log", "cos", "sum", "max", "min", "all", "any"),
             *("maximum", "minimum", "isfinite", "matmul", "transpose", "stack"),
@@ -204,7 +207,9 @@ class KerasNamespace:
         return self._standardize(x.dtype)
 
     def dot(self, a: Array, b: Array) -> Array:
-        # A sum of products is one fused reduction; tensordot first reshapes.
+        if self._rows:
+            row, column = a[None, :], self._ops.transpose(b[None, :])
+            return self._ops.matmul(row, column)[0, 0]
         return self._ops.sum(a * b)
 
     def scalar(self, value: Any, dtype: str) -> Array:

@@ -1,6 +1,7 @@
 """The phases of a fit: minibatches, all samples, or a Keras optimizer."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,11 +10,19 @@ import numpy as np
 
 from keras_nlp_bridge import backends, data
 from keras_nlp_bridge.epochs import Epochs, run_epochs, validation
+from keras_nlp_bridge.listening import GroupProgress, listens
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.objective import build
 from keras_nlp_bridge.problem import KerasProblem
 from keras_nlp_bridge.samples import Batches
-from keras_nlp_bridge.training import MethodState, TrainStep, lent, refresh_statistics
+from keras_nlp_bridge.states import MethodState
+from keras_nlp_bridge.training import (
+    Loan,
+    TrainStep,
+    asked_jit,
+    lent,
+    refresh_statistics,
+)
 
 
 @dataclass
@@ -60,29 +69,37 @@ class Minibatch:
             )
             x, y, weight = batches, None, None
             arguments |= {"shuffle": False, "class_weight": None}
-        per_epoch = arguments["steps_per_epoch"] or _steps(x)
+        per_epoch = arguments["steps_per_epoch"] or (
+            batches.steps if batches else _steps(x)
+        )
         method = self.method
         if not per_epoch and method.decay:
             method = replace(method, decay=False)
         if not model.built:
             build(model, data.first_inputs(x))
-        keeper = _keeper(model, method)
-        keeper.build(model.trainable_variables)
-        done = int(keeper.iterations) if keeper.built else 0
-        steps = done + per_epoch * self.epochs if per_epoch else None
-        step = TrainStep(model, keeper, steps, seed)
+        grouped = batches is not None and _form_groups(model, arguments, batches)
+        loan = _loan(model, method, seed, batches, grouped, bool(per_epoch))
+        keeper = loan.step.keeper
+        done = int(keeper.iterations)
+        keeper.total.assign(done + (per_epoch or 0) * self.epochs)
         order = _Order(keeper, batches, done - first * (per_epoch or 0))
-        arguments["callbacks"] = _with(arguments["callbacks"], order)
-        with lent(model, keeper, backends.current().train_step(model, step)):
-            history = model.fit(
-                x,
-                y,
-                sample_weight=weight,
-                epochs=last,
-                initial_epoch=first,
-                **arguments,
-            )
-            history.result = step.result(history)
+        arguments["callbacks"] = _callbacks(
+            model, arguments, order, batches if grouped else None, last
+        )
+        held = grouped and batches.nbytes <= _MOST_HELD
+        with batches.held(loan.held) if held else nullcontext() as loan.held:
+            with lent(model, keeper, loan):
+                history = model.fit(
+                    x,
+                    y,
+                    sample_weight=weight,
+                    epochs=last,
+                    initial_epoch=first,
+                    **arguments,
+                )
+                history.result = loan.step.result(history)
+        # Here, because it then lives as long as the model, and no longer.
+        history.loan = loan
         if method.averages:
             refresh_statistics(model, _inputs(x))
         return history
@@ -203,7 +220,7 @@ class _Order(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self.batches is not None:
             self.batches.epoch = epoch
-            self.keeper.position.assign(self.shift + epoch * len(self.batches))
+            self.keeper.position.assign(self.shift + epoch * self.batches.steps)
 
 
 def _steps(dataset: Any) -> int | None:
@@ -234,12 +251,92 @@ def _inputs(dataset: Any, most: int = 100) -> Iterator[Any]:
         yield keras.utils.unpack_x_y_sample_weight(batch)[0]
 
 
-def _keeper(model: keras.Model, method: Clocked) -> MethodState:
-    """Go on with the state that a loaded model carries, if it is this method's."""
+# Arrays of at most so many bytes are kept on the device.
+_MOST_HELD = 2**30
+
+# Batches in a group, and bytes of a group that is fed from the host.
+_GROUP = 64
+_GROUP_BYTES = 2**26
+
+
+def _form_groups(
+    model: keras.Model, arguments: dict[str, Any], batches: Batches
+) -> bool:
+    """Let Keras's loop see groups of batches, if nobody could tell."""
+    told = arguments["callbacks"]
+    told = told.callbacks if isinstance(told, keras.callbacks.CallbackList) else told
+    plain = type(model).compute_metrics is keras.Model.compute_metrics
+    if (
+        arguments["steps_per_epoch"] is not None
+        or model.run_eagerly
+        or not plain
+        or asked_jit(model) not in ("auto", backends.current().JIT)
+        or listens(keras.tree.flatten(told or []))
+    ):
+        return False
+    batches.group = min(_GROUP, batches.steps)
+    if batches.nbytes > _MOST_HELD:
+        size = batches.nbytes // batches.steps
+        batches.group = max(1, min(batches.group, _GROUP_BYTES // size))
+    # Keras would build these from the first group.
+    few = batches.few()
+    y_pred = model(few.x, training=False)
+    model.compute_loss(few.x, few.y, y_pred, few.sample_weight)
+    model.compute_metrics(few.x, few.y, y_pred, few.sample_weight)
+    model.reset_metrics()
+    return True
+
+
+def _loan(
+    model: keras.Model,
+    method: Clocked,
+    seed: int,
+    batches: Batches | None,
+    grouped: bool,
+    timed: bool,
+) -> Loan:
+    """Return a train_step: that of the last fit, if it is compiled and will do."""
     own = model.optimizer
+    source = batches if grouped else None
+    keeper = MethodState(method)
     if isinstance(own, MethodState) and own.method == method and own.built:
-        return own
-    return MethodState(method)
+        keeper = own  # a loaded model goes on with the state that it carries
+    parts = [*model.variables, *model.metrics, model.loss, *model.layers]
+    key = (method, seed, timed, batches is not None, source and source.layout)
+    key += (tuple(v.trainable for v in model.variables), model.jit_compile)
+    key += (model.run_eagerly, model.steps_per_execution)
+    last = getattr(getattr(model, "history", None), "loan", None)
+    if keeper is not own and last is not None and last.serves(key, parts):
+        last.step.batches = source
+        last.step.keeper.restart(model.trainable_variables)
+        return last
+    keeper.build(model.trainable_variables)
+    step = TrainStep(model, keeper, seed, source, timed, batches is not None)
+    return Loan(step, key, parts)
+
+
+def _callbacks(
+    model: keras.Model,
+    arguments: dict[str, Any],
+    order: keras.callbacks.Callback,
+    groups: Batches | None,
+    epochs: int,
+) -> Any:
+    """Add ours; those that get groups are told of steps."""
+    callbacks = _with(arguments["callbacks"], order)
+    if groups is None or isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    verbose = 1 if arguments["verbose"] == "auto" else arguments["verbose"]
+    if verbose:
+        callbacks.append(GroupProgress(groups.group, groups.steps))
+    return keras.callbacks.CallbackList(
+        callbacks,
+        add_history=True,
+        model=model,
+        verbose=verbose,
+        epochs=epochs,
+        steps=groups.steps,
+    )
 
 
 def _with(callbacks: Any, extra: keras.callbacks.Callback) -> Any:

@@ -1,5 +1,7 @@
 """Which samples an evaluation sees: all of them, in chunks, or one minibatch."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nlp_bridge import backends
 from keras_nlp_bridge.data import Batch
 
 # Inputs and layer outputs of one chunk: about 64 MB in float32 before the backward
@@ -109,9 +112,9 @@ class Sampler:
             self._take()
         return ended
 
-    def batch_of(self, i: int) -> NDArray[np.int32]:
-        """Return the samples of batch i of the epoch."""
-        return self._order[i * self.batch_size : (i + 1) * self.batch_size]
+    def batches_of(self, first: int, last: int) -> NDArray[np.int32]:
+        """Return the samples of batches first, ..., last - 1 of the epoch."""
+        return self._order[first * self.batch_size : last * self.batch_size]
 
     def random(self) -> None:
         """Draw a batch at random, apart from the order of the epoch."""
@@ -127,7 +130,7 @@ class Sampler:
 
     def _take(self) -> None:
         self.draws += 1
-        self.index = self.batch_of(self.batch)
+        self.index = self.batches_of(self.batch, self.batch + 1)
 
 
 class Batches(keras.utils.PyDataset):
@@ -139,19 +142,30 @@ class Batches(keras.utils.PyDataset):
         All samples.
     batch_size, shuffle, seed
         As for `Sampler`.
+    group : int
+        Batches that Keras gets at once.
 
     Attributes
     ----------
     epoch : int
         Settable; the epoch whose order is in use.
+    batch_size : int
+        Samples in a batch; the last one may have fewer.
+    steps : int
+        Batches in an epoch.
+    group : int
+        Settable.
     """
 
-    def __init__(self, batch: Batch, batch_size: int, shuffle: bool, seed: int) -> None:
+    def __init__(
+        self, batch: Batch, batch_size: int, shuffle: bool, seed: int, group: int = 1
+    ) -> None:
         super().__init__()
-        self._batch = batch
+        self._parts = tuple(part for part in batch if part is not None)
         size = keras.tree.flatten(batch.x)[0].shape[0]
         self._sampler = Sampler(size, batch_size, shuffle, seed)
-        self.epoch = 0
+        self._held: Any = None
+        self.batch_size, self.group = self._sampler.batch_size, group
 
     @property
     def epoch(self) -> int:
@@ -162,16 +176,70 @@ class Batches(keras.utils.PyDataset):
     def epoch(self, epoch: int) -> None:
         self._sampler.start(epoch)
 
-    def __len__(self) -> int:
+    @property
+    def steps(self) -> int:
         """Batches in an epoch."""
         return len(self._sampler)
 
+    def __len__(self) -> int:
+        """Return the number of groups in an epoch."""
+        return -(-self.steps // self.group)
+
     def __getitem__(self, i: int) -> tuple[Any, ...]:
-        """Return batch i of the epoch."""
-        index = self._sampler.batch_of(i)
-        parts = [
-            keras.tree.map_structure(lambda a: a[index], part)
-            for part in self._batch
-            if part is not None
-        ]
-        return tuple(parts)
+        """Return group i of the epoch: samples, or what `opened` finds them by."""
+        index = self._sampler.batches_of(i * self.group, (i + 1) * self.group)
+        if self._held is not None:
+            sent = self._held.sent
+            return (index,) if sent is None else ((index, sent),)
+        return tuple(
+            keras.tree.map_structure(lambda a: a[index], part) for part in self._parts
+        )
+
+    def few(self) -> Batch:
+        """Return the first two samples."""
+        parts = keras.tree.map_structure(lambda a: a[:2], self._parts)
+        return Batch(*keras.utils.unpack_x_y_sample_weight(parts))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all samples."""
+        return sum(a.nbytes for a in keras.tree.flatten(self._parts))
+
+    @contextmanager
+    def held(self, keep: Any = None) -> Iterator[Any]:
+        """Keep all samples on the device meanwhile; `keep`: what an earlier call gave.
+
+        A function that was traced with `keep` then sees these samples.
+        """
+        held = backends.current().Held(self._parts) if keep is None else keep
+        held.fill(self._parts)
+        self._held = held
+        try:
+            yield held
+        finally:
+            self._held = None
+            held.empty()
+
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        """What a compiled step depends on."""
+        leaves = keras.tree.flatten(self._parts)
+        kinds = tuple((a.dtype.name, a.shape[1:]) for a in leaves)
+        shape = repr(keras.tree.map_structure(lambda a: 0, self._parts))
+        return self.batch_size, kinds, shape
+
+    def opened(self, group: Any) -> tuple[Any, Callable[[Any, Any], Batch]]:
+        """Return the number of samples in a group, and what cuts a batch out of it."""
+        backend, unpack = backends.current(), keras.utils.unpack_x_y_sample_weight
+        if self._held is None:
+            parts = unpack(group)
+            count = backend.samples(keras.tree.flatten(parts)[0])
+            return count, lambda start, size: Batch(*backend.rows(parts, start, size))
+        index, _, _ = unpack(group)
+        index, sent = index if isinstance(index, tuple | list) else (index, None)
+        parts = unpack(self._held.read(sent))
+
+        def cut(start: Any, size: Any) -> Batch:
+            return Batch(*backend.gather(parts, backend.rows(index, start, size)))
+
+        return backend.samples(index), cut

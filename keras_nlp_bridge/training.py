@@ -1,14 +1,12 @@
 """Minibatch methods inside Keras's own training loop.
 
-`MethodState` is a Keras optimizer that holds a method's state in variables, so that
-Keras saves and restores it; `TrainStep` is the `train_step` that a model is given
-for the duration of `keras_nlp_bridge.fit`.
+`TrainStep` is the `train_step` that a model is given for the duration of
+`keras_nlp_bridge.fit`; the method's state is in a `MethodState`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -17,153 +15,12 @@ from scipy import optimize
 
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.data import Batch
-from keras_nlp_bridge.methods import (
-    Status,
-    StochasticLBFGS,
-    StochasticR2,
-    StochasticTRLSR1,
-)
+from keras_nlp_bridge.methods import Status
 from keras_nlp_bridge.objective import Objective, is_seed
+from keras_nlp_bridge.samples import Batches
+from keras_nlp_bridge.states import MethodState
 
 Tensor = Any
-
-_KINDS = {
-    kind.__name__: kind for kind in (StochasticR2, StochasticTRLSR1, StochasticLBFGS)
-}
-
-# Held by the model itself, or evaluated anew at each step.
-_NOT_KEPT = frozenset({"x", "f", "g", "gnorm"})
-
-
-@keras.saving.register_keras_serializable(package="keras_nlp_bridge")
-class MethodState(keras.optimizers.Optimizer):
-    """The state of a minibatch method, where Keras keeps an optimizer's.
-
-    It takes no gradients: `TrainStep` reads and writes it. Its ``learning_rate`` is the
-    method's own scale (1 / sigma, or the radius). Whoever changes it, such as
-    `keras.callbacks.ReduceLROnPlateau`, scales the method's steps by the same factor.
-
-    Parameters
-    ----------
-    method : Clocked, optional
-        The method.
-    name : str
-        As in Keras.
-    """
-
-    def __init__(
-        self,
-        method: Any = None,
-        learning_rate: float = 1.0,
-        name: str = "method_state",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.method = method
-        self.slots: dict[str, list[keras.Variable]] = {}
-        self._template: Any = None
-
-    def build(self, variables: list[keras.Variable]) -> None:
-        """Make the variables, and set them to the state at the present weights."""
-        if self.built or self.method is None:
-            return
-        super().build(variables)
-        wide = any(str(v.dtype) == "float64" for v in variables)
-        x = np.concatenate(
-            [np.ravel(ops.convert_to_numpy(v.value)) for v in variables]
-        ).astype("float64" if wide else "float32")
-        # Nothing is evaluated by `Clocked.init`, so it needs no oracle.
-        self._template = self.method.init(None, x)  # type: ignore[arg-type]
-        for field, part in self._kept(self._template).items():
-            self.slots[field] = [
-                self._slot(f"{field}_{i}" if i else field, np.asarray(leaf))
-                for i, leaf in enumerate(keras.tree.flatten(part))
-            ]
-        # Number of the next batch in the run, set at the start of each epoch.
-        self.position = self.add_variable((), dtype="int32", name="position")
-        self.position.assign(2**30)
-        self.shown_rate = self.add_variable((), dtype="float32", name="shown_rate")
-        self._show(self.method.rate(self._template))
-
-    def load(self, x: Tensor) -> Any:
-        """Put the method's state together, at weights x."""
-        zero = ops.zeros((), x.dtype)
-        fields: dict[str, Any] = dict.fromkeys(_NOT_KEPT, zero)
-        fields |= {"x": x, "g": x}
-        for field, template in self._template._asdict().items():
-            if field in self.slots:
-                leaves = [
-                    ops.cast(v.value, _dtype(np.asarray(leaf)))
-                    for v, leaf in zip(
-                        self.slots[field], keras.tree.flatten(template), strict=True
-                    )
-                ]
-                fields[field] = keras.tree.pack_sequence_as(template, leaves)
-            elif field not in _NOT_KEPT:
-                fields[field] = x  # equal to the iterate, and not kept
-        state = type(self._template)(**fields)
-        shown = ops.cast(self.shown_rate.value, x.dtype)
-        asked = ops.cast(self.learning_rate, x.dtype)
-        return self.method.rescaled(state, asked / shown)
-
-    def save(self, state: Any) -> None:
-        """Write a state into the variables."""
-        for field, part in self._kept(state).items():
-            leaves = keras.tree.flatten(part)
-            for variable, leaf in zip(self.slots[field], leaves, strict=True):
-                variable.assign(ops.cast(leaf, variable.dtype))
-        self._show(self.method.rate(state))
-        # `+ 0`: JAX donates each variable's buffer, so no two may share one.
-        self.iterations.assign(ops.cast(state.t, self.iterations.dtype) + 0)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what Keras needs to make the object anew."""
-        method = None
-        if self.method is not None:
-            method = {"class": type(self.method).__name__, **asdict(self.method)}
-        rate = float(self.learning_rate)
-        return {"name": self.name, "learning_rate": rate, "method": method}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], **_: Any) -> "MethodState":
-        """Make the object from `get_config`."""
-        config = dict(config)
-        fields = config.pop("method")
-        if fields is None:
-            return cls(**config)
-        fields = dict(fields)
-        return cls(_KINDS[fields.pop("class")](**fields), **config)
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Refuse: this optimizer belongs to `keras_nlp_bridge.fit`."""
-        raise RuntimeError(
-            "the model was saved during keras_nlp_bridge.fit; go on with it, "
-            "or compile the model with an optimizer before calling `model.fit`."
-        )
-
-    def _kept(self, state: Any) -> dict[str, Any]:
-        """Return the fields that must survive; vectors equal to x are left out."""
-        skip = set(_NOT_KEPT)
-        if not self.method.averages:
-            skip.add("average")
-        return {k: v for k, v in state._asdict().items() if k not in skip}
-
-    def _slot(self, name: str, leaf: Any) -> keras.Variable:
-        dtype = "int32" if leaf.dtype.kind in "bi" else _dtype(leaf)
-        variable = self.add_variable(leaf.shape, dtype=dtype, name=name)
-        variable.assign(leaf.astype(dtype))
-        return variable
-
-    def _show(self, rate: Any) -> None:
-        rate = ops.cast(rate, "float32")
-        self.learning_rate = rate
-        self.shown_rate.assign(rate + 0)
-
-
-def _dtype(leaf: Any) -> str:
-    """Dtype of a field on the device, which may have no double precision."""
-    name = leaf.dtype.name
-    return backends.current().WIDE if name == "float64" else name
 
 
 class _BatchOracle:
@@ -197,54 +54,155 @@ class _BatchOracle:
         """Return the Hessian at x times p."""
         return self._backend.hvp(self.value, x, p)
 
+    def fused(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a pure function as one kernel."""
+        return self._backend.fused(function, *args)
+
 
 # Random tensors that one layer may draw in one step.
 _DRAWS = 1024
 
 
+class _Carry(NamedTuple):
+    """What one step hands to the next."""
+
+    state: Any  # of the method, weights included
+    others: list[Tensor]  # frozen weights, statistics, seeds
+    metrics: list[Tensor]
+    position: Tensor  # number of the next batch in the run
+
+
 class TrainStep:
-    """One step of a method on one batch, in the place of `keras.Model.train_step`.
+    """Steps of a method, in the place of `keras.Model.train_step`.
 
     Parameters
     ----------
     model : keras.Model
     keeper : MethodState
         Must be the model's optimizer during the fit.
-    steps : int or None
-        Steps of the whole run, if known.
     seed : int
         Of the dropout masks: those of a step follow from it and the step's number,
         because Keras does not save the states of seed generators.
+    batches : Batches, optional
+        Where the data come from, if they come in groups of batches: then a call makes
+        all steps of a group in one loop, which reads and writes variables once.
+    timed, ordered : bool
+        Whether the length of the run is known, and the place of a batch in it.
     """
 
     def __init__(
-        self, model: keras.Model, keeper: MethodState, steps: int | None, seed: int
+        self,
+        model: keras.Model,
+        keeper: MethodState,
+        seed: int,
+        batches: Batches | None,
+        timed: bool,
+        ordered: bool,
     ) -> None:
-        self.model, self.keeper, self.steps, self.seed = model, keeper, steps, seed
+        self.model, self.keeper, self.seed = model, keeper, seed
+        self.batches, self.timed, self.ordered = batches, timed, ordered
 
     def __call__(self, data: Any) -> dict[str, Any]:
-        """Run on a batch ``x``, ``(x, y)`` or ``(x, y, sample_weight)``."""
-        batch = Batch(*keras.utils.unpack_x_y_sample_weight(data))
+        """Run on a batch ``x``, ``(x, y)`` or ``(x, y, sample_weight)``, or a group."""
         model, keeper, backend = self.model, self.keeper, backends.current()
         objective = Objective(model, model.trainable_variables, training=True)
         x = objective.join([backend.read(v) for v in objective.variables])
-        before = keeper.load(x)
+        position = ops.cast(keeper.position.value, "int32")
+        others = [backend.read(v) for v in objective.others]
+        metrics = [backend.read(v) for v in model.metrics_variables]
+        start = _Carry(keeper.load(x), others, metrics, position)
+        moved: set[int] = set()
+        if self.batches is None:
+            batch = Batch(*keras.utils.unpack_x_y_sample_weight(data))
+            end, y_pred = self._step(objective, batch, start, moved)
+            self._write(objective, end, moved)
+            logs = self._measured(batch, end.state.f, y_pred)
+        else:
+            end = self._group(objective, self.batches, data, start, moved)
+            self._write(objective, end, moved)
+            for variable, value in zip(
+                model.metrics_variables, end.metrics, strict=True
+            ):
+                variable.assign(value)
+            logs = model.get_metrics_result()
+        return {**logs, **keeper.method.logs(end.state)}
+
+    def _group(
+        self,
+        objective: Objective,
+        batches: Batches,
+        data: Any,
+        start: _Carry,
+        moved: set[int],
+    ) -> _Carry:
+        """Make the steps of a group of batches."""
+        backend, size = backends.current(), batches.batch_size
+        count, batch_of = batches.opened(data)
+
+        def body(begin: Any, length: Any, carry: _Carry) -> _Carry:
+            batch = batch_of(begin, length)
+            variables = self.model.metrics_variables
+            after, y_pred = self._step(objective, batch, carry, moved)
+            given = list(zip(variables, carry.metrics, strict=True))
+            with keras.StatelessScope(given) as scope:
+                self._measured(batch, after.state.f, y_pred)
+                metrics = [scope.get_current_value(v) for v in variables]
+            state = self.keeper.without(after.state)
+            return after._replace(state=state, metrics=metrics)
+
+        start = start._replace(state=self.keeper.without(start.state))
+        if not isinstance(count, int):  # the last batch may be short
+            return backend.fold(
+                lambda i, carry: body(
+                    i * size, ops.minimum(size, count - i * size), carry
+                ),
+                start,
+                0,
+                (count + size - 1) // size,
+            )
+        whole, rest = divmod(count, size)
+        if whole:
+            start = backend.fold(
+                lambda i, carry: body(i * size, size, carry), start, 0, whole
+            )
+        return body(whole * size, rest, start) if rest else start
+
+    def _step(
+        self, objective: Objective, batch: Batch, carry: _Carry, moved: set[int]
+    ) -> tuple[_Carry, Any]:
+        """Make one step; note which other variables the layers move."""
+        method, before = self.keeper.method, carry.state
         others = [
-            self._mask(i, v, before.t) if is_seed(v) else backend.read(v)
-            for i, v in enumerate(objective.others)
+            self._mask(i, v, before.t) if is_seed(v) else value
+            for i, (v, value) in enumerate(
+                zip(objective.others, carry.others, strict=True)
+            )
         ]
-        if self.steps:
-            clock = ops.cast(before.t, x.dtype) / self.steps
-            before = keeper.method.with_clock(before, clock, 1 / self.steps)
+        if self.timed:
+            dtype = before.x.dtype
+            total = ops.cast(self.keeper.total.value, dtype)
+            before = method.with_clock(
+                before, ops.cast(before.t, dtype) / total, 1 / total
+            )
         oracle = _BatchOracle(objective, batch, others)
-        after = keeper.method.step(oracle, before)
-        y_pred, moved = oracle.first
-        # After a restart in the middle of an epoch its first batches have been seen.
-        fresh = ops.cast(keeper.position.value, "int32") >= before.t
-        keeper.position.assign(keeper.position + 1)
-        self._write(objective, before, after, others, moved, fresh)
-        logs = self._metrics(batch, after.f, y_pred)
-        return {**logs, **keeper.method.logs(after)}
+        after = method.step(oracle, before)
+        y_pred, seen = oracle.first
+        kept = []
+        for i, (v, old, new) in enumerate(
+            zip(objective.others, others, seen, strict=True)
+        ):
+            if new is not old:
+                moved.add(i)
+                new = new if is_seed(v) else ops.where(after.accepted, new, old)
+            kept.append(new)
+        if self.ordered:
+            # After a restart within an epoch its first batches have been seen.
+            after, kept = ops.cond(
+                carry.position >= before.t,
+                lambda: (after, kept),
+                lambda: (before, carry.others),
+            )
+        return _Carry(after, kept, carry.metrics, carry.position + 1), y_pred
 
     def result(self, history: keras.callbacks.History) -> optimize.OptimizeResult:
         """Describe the run; puts the average in the model where that is the result."""
@@ -277,31 +235,16 @@ class TrainStep:
             **counts,
         )
 
-    def _write(
-        self,
-        objective: Objective,
-        before: Any,
-        after: Any,
-        others: list[Any],
-        moved: list[Any],
-        fresh: Any,
-    ) -> None:
-        """Write weights, state, seeds, and statistics where the step was accepted."""
-        after = keras.tree.map_structure(
-            lambda new, old: ops.where(fresh, new, old), after, before
-        )
+    def _write(self, objective: Objective, end: _Carry, moved: set[int]) -> None:
+        """Write weights, the method's state, and what the layers moved."""
         for variable, part in zip(
-            objective.variables, objective.split(after.x), strict=True
+            objective.variables, objective.split(end.state.x), strict=True
         ):
             variable.assign(part)
-        for variable, old, new in zip(objective.others, others, moved, strict=True):
-            if new is old:
-                continue
-            keep = fresh
-            if not is_seed(variable):
-                keep = ops.logical_and(fresh, after.accepted)
-            variable.assign(ops.where(keep, new, old))
-        self.keeper.save(after)
+        for i in sorted(moved):
+            objective.others[i].assign(end.others[i])
+        self.keeper.position.assign(end.position)
+        self.keeper.save(end.state)
 
     def _mask(self, i: int, variable: keras.Variable, t: Tensor) -> Tensor:
         """Return the state of a seed generator at step t."""
@@ -309,7 +252,7 @@ class TrainStep:
         draws = ops.cast(t, variable.dtype) * _DRAWS
         return ops.stack([ops.cast(int(first), variable.dtype), draws])
 
-    def _metrics(self, batch: Batch, loss: Tensor, y_pred: Any) -> dict[str, Any]:
+    def _measured(self, batch: Batch, loss: Tensor, y_pred: Any) -> dict[str, Any]:
         size = ops.shape(keras.tree.flatten(batch.x)[0])[0]
         for metric in self.model.metrics:
             if metric.name == "loss":
@@ -354,9 +297,13 @@ def _batch_norms(model: Any) -> list[Any]:
 
 
 @contextmanager
-def lent(model: keras.Model, optimizer: Any, train_step: Any = None) -> Iterator[None]:
+def lent(
+    model: keras.Model, optimizer: Any, loan: "Loan | None" = None
+) -> Iterator[None]:
     """Give a model an optimizer and a train_step; put its own back afterwards."""
-    own, compiled = model.optimizer, model.get_compile_config
+    loan = Loan() if loan is None else loan
+    names = ("optimizer", "train_function", "jit_compile", "steps_per_execution")
+    own, compiled = {n: getattr(model, n) for n in names}, model.get_compile_config
 
     def compile_config() -> dict[str, Any]:
         # So that a model saved meanwhile is loaded with this optimizer and its state.
@@ -364,16 +311,58 @@ def lent(model: keras.Model, optimizer: Any, train_step: Any = None) -> Iterator
         return {**compiled(), "optimizer": saved}
 
     given = {"get_compile_config": compile_config}
-    if train_step is not None:
-        given["train_step"] = train_step
+    if loan.step is not None:
+        given["train_step"] = backends.current().train_step(model, loan.step)
+        if loan.step.batches is not None:
+            model.steps_per_execution = 1
+        if asked_jit(model) == "auto":
+            model.jit_compile = backends.current().JIT
     model.optimizer = optimizer
     for name, value in given.items():
         setattr(model, name, value)
-    model.make_train_function(force=True)
+    model.train_function = loan.function
+    model.make_train_function()
+    loan.function = model.train_function
     try:
         yield
     finally:
         for name in given:
             delattr(model, name)
-        model.optimizer = own
-        model.make_train_function(force=True)
+        for name, value in own.items():
+            setattr(model, name, value)
+
+
+class Loan:
+    """A train_step and, once it has been lent to a model, the function Keras made.
+
+    Parameters
+    ----------
+    step : TrainStep, optional
+    key : hashable
+        The settings that it was made for.
+    parts : list
+        The objects of the model that it was made for.
+    """
+
+    def __init__(
+        self, step: TrainStep | None = None, key: Any = None, parts: Any = ()
+    ) -> None:
+        self.step, self.function, self.held = step, None, None
+        self._key, self._parts = key, list(parts)
+
+    def serves(self, key: Any, parts: Sequence[Any]) -> bool:
+        """Whether the function can be used once more."""
+        return (
+            self.function is not None
+            and self._key == key
+            and len(self._parts) == len(parts)
+            and all(a is b for a, b in zip(self._parts, parts, strict=True))
+        )
+
+
+def asked_jit(model: keras.Model) -> Any:
+    """Return `jit_compile` as given to `compile`: Keras itself resolves "auto"."""
+    try:
+        return (model.get_compile_config() or {}).get("jit_compile", "auto")
+    except (TypeError, ValueError):  # the loss cannot be serialized
+        return "auto"

@@ -31,6 +31,8 @@ Tree = Any
 # Dtype in which chunks' losses are added up; JAX has float64 only where it is enabled.
 WIDE = "float64" if jax.config.read("jax_enable_x64") else "float32"
 
+JIT = True  # what `jit_compile="auto"` means in `fit`
+
 
 def check(model: keras.Model) -> None:
     """Raise where float64 is asked for and JAX would silently use float32."""
@@ -46,6 +48,36 @@ def check(model: keras.Model) -> None:
 def compile(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function of arrays once per signature."""
     return jax.jit(function)
+
+
+def fused(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function; the compiler of the whole step fuses it."""
+    return function(*args)
+
+
+class Held:
+    """Samples on the device, passed to a step with each group of batches."""
+
+    def __init__(self, tree: Tree) -> None:
+        del tree
+        self.sent: Tree = None
+
+    def fill(self, tree: Tree) -> None:
+        """Take samples."""
+        self.sent = keras.tree.map_structure(to_device, tree)
+
+    def empty(self) -> None:
+        """Let go of the samples."""
+        self.sent = None
+
+    def read(self, sent: Tree) -> Tree:
+        """Return the samples."""
+        return tuple(sent)
+
+
+def samples(tensor: Tensor) -> int:
+    """Size of the leading dimension."""
+    return tensor.shape[0]
 
 
 def to_device(array: NDArray[Any]) -> Tensor:

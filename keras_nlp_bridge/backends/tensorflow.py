@@ -22,6 +22,10 @@ Tree = Any
 
 WIDE = "float64"  # dtype in which chunks' losses are added up
 
+# What `jit_compile="auto"` means in `fit`: XLA is slower than TensorFlow in long sums
+# and in convolutions; `fused` asks for it where it is faster.
+JIT = False
+
 
 def compile(function: Callable[..., Any]) -> Callable[..., Any]:
     """Trace a function of tensors once per signature.
@@ -29,6 +33,45 @@ def compile(function: Callable[..., Any]) -> Callable[..., Any]:
     Without XLA: on CPUs it is about three times slower on convolutions.
     """
     return tf.function(_Own(function), autograph=False)
+
+
+def fused(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function of tensors as one kernel, inside of a traced function too."""
+    return tf.function(function, jit_compile=True, autograph=False)(*args)
+
+
+class Held:
+    """Samples on the device, read by whatever was traced while they were held.
+
+    Variables, because a traced function would otherwise keep the tensors themselves.
+    """
+
+    sent = None  # nothing has to be passed to a traced function
+
+    def __init__(self, tree: Tree) -> None:
+        self._variables = tf.nest.map_structure(
+            lambda a: tf.Variable(
+                a[:0], shape=(None, *a.shape[1:]), trainable=False, dtype=a.dtype
+            ),
+            tree,
+        )
+
+    def fill(self, tree: Tree) -> None:
+        """Take samples."""
+        tf.nest.map_structure(lambda v, a: v.assign(a), self._variables, tree)
+
+    def empty(self) -> None:
+        """Let go of the samples."""
+        tf.nest.map_structure(lambda v: v.assign(v[:0]), self._variables)
+
+    def read(self, sent: None) -> Tree:
+        """Return the samples."""
+        return tf.nest.map_structure(tf.convert_to_tensor, self._variables)
+
+
+def samples(tensor: Tensor) -> Any:
+    """Size of the leading dimension: an int, or a tensor where it is not known."""
+    return tensor.shape[0] if tensor.shape[0] is not None else tf.shape(tensor)[0]
 
 
 class _Own:
@@ -183,7 +226,7 @@ def constant(tree: Tree) -> Tree:
 
 
 def fold(
-    body: Callable[[Tensor, Tree], Tree], start: Tree, first: int, last: int
+    body: Callable[[Tensor, Tree], Tree], start: Tree, first: int, last: Any
 ) -> Tree:
     """Carry a tree of tensors through ``body(i, carry)`` for i = first..last-1.
 
@@ -198,12 +241,13 @@ def fold(
     return carry
 
 
-def rows(tree: Tree, start: Tensor | int, count: int) -> Tree:
+def rows(tree: Tree, start: Tensor | int, count: Any) -> Tree:
     """Take `count` consecutive samples."""
 
     def cut(a: Tensor) -> Tensor:
         part = a[start : start + count]
-        part.set_shape((count, *a.shape[1:]))
+        if isinstance(count, int):
+            part.set_shape((count, *a.shape[1:]))
         return part
 
     return tf.nest.map_structure(lambda a: None if a is None else cut(a), tree)

@@ -31,6 +31,8 @@ Tree = Any
 
 WIDE = "float64"  # dtype in which chunks' losses are added up
 
+JIT = False  # what `jit_compile="auto"` means in `fit`
+
 
 def check(model: keras.Model) -> None:
     """Raise unless all weights are on the device that Keras computes on."""
@@ -51,6 +53,36 @@ def compile(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args)
 
     return run
+
+
+def fused(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function; there is nothing to fuse it with."""
+    return function(*args)
+
+
+class Held:
+    """Samples on the device, passed to a step with each group of batches."""
+
+    def __init__(self, tree: Tree) -> None:
+        del tree
+        self.sent: Tree = None
+
+    def fill(self, tree: Tree) -> None:
+        """Take samples."""
+        self.sent = keras.tree.map_structure(to_device, tree)
+
+    def empty(self) -> None:
+        """Let go of the samples."""
+        self.sent = None
+
+    def read(self, sent: Tree) -> Tree:
+        """Return the samples."""
+        return tuple(sent)
+
+
+def samples(tensor: Tensor) -> int:
+    """Size of the leading dimension."""
+    return tensor.shape[0]
 
 
 def to_device(array: NDArray[Any]) -> Tensor:

@@ -1,6 +1,7 @@
 """What every method shares: the oracle it asks, the state it returns, why it stops."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -14,6 +15,7 @@ __all__ = [
     "State",
     "Status",
     "donated",
+    "fused",
     "in_interval",
     "is_number",
     "require",
@@ -224,6 +226,17 @@ def donated(oracle: Oracle) -> bool:
     of all curvature pairs per step.
     """
     return bool(getattr(oracle, "donated", False))
+
+
+def fused(oracle: Oracle, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a pure function of arrays, as one kernel where the oracle can have it so.
+
+    For elementwise work on n-vectors, which is then one pass over memory, and for small
+    matrices, where the overhead of each operation would exceed the work. Long sums and
+    products with tall matrices are better left outside.
+    """
+    run = getattr(oracle, "fused", None)
+    return function(*args) if run is None else run(function, *args)
 
 
 def require(name: str, value: Any, holds: bool, rule: str) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.methods.base import (
     Oracle,
+    fused,
     in_interval,
     is_number,
     require,
@@ -169,32 +170,36 @@ class StochasticR2(Clocked):
         """Take one step on the sample of the oracle, tested or not."""
         xp = namespace(state.x)
         factor = self._factor(state) * state.share
-        state, sound = self.evaluated(oracle, state)
-        g = state.g
-        m = self.beta1 * state.m + (1 - self.beta1) * g
-        h = self.beta2 * state.h + (1 - self.beta2) * g * g
-        m, h = xp.where(sound, m, state.m), xp.where(sound, h, state.h)
+        state, _, sound = self.evaluated(oracle, state)
+        m, h, d = fused(oracle, self._direction, state.m, state.h, state.g, state.t)
+        # By `cond`: these are chosen, not copied.
+        m, h = xp.cond(sound, lambda: (m, h), lambda: (state.m, state.h))
         state = state._replace(m=m, h=h)
-
-        t = xp.cast(state.t, xp.dtype(g))
-        scale = xp.sqrt(state.h / (1 - self.beta2**t)) + 1e-7
-        d = -(state.m / (1 - self.beta1**t)) / scale
-        slope = -xp.dot(g, d)
-        state = xp.cond(
-            state.t == 1, lambda: self._probed(oracle, state, d, slope), lambda: state
+        slope, dd = -xp.dot(state.g, d), xp.dot(d, d)
+        log_sigma, nfev = xp.cond(
+            state.t == 1,
+            lambda: self._probed(oracle, state, d, slope),
+            lambda: (state.log_sigma, state.nfev),
         )
-        alpha = factor * xp.exp(-state.log_sigma)
-        candidate = state.x + alpha * d
+        state = state._replace(log_sigma=log_sigma, nfev=nfev)
+        alpha = factor * xp.exp(-log_sigma)
         tested = (state.t <= self.test_first) | (state.t % self.test_every == 0)
         tested = tested | state.suspect
-        after = xp.cond(
+        outcome = xp.cond(
             tested & sound,
-            lambda: self._tested(oracle, state, candidate, slope, alpha, factor),
-            lambda: state._replace(x=candidate, accepted=sound),
+            lambda: self._tested(oracle, state, d, slope, alpha, factor),
+            lambda: _Outcome(
+                sound,
+                state.nfev,
+                state.log_sigma,
+                state.pooled_ared,
+                state.pooled_pred,
+            ),
         )
-        fine = after.accepted & sound
-        limits = self.weight_decay, int(self.max_rejections)
-        after = self.settled(state, after, sound, sound, fine, *limits)
+        step, limits = (d, alpha, dd), (self.weight_decay, int(self.max_rejections))
+        after = self.settled(
+            oracle, state, outcome, step, sound, outcome.accepted, *limits
+        )
         return self._watched(after, sound)
 
     def rate(self, state: StochasticR2State) -> Array:
@@ -227,10 +232,21 @@ class StochasticR2(Clocked):
         least = 1e-6 * xp.ones_like(rest)
         return xp.maximum(rise * (1 + xp.cos(math.pi * rest)) / 2, least)
 
+    def _direction(
+        self, m: Array, h: Array, g: Array, t: Array
+    ) -> tuple[Array, Array, Array]:
+        """Return both averages with g in them, and the direction."""
+        xp = namespace(g)
+        t = xp.cast(t, xp.dtype(g))
+        m = self.beta1 * m + (1 - self.beta1) * g
+        h = self.beta2 * h + (1 - self.beta2) * g * g
+        scale = xp.sqrt(h / (1 - self.beta2**t)) + 1e-7
+        return m, h, -(m / (1 - self.beta1**t)) / scale
+
     def _probed(
         self, oracle: Oracle, state: StochasticR2State, d: Array, slope: Array
-    ) -> StochasticR2State:
-        """Set the first sigma by the curvature along the first direction."""
+    ) -> tuple[Array, Array]:
+        """Return the first log sigma, by the curvature along d, and nfev."""
         xp = namespace(d)
         length = xp.sqrt(xp.dot(d, d))
         tau = 1e-3 * (1 + xp.sqrt(xp.dot(state.x, state.x)))
@@ -243,21 +259,20 @@ class StochasticR2(Clocked):
         ratio = ratio / xp.where(usable, slope, xp.ones_like(slope))
         sigma = xp.maximum(ratio, least)
         # Added, so that a scale asked for before the first step counts.
-        log_sigma = state.log_sigma + xp.log(sigma)
-        return state._replace(log_sigma=log_sigma, nfev=state.nfev + 1)
+        return state.log_sigma + xp.log(sigma), state.nfev + 1
 
     def _tested(
         self,
         oracle: Oracle,
         state: StochasticR2State,
-        candidate: Array,
+        d: Array,
         slope: Array,
         alpha: Array,
         factor: Array,
-    ) -> StochasticR2State:
+    ) -> "_Outcome":
         """Evaluate at the trial point on the same sample: sigma, acceptance."""
         xp, f = namespace(state.x), state.f
-        f_new = oracle.value(candidate)
+        f_new = oracle.value(state.x + alpha * d)
         finite = xp.isfinite(f_new)
         slack = 16 * epsilon(xp.dtype(f)) * xp.maximum(xp.abs(f), xp.ones_like(f))
         worst = -4 * xp.abs(alpha * slope) - xp.abs(f)
@@ -280,14 +295,8 @@ class StochasticR2(Clocked):
         accepted = finite & (f_new <= f + self.guard * xp.abs(f))
         if not self.decay:
             accepted = finite & (ared + slack >= self.accept * (alpha * slope + slack))
-        return state._replace(
-            x=xp.where(accepted, candidate, state.x),
-            accepted=accepted,
-            nfev=state.nfev + 1,
-            log_sigma=xp.clip(state.log_sigma + change, *LOG_SIGMA),
-            pooled_ared=ared_sum,
-            pooled_pred=pred_sum,
-        )
+        log_sigma = xp.clip(state.log_sigma + change, *LOG_SIGMA)
+        return _Outcome(accepted, state.nfev + 1, log_sigma, ared_sum, pred_sum)
 
     def _watched(self, state: StochasticR2State, sound: Array) -> StochasticR2State:
         """Damp the next steps while the loss on fresh batches has risen.
@@ -309,6 +318,16 @@ class StochasticR2(Clocked):
             best_loss=best,
             share=xp.clip(state.share * change, self.least_share, 1.0),
         )
+
+
+class _Outcome(NamedTuple):
+    """What a test changes, under the names of the state."""
+
+    accepted: Array
+    nfev: Array
+    log_sigma: Array
+    pooled_ared: Array
+    pooled_pred: Array
 
 
 # The range of log sigma: wider than any that was seen.

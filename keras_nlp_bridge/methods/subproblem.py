@@ -19,13 +19,16 @@ from keras_nlp_bridge.operators.base import (
 
 __all__ = [
     "ModelStep",
+    "Region",
     "Secular",
     "SmallStep",
+    "SpanStep",
     "Spectrum",
     "TruncatedStep",
     "initial_curvature",
     "model_step",
     "secular",
+    "span_step",
     "spectrum",
     "step_in_span",
     "truncated_cg",
@@ -85,7 +88,7 @@ def spectrum(b: Compact, tolerance: float) -> Spectrum:
     behind = 2 * xp.max(xp.abs(inner)) * r + 1
     inner = inner + ((1 - mask) * behind)[:, None] * xp.eye(r, xp.dtype(b.M))
     shifts, U = xp.eigh((inner + xp.transpose(inner)) / 2)
-    rank = xp.sum(xp.cast(alive, "int32"))
+    rank = xp.cast(xp.sum(xp.cast(alive, "int32")), "int32")
     real = xp.arange(r) < rank
     values = b.gamma + xp.where(real, shifts, xp.zeros_like(shifts))
     basis = xp.matmul(back, U) * xp.cast(real, xp.dtype(b.M))[None, :]
@@ -173,6 +176,7 @@ class SmallStep(NamedTuple):
     c: Array  # (r,)
     scale: Array  # ()
     sigma: Array  # (), the multiplier of the trust-region constraint
+    pred: Array  # (), the decrease of the model
 
 
 def step_in_span(
@@ -213,12 +217,77 @@ def step_in_span(
     z, sigma = secular(values, slopes, radius)
     scale = spec.gamma + sigma
     c = xp.matmul(spec.basis, z[:-1] + inside / scale)
+    pred = -xp.dot(z, slopes + values * z / 2)
     sound = xp.all(xp.isfinite(c)) & xp.isfinite(scale)
+    length = xp.sqrt(gg)
     return SmallStep(
         xp.where(sound, c, xp.zeros_like(c)),
-        xp.where(sound, scale, xp.sqrt(gg) / radius),
+        xp.where(sound, scale, length / radius),
         xp.where(sound, sigma, xp.zeros_like(sigma)),
+        xp.where(sound, pred, length * radius),
     )
+
+
+class Region(NamedTuple):
+    """A compact matrix and its spectrum: what steps need until the next pair."""
+
+    b: Compact
+    spec: Spectrum
+
+
+class SpanStep(NamedTuple):
+    """The step ``s = S'on_s + Y'on_y - g / scale``, in the dtype of vectors."""
+
+    on_s: Array  # (m,)
+    on_y: Array  # (m,)
+    scale: Array  # ()
+    pred: Array  # (), the decrease of the model
+
+
+def span_step(
+    region: Region,
+    Sg: Array,
+    Yg: Array,
+    gg: Array,
+    n: int,
+    radius: Array,
+    first: Array,
+) -> SpanStep:
+    """Minimize ``g's + s'Bs/2`` over ``|s| <= radius``; where `first`, go along -g.
+
+    Nothing in it is larger than the matrices of the region. The decrease is that of the
+    exact solution: `model_step` instead takes it from the step as rounded, which needs
+    two products with tall matrices more.
+
+    Parameters
+    ----------
+    region : Region
+        The matrix.
+    Sg, Yg : array of shape (m,)
+        Products of the pairs with the gradient.
+    gg : scalar
+        Squared length of the gradient.
+    n : int
+        Number of variables.
+    radius : scalar
+        The radius.
+    first : bool scalar
+        Whether there is no pair yet.
+    """
+    xp = namespace(gg)
+    dtype, wide = xp.dtype(gg), xp.dtype(region.b.M)
+    gg, radius = xp.cast(gg, wide), xp.cast(radius, wide)
+    Wg = project(region.b, Sg, Yg)
+    small = step_in_span(region.b, region.spec, Wg, gg, n, radius)
+    c = xp.where(first, xp.zeros_like(small.c), small.c)
+    length = xp.sqrt(gg)
+    found = SpanStep(
+        xp.matmul(c, region.b.over_s),
+        xp.matmul(c, region.b.over_y),
+        xp.where(first, length / radius, small.scale),
+        xp.where(first, length * radius, small.pred),
+    )
+    return SpanStep(*(xp.cast(part, dtype) for part in found))
 
 
 class ModelStep(NamedTuple):

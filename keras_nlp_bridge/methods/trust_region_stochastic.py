@@ -6,6 +6,7 @@ from typing import NamedTuple
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.methods.base import (
     Oracle,
+    fused,
     in_interval,
     is_number,
     require,
@@ -13,9 +14,11 @@ from keras_nlp_bridge.methods.base import (
 )
 from keras_nlp_bridge.methods.clocked import Clocked, clocked_start
 from keras_nlp_bridge.methods.subproblem import (
-    ModelStep,
+    Region,
+    SpanStep,
     initial_curvature,
-    model_step,
+    span_step,
+    spectrum,
 )
 from keras_nlp_bridge.operators.base import Compact, Pairs, empty_pairs, pair_of, push
 from keras_nlp_bridge.operators.lsr1 import lsr1_unguarded
@@ -47,7 +50,7 @@ class StochasticTRState(NamedTuple):
     radius: Array
     rho: Array  # the last ratio
     pairs: Pairs
-    gamma: Array
+    model: Region  # the matrix of the pairs
     suspect: Array  # the last sample was not finite at x: test the next step
     # For termination.
     rejections: Array
@@ -109,35 +112,59 @@ class StochasticRegion(Clocked):
         radius = xp.where(length > 0, xp.minimum(0.1 * length, one), one)
         if self.radius is not None:
             radius = xp.scalar(self.radius, dtype)
+        pairs = empty_pairs(int(self.memory), x)
         return StochasticTRState(
             **clocked_start(x),
             radius=radius,
             rho=zero,
-            pairs=empty_pairs(int(self.memory), x),
-            gamma=xp.scalar(1, xp.wide),
+            pairs=pairs,
+            model=self._model(pairs),
         )
 
     def step(self, oracle: Oracle, state: StochasticTRState) -> StochasticTRState:
         """Take one step on the sample of the oracle, tested or not."""
         xp = namespace(state.x)
         factor = self._factor(state)
-        state, sound = self.evaluated(oracle, state)
+        state, gg, sound = self.evaluated(oracle, state)
+        g, pairs = state.g, state.pairs
         radius = xp.maximum(factor * state.radius, 1e-8 * xp.ones_like(factor))
-        b = self.matrix(state.pairs, state.gamma)
-        first = state.pairs.pushes == 0
-        trial = model_step(b, state.pairs, state.g, radius, SPAN_TOLERANCE, first)
-        useful = sound & (trial.pred > 0)
+
+        def solved(*args: Array) -> SpanStep:
+            return span_step(*args[:4], g.shape[0], *args[4:])
+
+        Sg, Yg = xp.matmul(pairs.S, g), xp.matmul(pairs.Y, g)
+        small = fused(
+            oracle, solved, state.model, Sg, Yg, gg, radius, pairs.pushes == 0
+        )
+        on_s, on_y = xp.matmul(small.on_s, pairs.S), xp.matmul(small.on_y, pairs.Y)
+        p = fused(oracle, lambda a, b, g, c: a + b - g / c, on_s, on_y, g, small.scale)
+        square = xp.dot(p, p)
+        # Rounding may leave the region by a little, never by much.
+        length = xp.sqrt(square)
+        shorter = xp.minimum(
+            radius / xp.where(length > 0, length, radius), xp.ones_like(length)
+        )
+        useful = sound & (small.pred > 0)
         tested = (state.t <= self.test_first) | (state.t % self.test_every == 0)
         tested = tested | state.suspect
-        after = xp.cond(
+        outcome = xp.cond(
             tested & useful,
-            lambda: self._tested(oracle, state, trial, factor, radius),
-            lambda: state._replace(x=state.x + trial.p, accepted=useful),
+            lambda: self._tested(
+                oracle, state, p * shorter, small.pred, factor, radius
+            ),
+            lambda: _Outcome(
+                useful,
+                state.nfev,
+                state.njev,
+                state.radius,
+                state.rho,
+                state.pairs,
+                state.model,
+            ),
         )
+        step, limits = (p, shorter, square), (self.weight_decay, self.max_rejections)
         # Without a gradient there is no step, but nothing has failed.
-        fine = (after.accepted & useful) | (state.gnorm == 0)
-        limits = self.weight_decay, int(self.max_rejections)
-        return self.settled(state, after, sound, useful, fine, *limits)
+        return self.settled(oracle, state, outcome, step, sound, gg == 0, *limits)
 
     def rate(self, state: StochasticTRState) -> Array:
         """Return the radius."""
@@ -168,38 +195,41 @@ class StochasticRegion(Clocked):
         self,
         oracle: Oracle,
         state: StochasticTRState,
-        trial: ModelStep,
+        p: Array,
+        pred: Array,
         factor: Array,
         radius: Array,
-    ) -> StochasticTRState:
+    ) -> "_Outcome":
         """Evaluate at the trial point on the same sample: pair, radius, acceptance."""
         xp = namespace(state.x)
-        candidate = state.x + trial.p
-        f_new, g_new = oracle.value_and_grad(candidate)
-        finite = xp.isfinite(f_new) & xp.isfinite(xp.max(xp.abs(g_new)))
+        f_new, g_new = oracle.value_and_grad(state.x + p)
+        y = g_new - state.g
+        finite = xp.isfinite(f_new) & xp.isfinite(xp.dot(y, y))
         one = xp.ones_like(state.f)
         # Sun and Nocedal's relaxed ratio: both sides larger by the rounding error.
         slack = 16 * epsilon(xp.dtype(state.x)) * xp.maximum(xp.abs(state.f), one)
-        ared, pred = state.f - f_new + slack, trial.pred + slack
+        ared, pred = state.f - f_new + slack, pred + slack
         good = finite & (ared >= (1 - factor * (1 - self.low)) * pred)
         very_good = finite & (ared > (1 - factor * (1 - self.high)) * pred)
-        very_good = very_good & (trial.length >= 0.8 * radius)
+        very_good = very_good & (xp.sqrt(xp.dot(p, p)) >= 0.8 * radius)
         grown = xp.where(very_good, self.grow * state.radius, state.radius)
         new_radius = xp.where(good, grown, self.shrink * state.radius)
-        y = g_new - state.g
-        keep = finite & self.storable(trial.p, y)
-        pairs = push(state.pairs, pair_of(trial.p, y, keep), trial.products)
-        accepted = finite & (ared >= self.accept * pred)
-        return state._replace(
-            x=xp.where(accepted, candidate, state.x),
-            accepted=accepted,
+        keep = finite & self.storable(p, y)
+        pairs = push(state.pairs, pair_of(p, y, keep))
+        return _Outcome(
+            accepted=finite & (ared >= self.accept * pred),
             nfev=state.nfev + 1,
             njev=state.njev + 1,
             radius=xp.clip(new_radius, self.min_radius, self.max_radius),
             rho=xp.where(finite, ared / pred, -one),
             pairs=pairs,
-            gamma=self.initial(pairs),
+            model=self._model(pairs),
         )
+
+    def _model(self, pairs: Pairs) -> Region:
+        """Return the matrix of the pairs, diagonalized."""
+        b = self.matrix(pairs, self.initial(pairs))
+        return Region(b, spectrum(b, SPAN_TOLERANCE))
 
     def matrix(self, pairs: Pairs, gamma: Array) -> Compact:
         """Return the matrix of the pairs on ``gamma I``."""
@@ -212,6 +242,18 @@ class StochasticRegion(Clocked):
     def storable(self, s: Array, y: Array) -> Array:
         """Whether the matrix takes this pair."""
         return namespace(s).scalar(True, "bool")
+
+
+class _Outcome(NamedTuple):
+    """What a test changes, under the names of the state."""
+
+    accepted: Array
+    nfev: Array
+    njev: Array
+    radius: Array
+    rho: Array
+    pairs: Pairs
+    model: Region
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,178 @@
+"""The state of a minibatch method, where Keras keeps an optimizer's."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_nlp_bridge import backends
+from keras_nlp_bridge.methods import StochasticLBFGS, StochasticR2, StochasticTRLSR1
+
+Tensor = Any
+
+_KINDS = {
+    kind.__name__: kind for kind in (StochasticR2, StochasticTRLSR1, StochasticLBFGS)
+}
+
+# Position in a run whose order is not ours: every batch is new.
+_NO_ORDER = 2**30
+
+# Held by the model itself, or evaluated anew at each step.
+_NOT_KEPT = frozenset({"x", "f", "g", "gnorm"})
+
+
+@keras.saving.register_keras_serializable(package="keras_nlp_bridge")
+class MethodState(keras.optimizers.Optimizer):
+    """The state of a minibatch method, where Keras keeps an optimizer's.
+
+    It takes no gradients: `TrainStep` reads and writes it. Its ``learning_rate`` is the
+    method's own scale (1 / sigma, or the radius). Whoever changes it, such as
+    `keras.callbacks.ReduceLROnPlateau`, scales the method's steps by the same factor.
+
+    Parameters
+    ----------
+    method : Clocked, optional
+        The method.
+    name : str
+        As in Keras.
+    """
+
+    def __init__(
+        self,
+        method: Any = None,
+        learning_rate: float = 1.0,
+        name: str = "method_state",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.method = method
+        self.slots: dict[str, list[keras.Variable]] = {}
+        self._template: Any = None
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        """Make the variables, and set them to the state at the present weights."""
+        if self.built or self.method is None:
+            return
+        super().build(variables)
+        self._template = self._first(variables)
+        for field, part in self._kept(self._template).items():
+            self.slots[field] = [
+                self._slot(f"{field}_{i}" if i else field, np.asarray(leaf))
+                for i, leaf in enumerate(keras.tree.flatten(part))
+            ]
+        # Number of the next batch in the run, set at the start of each epoch.
+        self.position = self.add_variable((), dtype="int32", name="position")
+        self.position.assign(_NO_ORDER)
+        # Steps of the whole run, or 0.
+        self.total = self.add_variable((), dtype="int32", name="total")
+        self.shown_rate = self.add_variable((), dtype="float32", name="shown_rate")
+        self._show(self.method.rate(self._template))
+
+    def restart(self, variables: Sequence[keras.Variable]) -> None:
+        """Go back to the state before the first step, at the present weights."""
+        state = self._first(variables)
+        for field, part in self._kept(state).items():
+            leaves = keras.tree.flatten(part)
+            for variable, leaf in zip(self.slots[field], leaves, strict=True):
+                variable.assign(np.asarray(leaf).astype(variable.dtype))
+        self._show(self.method.rate(state))
+        self.iterations.assign(0)
+        self.position.assign(_NO_ORDER)
+
+    def load(self, x: Tensor) -> Any:
+        """Put the method's state together, at weights x."""
+        zero = ops.zeros((), x.dtype)
+        fields: dict[str, Any] = dict.fromkeys(_NOT_KEPT, zero)
+        fields |= {"x": x, "g": x}
+        for field, template in self._template._asdict().items():
+            if field in self.slots:
+                leaves = [
+                    ops.cast(v.value, _dtype(np.asarray(leaf)))
+                    for v, leaf in zip(
+                        self.slots[field], keras.tree.flatten(template), strict=True
+                    )
+                ]
+                fields[field] = keras.tree.pack_sequence_as(template, leaves)
+            elif field not in _NOT_KEPT:
+                fields[field] = x  # equal to the iterate, and not kept
+        state = type(self._template)(**fields)
+        shown = ops.cast(self.shown_rate.value, x.dtype)
+        asked = ops.cast(self.learning_rate, x.dtype)
+        return self.method.rescaled(state, asked / shown)
+
+    def without(self, state: Any) -> Any:
+        """Drop what a step evaluates anew: a loop then need not carry it."""
+        zero = ops.zeros((), state.x.dtype)
+        dropped = dict.fromkeys(_NOT_KEPT - {"x", "f"}, zero) | {"g": state.x}
+        return state._replace(**dropped)
+
+    def save(self, state: Any) -> None:
+        """Write a state into the variables."""
+        for field, part in self._kept(state).items():
+            leaves = keras.tree.flatten(part)
+            for variable, leaf in zip(self.slots[field], leaves, strict=True):
+                variable.assign(ops.cast(leaf, variable.dtype))
+        self._show(self.method.rate(state))
+        # `+ 0`: JAX donates each variable's buffer, so no two may share one.
+        self.iterations.assign(ops.cast(state.t, self.iterations.dtype) + 0)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what Keras needs to make the object anew."""
+        method = None
+        if self.method is not None:
+            method = {"class": type(self.method).__name__, **asdict(self.method)}
+        rate = float(self.learning_rate)
+        return {"name": self.name, "learning_rate": rate, "method": method}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **_: Any) -> "MethodState":
+        """Make the object from `get_config`."""
+        config = dict(config)
+        fields = config.pop("method")
+        if fields is None:
+            return cls(**config)
+        fields = dict(fields)
+        return cls(_KINDS[fields.pop("class")](**fields), **config)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Refuse: this optimizer belongs to `keras_nlp_bridge.fit`."""
+        raise RuntimeError(
+            "the model was saved during keras_nlp_bridge.fit; go on with it, "
+            "or compile the model with an optimizer before calling `model.fit`."
+        )
+
+    def _first(self, variables: Sequence[keras.Variable]) -> Any:
+        """Return the state before the first step, of NumPy arrays."""
+        wide = any(str(v.dtype) == "float64" for v in variables)
+        x = np.concatenate(
+            [np.ravel(ops.convert_to_numpy(v.value)) for v in variables]
+        ).astype("float64" if wide else "float32")
+        # Nothing is evaluated by `Clocked.init`, so it needs no oracle.
+        return self.method.init(None, x)
+
+    def _kept(self, state: Any) -> dict[str, Any]:
+        """Return the fields that must survive; vectors equal to x are left out."""
+        skip = set(_NOT_KEPT)
+        if not self.method.averages:
+            skip.add("average")
+        return {k: v for k, v in state._asdict().items() if k not in skip}
+
+    def _slot(self, name: str, leaf: Any) -> keras.Variable:
+        dtype = "int32" if leaf.dtype.kind in "bi" else _dtype(leaf)
+        variable = self.add_variable(leaf.shape, dtype=dtype, name=name)
+        variable.assign(leaf.astype(dtype))
+        return variable
+
+    def _show(self, rate: Any) -> None:
+        rate = ops.cast(rate, "float32")
+        self.learning_rate = rate
+        self.shown_rate.assign(rate + 0)
+
+
+def _dtype(leaf: Any) -> str:
+    """Dtype of a field on the device, which may have no double precision."""
+    name = leaf.dtype.name
+    return backends.current().WIDE if name == "float64" else name
