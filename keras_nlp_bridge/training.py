@@ -55,9 +55,14 @@ class _BatchOracle:
         return self._backend.hvp(self.value, x, p)
 
     def fused(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a pure function as one kernel."""
+        """Call a pure function, as one kernel where that is worth its compilation."""
+        if self._objective.spec.size < _LEAST_FUSED:
+            return function(*args)
         return self._backend.fused(function, *args)
 
+
+# Weights. A kernel takes about half a second to compile.
+_LEAST_FUSED = 2**14
 
 # Random tensors that one layer may draw in one step.
 _DRAWS = 1024

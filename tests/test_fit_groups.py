@@ -1,0 +1,155 @@
+"""Steps in groups: the weights of steps one by one, and nobody can tell."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from test_fit import digits, small
+
+import keras_nlp_bridge as knb
+from keras_nlp_bridge import phases
+from keras_nlp_bridge.listening import GroupProgress, listens
+
+METHODS = ["r2", "tr-lsr1", "slbfgs"]
+
+
+class Listener(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches.append((batch, float(logs["accepted"])))
+
+
+def net():
+    keras.utils.set_random_seed(5)
+    return small(layers.BatchNormalization(), layers.Dropout(0.3))
+
+
+def weights_after(method, *callbacks, nan=False, **arguments):
+    x, y = digits(75)
+    if nan:
+        x[20] = np.nan
+    model = net()
+    history = knb.fit(
+        model,
+        x,
+        y,
+        method=method,
+        batch_size=10,  # the last batch has 5 samples
+        epochs=3,
+        verbose=0,
+        callbacks=list(callbacks),
+        **arguments,
+    )
+    return [np.array(w) for w in model.weights[:-1]], history  # not the seed's state
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("group", [3, 64])
+def test_groups_end_where_single_batches_end(method, group, monkeypatch):
+    monkeypatch.setattr(phases, "_GROUP", group)
+    weight = np.linspace(0.5, 2, 75)
+    listener = Listener()
+    one, history_one = weights_after(method, listener, sample_weight=weight)
+    many, history_many = weights_after(method, sample_weight=weight)
+    assert [b for b, _ in listener.batches] == 3 * list(range(8))
+    # The compiler may order the sums of a loop otherwise: rounding, over 24 steps.
+    for a, b in zip(one, many, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+    assert history_many.result.nit == history_one.result.nit == 24
+    assert history_many.history.keys() == history_one.history.keys()
+    for name in ("loss", "accuracy"):
+        np.testing.assert_allclose(
+            history_many.history[name], history_one.history[name], rtol=2e-2
+        )
+    assert history_many.params == history_one.params | {"verbose": 0}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nan_batch_in_a_group_is_a_rejected_step(method):
+    one, _ = weights_after(method, Listener(), nan=True, shuffle=False)
+    many, history = weights_after(method, nan=True, shuffle=False)
+    assert all(np.isfinite(w).all() for w in many)
+    assert history.result.nit == 24
+    for a, b in zip(one, many, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+
+
+def test_arrays_too_large_to_hold_are_fed_in_groups(monkeypatch):
+    held, _ = weights_after("r2")
+    monkeypatch.setattr(phases, "_MOST_HELD", 0)
+    fed, _ = weights_after("r2")
+    for a, b in zip(held, fed, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_progress_bar_shows_steps(capsys):
+    x, y = digits(75)
+    knb.fit(net(), x, y, method="r2", batch_size=10, epochs=1, verbose=1)
+    assert "8/8" in capsys.readouterr().out
+
+
+def test_who_listens(tmp_path):
+    callbacks = keras.callbacks
+    path = tmp_path / "a.weights.h5"
+    assert not listens(
+        [
+            callbacks.EarlyStopping(),
+            callbacks.CSVLogger(tmp_path / "log.csv"),
+            callbacks.ModelCheckpoint(path, save_weights_only=True),
+            callbacks.BackupAndRestore(tmp_path / "backup"),
+            callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None),
+        ]
+    )
+    for one in (
+        callbacks.TerminateOnNaN(),
+        callbacks.BackupAndRestore(tmp_path / "backup", save_freq=5),
+        callbacks.ModelCheckpoint(path, save_weights_only=True, save_freq=5),
+        callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None),
+        Listener(),
+        GroupProgress(2, 3),
+    ):
+        assert listens([one])
+
+
+@pytest.mark.backend("tensorflow")
+def test_second_fit_traces_nothing(monkeypatch):
+    traced = []
+    run = knb.fitting.StochasticR2.step
+
+    def step(self, oracle, state):
+        traced.append(1)
+        return run(self, oracle, state)
+
+    monkeypatch.setattr(knb.fitting.StochasticR2, "step", step)
+    model, counts = net(), []
+    for samples, epochs in ((75, 3), (64, 1), (75, 2)):
+        x, y = digits(samples, seed=samples)
+        history = knb.fit(
+            model, x, y, method="r2", batch_size=10, epochs=epochs, verbose=0
+        )
+        counts.append(len(traced))
+    assert counts == [1, 1, 1]
+    # From the start each time, and on the data of the call.
+    assert history.result.nit == 16
+    fresh = net()
+    fresh.set_weights(model.get_weights())
+    one = knb.fit(model, x, y, method="r2", batch_size=10, epochs=2, verbose=0)
+    two = knb.fit(fresh, x, y, method="r2", batch_size=10, epochs=2, verbose=0)
+    np.testing.assert_array_equal(one.result.x, two.result.x)
+
+
+def test_nothing_is_retained_by_a_model_that_is_gone():
+    import gc
+    import weakref
+
+    x, y = digits(40)
+    model = small()
+    knb.fit(model, x, y, method="r2", verbose=0)
+    gone = weakref.ref(model)
+    del model
+    keras.backend.clear_session()
+    gc.collect()
+    assert gone() is None
