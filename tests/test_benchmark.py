@@ -395,6 +395,17 @@ def test_summary_by_hand():
     assert knb.Benchmark(rows_by_hand()).statuses().rows[2] == ("c", 1, 1)
 
 
+def test_the_ratio_is_a_median():
+    row = {"method": "a", "seed": 0, "solved": True, "seconds": 0.0}
+    costs = {"a": (1.0, 8.0, 6.0), "b": (1.0, 2.0, 2.0)}
+    rows = [
+        {**row, "method": method, "problem": f"p{i}", "cost": cost}
+        for method, values in costs.items()
+        for i, cost in enumerate(values)
+    ]
+    assert [row[4] for row in knb.Benchmark(rows).summary().rows] == [3.0, 1.0]
+
+
 def test_profiles_by_hand():
     table = knb.Benchmark(rows_by_hand())
     profile = table.performance_profile()
