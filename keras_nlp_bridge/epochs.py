@@ -136,6 +136,8 @@ def run_epochs(
         res = _stopped(epochs, "`callback` raised `StopIteration`.")
     if epochs.problem.model.stop_training:
         res.message = "Stopped by a Keras callback (model.stop_training)."
+    elif res.status == 99 and epochs.epoch >= epochs.last:  # by us, not by a callback
+        res.status, res.message = 1, f"{count} epochs done."
     problem.assign(res.x if np.isfinite(res.x).all() else epochs.x)
     return res
 

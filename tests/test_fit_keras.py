@@ -319,6 +319,14 @@ def test_deterministic_run_stopped_by_a_callback_keeps_its_iterate():
     assert "stop_training" in history.result.message
 
 
+@pytest.mark.parametrize("method", ["L-BFGS-B", "CG", "lbfgs"])
+def test_deterministic_run_says_that_all_its_epochs_are_done(method):
+    x, y = digits(64)
+    result = knb.fit(small(), x, y, method=method, epochs=3, verbose=0).result
+    assert result.message == "3 epochs done."
+    assert result.status == 1
+
+
 def test_interrupt_keeps_the_best_iterate():
     x, y = digits(64)
 
