@@ -1,10 +1,16 @@
-"""Keras networks as scikit-learn estimators: searches, curves, early stopping, images.
+"""
+Networks as scikit-learn estimators
+===================================
+
+Searches, curves, early stopping, images.
 
 Run it cell by cell, or as a whole: ``python examples/estimators.py``. It takes a few
-minutes on two cores (``--fast`` for a glance) and writes two pictures here.
+minutes on two cores and writes two pictures here; shown here is what ``--fast`` does,
+for a glance: few epochs, folds and samples.
 """
 
-# %% Choose the backend of Keras before Keras is imported.
+# %%
+# Choose the backend of Keras before Keras is imported.
 import os
 import sys
 import tempfile
@@ -40,7 +46,8 @@ FAST = "--fast" in sys.argv
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"  # Okabe and Ito's
 warnings.simplefilter("ignore", ConvergenceWarning)  # of scikit-learn's MLP
 
-# %% An estimator like any other. By default: one hidden layer of 100 units, trained by
+# %%
+# An estimator like any other. By default: one hidden layer of 100 units, trained by
 # L-BFGS-B on all samples, with a small penalty on the weights.
 x, y = load_iris(return_X_y=True)
 names = load_iris().target_names[y]  # labels may be anything
@@ -51,7 +58,8 @@ model = knb.NeuralNetworkClassifier(random_state=0).fit(x_train, y_train)
 print(f"iris: test accuracy {model.score(x_test, y_test):.3f}", model.result_.message)
 model.model_.summary()
 
-# %% Search over the minimizer, the layers and the penalty. `builder__hidden` is a
+# %%
+# Search over the minimizer, the layers and the penalty. `builder__hidden` is a
 # parameter of the network that "mlp" stands for.
 pipeline = make_pipeline(
     StandardScaler(), knb.NeuralNetworkClassifier("mlp", epochs=60, random_state=0)
@@ -68,7 +76,8 @@ search = GridSearchCV(
 ).fit(x_train, y_train)
 print("search:", search.best_params_, f"cross-entropy {-search.best_score_:.3f}")
 
-# %% A target with a long tail: train on its logarithm.
+# %%
+# A target with a long tail: train on its logarithm.
 x_friedman, y_friedman = make_friedman1(300, noise=0.5, random_state=0)
 tail = np.exp(y_friedman / 5)
 plain = knb.NeuralNetworkRegressor(random_state=0)
@@ -77,7 +86,8 @@ for label, regressor in (("as it is", plain), ("logarithm", logged)):
     r2 = cross_val_score(regressor, x_friedman, tail, cv=3).mean()
     print(f"friedman1, target {label}: R2 {r2:.3f}")
 
-# %% Early stopping, and a snapshot of the network whenever it was the best so far.
+# %%
+# Early stopping, and a snapshot of the network whenever it was the best so far.
 with tempfile.TemporaryDirectory() as folder:
     snapshots = keras.callbacks.ModelCheckpoint(
         f"{folder}/epoch-{{epoch:03d}}.keras", monitor="val_loss", save_best_only=True
@@ -96,13 +106,15 @@ print(
     f"{min(stopped.history_['val_loss']):.4f}; {len(files)} snapshots, last {files[-1]}"
 )
 
-# %% More epochs go on from the weights, as in MLJFlux.
+# %%
+# More epochs go on from the weights, as in MLJFlux.
 warm = knb.NeuralNetworkClassifier(MLP((5, 4)), epochs=10, warm_start=True)
 for epochs in (10, 20, 40):
     warm.set_params(epochs=epochs, random_state=0).fit(x_train, y_train)
     print(f"after {warm.n_iter_} epochs: loss {warm.loss_curve_[-1]:.4f}")
 
-# %% Images, by the network of MLJFlux's MNIST example and stochastic R2 on
+# %%
+# Images, by the network of MLJFlux's MNIST example and stochastic R2 on
 # minibatches. For MNIST: datasets.load("mnist", samples=1000).
 images = datasets.load("digits", samples=200 if FAST else 1000)
 classifier = knb.ImageClassifier(epochs=3 if FAST else 30, random_state=0)
@@ -110,7 +122,8 @@ classifier.fit(images.x_train, images.y_train)
 error = 1 - classifier.score(images.x_test, images.y_test)
 print(f"{len(images.x_train)} images of digits: misclassification {error:.4f}")
 
-# %% A comparison of models, with whiskers of one standard deviation over the folds.
+# %%
+# A comparison of models, with whiskers of one standard deviation over the folds.
 models = {
     "network, defaults": knb.NeuralNetworkClassifier(random_state=0),
     "network 5-4": knb.NeuralNetworkClassifier(MLP((5, 4)), random_state=0),
@@ -147,7 +160,8 @@ axes.set_title(
 )
 figure.savefig("estimators-comparison.png")
 
-# %% Learning curves: how many samples does it take?
+# %%
+# Learning curves: how many samples does it take?
 x_digits, y_digits = load_digits(return_X_y=True)
 sizes = [50, 100] if FAST else [50, 100, 200, 400, 800, 1400]
 figure = Figure(figsize=(7, 3.6), dpi=120, layout="constrained")

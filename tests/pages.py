@@ -121,8 +121,13 @@ def rewrite(page):
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    import keras
+
     for name in sys.argv[1:]:
         place = Path(name).resolve()
+        keras.utils.clear_session()  # layers are numbered from the first
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-            os.environ.setdefault("KERAS_BACKEND", "tensorflow")
             rewrite(place)

@@ -9,8 +9,8 @@ from sphinx_gallery.scrapers import figure_rst
 __all__ = ["arguments", "reset_keras", "written"]
 
 
-# A whole run of this one takes two minutes.
-_ARGUMENTS = {"lenet.py": ["--epochs", "12"]}
+# Whole runs of these take minutes.
+_ARGUMENTS = {"lenet.py": ["--epochs", "12"], "estimators.py": ["--fast"]}
 
 
 def arguments(conf: dict[str, Any], script: dict[str, Any]) -> list[str]:
