@@ -13,6 +13,7 @@ from problems.chains import CHAINS
 from problems.classic import CLASSIC
 from problems.learning import LEARNING
 from problems.shape import Problem as Problem
+from problems.shape import quadratic as quadratic
 from problems.shaped import SHAPED
 from problems.small import SMALL
 
