@@ -322,7 +322,8 @@ def test_keras_regularizers_of_a_layer_are_kept(iris):
     ids=str,
 )
 def test_every_kind_of_method_trains(iris, method):
-    model = small(method=method, epochs=10).fit(*iris)
+    options = {"learning_rate": 0.02} if method == "adam" else None
+    model = small(method=method, options=options, epochs=10).fit(*iris)
     assert model.loss_curve_[-1] < 0.7 * model.loss_curve_[0]
     assert model.n_iter_ == len(model.loss_curve_) > 1
     assert model.score(*iris) > 0.75
