@@ -1,7 +1,6 @@
 """One epoch of `fit` beside one epoch of Keras's `model.fit` with Adam.
 
-Run ``python benchmarks/fit_speed.py [--rounds 15] [--samples 60000]``; ``--nets mlp``
-for one network alone.
+Run ``python benchmarks/fit_speed.py [--rounds 15] [--samples 60000] [--nets mlp]``.
 
 Same data, same batch size, no callbacks, as users call both. The cases take turns in
 one process; an epoch is a call with ``epochs=1`` of a model that was fitted before, so

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import keras
 import numpy as np
@@ -78,16 +78,15 @@ class Minibatch:
         if not model.built:
             build(model, data.first_inputs(x))
         grouped = batches is not None and _form_groups(model, arguments, batches)
-        loan = _loan(model, method, seed, batches, grouped, bool(per_epoch))
+        groups = batches if grouped else None
+        loan = _loan(model, method, seed, batches, groups, bool(per_epoch))
         keeper = loan.step.keeper
         done = int(keeper.iterations)
         keeper.total.assign(done + (per_epoch or 0) * self.epochs)
         order = _Order(keeper, batches, done - first * (per_epoch or 0))
-        arguments["callbacks"] = _callbacks(
-            model, arguments, order, batches if grouped else None, last
-        )
-        held = grouped and batches.nbytes <= _MOST_HELD
-        with batches.held(loan.held) if held else nullcontext() as loan.held:
+        arguments["callbacks"] = _callbacks(model, arguments, order, groups, last)
+        held = groups.held(loan.held) if _fits(groups) else nullcontext()
+        with held as loan.held:
             with lent(model, keeper, loan):
                 history = model.fit(
                     x,
@@ -100,6 +99,8 @@ class Minibatch:
                 history.result = loan.step.result(history)
         # Here, because it then lives as long as the model, and no longer.
         history.loan = loan
+        if groups is not None:
+            groups.group = 1
         if method.averages:
             refresh_statistics(model, _inputs(x))
         return history
@@ -287,31 +288,36 @@ def _form_groups(
     return True
 
 
+def _fits(groups: Batches | None) -> TypeGuard[Batches]:
+    """Whether all samples may be on the device at once."""
+    return groups is not None and groups.nbytes <= _MOST_HELD
+
+
 def _loan(
     model: keras.Model,
     method: Clocked,
     seed: int,
     batches: Batches | None,
-    grouped: bool,
+    groups: Batches | None,
     timed: bool,
 ) -> Loan:
     """Return a train_step: that of the last fit, if it is compiled and will do."""
     own = model.optimizer
-    source = batches if grouped else None
     keeper = MethodState(method)
     if isinstance(own, MethodState) and own.method == method and own.built:
         keeper = own  # a loaded model goes on with the state that it carries
     parts = [*model.variables, *model.metrics, model.loss, *model.layers]
-    key = (method, seed, timed, batches is not None, source and source.layout)
+    layout = None if groups is None else (_fits(groups), *groups.layout)
+    key = (method, seed, timed, batches is not None, layout)
     key += (tuple(v.trainable for v in model.variables), model.jit_compile)
     key += (model.run_eagerly, model.steps_per_execution)
     last = getattr(getattr(model, "history", None), "loan", None)
     if keeper is not own and last is not None and last.serves(key, parts):
-        last.step.batches = source
+        last.step.batches = groups
         last.step.keeper.restart(model.trainable_variables)
         return last
     keeper.build(model.trainable_variables)
-    step = TrainStep(model, keeper, seed, source, timed, batches is not None)
+    step = TrainStep(model, keeper, seed, groups, timed, batches is not None)
     return Loan(step, key, parts)
 
 

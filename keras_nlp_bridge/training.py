@@ -352,7 +352,9 @@ class Loan:
     def __init__(
         self, step: TrainStep | None = None, key: Any = None, parts: Any = ()
     ) -> None:
-        self.step, self.function, self.held = step, None, None
+        self.step: Any = step
+        self.function: Any = None
+        self.held: Any = None
         self._key, self._parts = key, list(parts)
 
     def serves(self, key: Any, parts: Sequence[Any]) -> bool:

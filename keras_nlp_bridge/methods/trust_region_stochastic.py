@@ -129,13 +129,13 @@ class StochasticRegion(Clocked):
         g, pairs = state.g, state.pairs
         radius = xp.maximum(factor * state.radius, 1e-8 * xp.ones_like(factor))
 
-        def solved(*args: Array) -> SpanStep:
-            return span_step(*args[:4], g.shape[0], *args[4:])
+        def solved(model: Region, Sg: Array, Yg: Array, *scalars: Array) -> SpanStep:
+            gg, radius, first = scalars
+            return span_step(model, Sg, Yg, gg, g.shape[0], radius, first)
 
         Sg, Yg = xp.matmul(pairs.S, g), xp.matmul(pairs.Y, g)
-        small = fused(
-            oracle, solved, state.model, Sg, Yg, gg, radius, pairs.pushes == 0
-        )
+        scalars = gg, radius, pairs.pushes == 0
+        small = fused(oracle, solved, state.model, Sg, Yg, *scalars)
         on_s, on_y = xp.matmul(small.on_s, pairs.S), xp.matmul(small.on_y, pairs.Y)
         p = fused(oracle, lambda a, b, g, c: a + b - g / c, on_s, on_y, g, small.scale)
         square = xp.dot(p, p)
