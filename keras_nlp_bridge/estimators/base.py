@@ -40,7 +40,7 @@ class NeuralNetwork(NeuralNetworkParameters):
 
     With l the loss, w_i the weights of the samples and W the kernels (all trainable
     weights with two or more dimensions, embeddings among them; no biases), a fit
-    minimizes
+    minimizes ::
 
         sum_i w_i l(y_i, net(x_i)) / sum_i w_i  +  l2 / 2 |W|^2  +  l1 |W|_1
 

@@ -37,7 +37,8 @@ class NeuralNetworkRegressor(RegressorMixin, NeuralNetwork):
     --------
     >>> import numpy as np
     >>> x = np.linspace(-3, 3, 60)[:, None]
-    >>> model = NeuralNetworkRegressor(random_state=0).set_params(builder__hidden=(8,))
+    >>> model = NeuralNetworkRegressor(l2=1e-4, random_state=0)
+    >>> model = model.set_params(builder__hidden=(8,))
     >>> bool(model.fit(x, np.sin(x[:, 0])).score(x, np.sin(x[:, 0])) > 0.99)
     True
     """
