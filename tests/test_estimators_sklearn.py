@@ -30,7 +30,7 @@ from keras_nlp_bridge import (
     NeuralNetworkClassifier,
     NeuralNetworkRegressor,
 )
-from keras_nlp_bridge.estimators import MLP
+from keras_nlp_bridge.estimators import MLP, Image
 from keras_nlp_bridge.estimators.tables import Rows
 
 
@@ -60,7 +60,7 @@ class FlatImages(ImageClassifier):
         NeuralNetworkRegressor(epochs=30),
         NeuralNetworkBinaryClassifier(builder="linear", epochs=20),
         MultitargetNeuralNetworkRegressor(builder="linear", epochs=20),
-        FlatImages(method="L-BFGS-B", batch_size=None, epochs=20),
+        FlatImages(Image(8, 3), method="L-BFGS-B", batch_size=None, epochs=15),
         EntityEmbedder(),
         EntityEmbedder(
             NeuralNetworkRegressor("linear", epochs=10),
