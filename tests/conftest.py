@@ -1,6 +1,7 @@
 """Backend before Keras, torch before TensorFlow, one seed for every test."""
 
 import os
+import signal
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -14,6 +15,9 @@ import keras
 import numpy as np
 import pytest
 from nets import precision, require_double
+
+# A shell has its background jobs ignore Ctrl-C, and their children with them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
