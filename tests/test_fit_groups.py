@@ -141,6 +141,29 @@ def test_second_fit_traces_nothing(monkeypatch):
     np.testing.assert_array_equal(one.result.x, two.result.x)
 
 
+def test_a_step_on_held_samples_is_not_used_on_fed_ones(monkeypatch):
+    """The samples of each call count, whether they are kept on the device or not."""
+    model = net()
+    for seed, most in enumerate([2**30, 0, 2**30]):
+        monkeypatch.setattr(phases, "_MOST_HELD", most)
+        x, y = digits(75, seed=seed)
+        fresh = net()
+        fresh.set_weights(model.get_weights())
+        runs = [
+            knb.fit(one, x, y, method="r2", batch_size=10, epochs=2, verbose=0)
+            for one in (model, fresh)
+        ]
+        np.testing.assert_array_equal(runs[0].result.x, runs[1].result.x)
+        assert runs[0].history["loss"] == runs[1].history["loss"]
+
+
+def test_statistics_of_the_average_are_those_of_single_batches():
+    one, _ = weights_after("r2", Listener(), averaging=True)
+    many, _ = weights_after("r2", averaging=True)
+    for a, b in zip(one, many, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+
+
 def test_nothing_is_retained_by_a_model_that_is_gone():
     import gc
     import weakref
