@@ -15,6 +15,7 @@ from keras_nlp_bridge.methods import (
 )
 from keras_nlp_bridge.minimizers import METHODS
 from keras_nlp_bridge.phases import FullSample, Minibatch, OptimizerPhase
+from keras_nlp_bridge.swapping import check_swaps
 
 # Methods for minibatches, by name.
 MINIBATCH = {
@@ -107,6 +108,10 @@ def fit(
     r2, the radius of tr-lsr1); changing it scales the steps. During the call the
     method's state is the model's optimizer, so that `ModelCheckpoint`,
     `BackupAndRestore` and `model.save` keep it.
+
+    `SwapEMAWeights` needs a method that keeps an average: `averaging` set to True, or
+    in a list a Keras optimizer with ``use_ema=True``. Evaluations then see the average;
+    phases of a list without one run without that callback.
     """
     arguments = dict(
         batch_size=batch_size,
@@ -124,6 +129,7 @@ def fit(
     phases = _phases(method, epochs - initial_epoch, dict(options or {}), averaging)
     for phase in phases:
         phase.check(model, x, arguments)
+    check_swaps(callbacks, (phase.averages for phase in phases), method)
     if loss is not None:
         model.compile(loss=loss, optimizer="sgd")
     if validation_split:

@@ -16,6 +16,7 @@ from keras_nlp_bridge.objective import build
 from keras_nlp_bridge.problem import KerasProblem
 from keras_nlp_bridge.samples import Batches
 from keras_nlp_bridge.states import MethodState
+from keras_nlp_bridge.swapping import with_own_swaps, without_swaps
 from keras_nlp_bridge.training import (
     Loan,
     TrainStep,
@@ -31,6 +32,11 @@ class Minibatch:
 
     method: Clocked
     epochs: int
+
+    @property
+    def averages(self) -> bool:
+        """Whether an average of the iterates is kept."""
+        return self.method.averages
 
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
         """Refuse a strategy whose replicas would each take a step of their own."""
@@ -84,6 +90,7 @@ class Minibatch:
         done = int(keeper.iterations)
         keeper.total.assign(done + (per_epoch or 0) * self.epochs)
         order = _Order(keeper, batches, done - first * (per_epoch or 0))
+        arguments["callbacks"] = with_own_swaps(arguments["callbacks"], keeper)
         arguments["callbacks"] = _callbacks(model, arguments, order, groups, last)
         held = groups.held(loan.held) if _fits(groups) else nullcontext()
         with held as loan.held:
@@ -113,6 +120,7 @@ class FullSample:
     method: Any
     options: dict[str, Any]
     epochs: int
+    averages = False
 
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
         """Refuse what would make a deterministic method see minibatches."""
@@ -150,7 +158,7 @@ class FullSample:
                 seed=seed,
             )
         last = first + self.epochs
-        callbacks = arguments["callbacks"]
+        callbacks = without_swaps(arguments["callbacks"])
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = keras.callbacks.CallbackList(
                 callbacks,
@@ -184,6 +192,13 @@ class OptimizerPhase:
     optimizer: keras.optimizers.Optimizer
     epochs: int
 
+    @property
+    def averages(self) -> bool:
+        """Whether the optimizer keeps an average of the weights."""
+        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        each = getattr(inner, "optimizers", [inner])
+        return any(getattr(one, "use_ema", False) for one in each)
+
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
         """Nothing is excluded."""
 
@@ -198,6 +213,9 @@ class OptimizerPhase:
         """Train by an ordinary optimizer."""
         del seed
         x, y, weight = given
+        if not self.averages:
+            callbacks = without_swaps(arguments["callbacks"])
+            arguments = arguments | {"callbacks": callbacks}
         with lent(model, self.optimizer):
             return model.fit(
                 x,

@@ -1,5 +1,6 @@
 """The state of a minibatch method, where Keras keeps an optimizer's."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -119,6 +120,16 @@ class MethodState(keras.optimizers.Optimizer):
         # `+ 0`: JAX donates each variable's buffer, so no two may share one.
         self.iterations.assign(ops.cast(state.t, self.iterations.dtype) + 0)
 
+    def exchange(self, variables: Sequence[keras.Variable]) -> None:
+        """Exchange the average of the iterates and the weights."""
+        (slot,) = self.slots["average"]
+        average, start = ops.convert_to_numpy(slot), 0
+        slot.assign(_joined(variables).astype(average.dtype))
+        for variable in variables:
+            end = start + math.prod(variable.shape)
+            variable.assign(average[start:end].reshape(variable.shape))
+            start = end
+
     def get_config(self) -> dict[str, Any]:
         """Return what Keras needs to make the object anew."""
         method = None
@@ -147,9 +158,7 @@ class MethodState(keras.optimizers.Optimizer):
     def _first(self, variables: Sequence[keras.Variable]) -> Any:
         """Return the state before the first step, of NumPy arrays."""
         wide = any(str(v.dtype) == "float64" for v in variables)
-        x = np.concatenate(
-            [np.ravel(ops.convert_to_numpy(v.value)) for v in variables]
-        ).astype("float64" if wide else "float32")
+        x = _joined(variables).astype("float64" if wide else "float32")
         # Nothing is evaluated by `Clocked.init`, so it needs no oracle.
         return self.method.init(None, x)
 
@@ -170,6 +179,10 @@ class MethodState(keras.optimizers.Optimizer):
         rate = ops.cast(rate, "float32")
         self.learning_rate = rate
         self.shown_rate.assign(rate + 0)
+
+
+def _joined(variables: Sequence[keras.Variable]) -> np.ndarray:
+    return np.concatenate([np.ravel(ops.convert_to_numpy(v)) for v in variables])
 
 
 def _dtype(leaf: Any) -> str:
