@@ -85,6 +85,38 @@ def test_callbacks_that_write_files(method, tmp_path):
     assert len(saved) == epochs
 
 
+@pytest.mark.backend("tensorflow")
+@pytest.mark.parametrize("method", ["r2", "L-BFGS-B"])
+def test_tensorboard_gets_every_log(method, tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    import tensorflow as tf
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    x, y = digits(60)
+    history = knb.fit(
+        small(),
+        x,
+        y,
+        method=method,
+        epochs=3,
+        verbose=0,
+        validation_data=(x, y),
+        callbacks=keras.callbacks.TensorBoard(tmp_path),
+    ).history
+    written = {}
+    for path in (tmp_path / "train").glob("events*"):
+        for record in tf.data.TFRecordDataset(str(path)):
+            for value in Event.FromString(record.numpy()).summary.value:
+                if value.tag.startswith("epoch_"):
+                    logged = float(tf.make_ndarray(value.tensor))
+                    written.setdefault(value.tag, []).append(logged)
+    train = [name for name in history if not name.startswith("val_")]
+    assert {"loss", "accuracy"} <= set(train)
+    for name in train:
+        np.testing.assert_allclose(written[f"epoch_{name}"], history[name], rtol=1e-6)
+    assert list((tmp_path / "validation").glob("events*"))
+
+
 @pytest.mark.parametrize("method", ["r2", "tr-lsr1"])
 def test_learning_rate_callbacks_scale_the_steps(method):
     x, y = digits(64)
