@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import aslinearoperator
 
 import keras_nlp_bridge as knb
-from keras_nlp_bridge.methods.subproblem import truncated_cg
+from keras_nlp_bridge.methods.truncated import truncated_cg
 
 pytestmark = pytest.mark.once  # NumPy alone
 

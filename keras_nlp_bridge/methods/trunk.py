@@ -17,7 +17,7 @@ from keras_nlp_bridge.methods.base import (
     status_where,
     unbounded_below,
 )
-from keras_nlp_bridge.methods.subproblem import TruncatedStep, truncated_cg
+from keras_nlp_bridge.methods.truncated import TruncatedStep, truncated_cg
 
 __all__ = ["Trunk"]
 

@@ -22,8 +22,8 @@ from keras_nlp_bridge.methods.subproblem import (
     ModelStep,
     initial_curvature,
     model_step,
-    truncated_cg,
 )
+from keras_nlp_bridge.methods.truncated import truncated_cg
 from keras_nlp_bridge.operators.base import (
     Compact,
     Pairs,
