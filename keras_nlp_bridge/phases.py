@@ -108,7 +108,7 @@ class Minibatch:
         history.loan = loan
         if groups is not None:
             groups.group = 1
-        if method.averages:
+        if method.averages and keeper.holds_result(model.trainable_variables):
             refresh_statistics(model, _inputs(x))
         return history
 

@@ -51,7 +51,11 @@ class MethodState(keras.optimizers.Optimizer):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.method = method
         self.slots: dict[str, list[keras.Variable]] = {}
+        # The last iterate of a run that has ended.
+        self.last: Any = None
+        self._result: Any = None
         self._template: Any = None
+        self._exposed = False
 
     def build(self, variables: list[keras.Variable]) -> None:
         """Make the variables, and set them to the state at the present weights."""
@@ -80,6 +84,7 @@ class MethodState(keras.optimizers.Optimizer):
             for variable, leaf in zip(self.slots[field], leaves, strict=True):
                 variable.assign(np.asarray(leaf).astype(variable.dtype))
         self._show(self.method.rate(state))
+        self._exposed = False
         self.iterations.assign(0)
         self.position.assign(_NO_ORDER)
 
@@ -120,15 +125,30 @@ class MethodState(keras.optimizers.Optimizer):
         # `+ 0`: JAX donates each variable's buffer, so no two may share one.
         self.iterations.assign(ops.cast(state.t, self.iterations.dtype) + 0)
 
-    def exchange(self, variables: Sequence[keras.Variable]) -> None:
-        """Exchange the average of the iterates and the weights."""
-        (slot,) = self.slots["average"]
-        average, start = ops.convert_to_numpy(slot), 0
-        slot.assign(_joined(variables).astype(average.dtype))
-        for variable in variables:
-            end = start + math.prod(variable.shape)
-            variable.assign(average[start:end].reshape(variable.shape))
-            start = end
+    def expose(self, average: bool, variables: Sequence[keras.Variable]) -> None:
+        """Have the average of the iterates in the weights meanwhile, or the iterate."""
+        if average != self._exposed:
+            (slot,) = self.slots["average"]
+            weights = _joined(variables).astype(slot.dtype)
+            _write(variables, ops.convert_to_numpy(slot))
+            slot.assign(weights)
+            self._exposed = average
+
+    def finalize_variable_values(self, var_list: list[keras.Variable]) -> None:
+        """Set the result; Keras calls this when the last epoch has ended.
+
+        Callbacks get the last word after it: `EarlyStopping` may restore its best.
+        """
+        self.expose(False, var_list)
+        self.last = _joined(var_list)
+        if self.method.averages:
+            (slot,) = self.slots["average"]
+            _write(var_list, ops.convert_to_numpy(slot))
+        self._result = _joined(var_list)
+
+    def holds_result(self, variables: Sequence[keras.Variable]) -> bool:
+        """Whether the weights are those set last, and not what a callback restored."""
+        return np.array_equal(_joined(variables), self._result)
 
     def get_config(self) -> dict[str, Any]:
         """Return what Keras needs to make the object anew."""
@@ -183,6 +203,14 @@ class MethodState(keras.optimizers.Optimizer):
 
 def _joined(variables: Sequence[keras.Variable]) -> np.ndarray:
     return np.concatenate([np.ravel(ops.convert_to_numpy(v)) for v in variables])
+
+
+def _write(variables: Sequence[keras.Variable], x: np.ndarray) -> None:
+    start = 0
+    for variable in variables:
+        end = start + math.prod(variable.shape)
+        variable.assign(x[start:end].reshape(variable.shape))
+        start = end
 
 
 def _dtype(leaf: Any) -> str:

@@ -73,12 +73,10 @@ class SwapAverage(keras.callbacks.Callback):
 
     def __init__(self, keeper: MethodState, swap_on_epoch: bool) -> None:
         super().__init__()
-        self._keeper, self._on_epoch, self._swapped = keeper, swap_on_epoch, False
+        self._keeper, self._on_epoch = keeper, swap_on_epoch
 
     def _show(self, average: bool) -> None:
-        if average != self._swapped:
-            self._keeper.exchange(self.model.trainable_variables)
-            self._swapped = average
+        self._keeper.expose(average, self.model.trainable_variables)
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Show the average."""
@@ -94,10 +92,6 @@ class SwapAverage(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Show the iterate."""
-        self._show(False)
-
-    def on_train_end(self, logs: Any = None) -> None:
-        """Show the iterate; `fit` itself decides on the result."""
         self._show(False)
 
 

@@ -210,24 +210,18 @@ class TrainStep:
         return _Carry(after, kept, carry.metrics, carry.position + 1), y_pred
 
     def result(self, history: keras.callbacks.History) -> optimize.OptimizeResult:
-        """Describe the run; puts the average in the model where that is the result."""
+        """Describe the run; the result is what the callbacks left in the model."""
         keeper, model = self.keeper, self.model
         objective = Objective(model, model.trainable_variables, training=True)
         backend = backends.current()
         x = objective.join([backend.read(v) for v in objective.variables])
         state = keeper.load(x)
         counts = {k: int(getattr(state, k)) for k in ("nfev", "njev", "nhev")}
-        last = np.asarray(backend.to_host(x), np.float64)
-        found = keeper.method.solution(state)
-        for variable, part in zip(
-            objective.variables, objective.split(found), strict=True
-        ):
-            variable.assign(part)
         loss = history.history.get("loss", [np.nan])[-1]
         status = Status(int(state.stop))
         return optimize.OptimizeResult(
-            x=np.asarray(backend.to_host(found), np.float64),
-            x_last=last,
+            x=np.asarray(backend.to_host(x), np.float64),
+            x_last=np.asarray(keeper.last, np.float64),
             fun=float(loss),
             nit=int(state.t),
             success=status is Status.RUNNING,
@@ -331,6 +325,8 @@ def lent(
     try:
         yield
     finally:
+        if loan.step is not None:  # not the average, if an evaluation raised
+            loan.step.keeper.expose(False, model.trainable_variables)
         for name in given:
             delattr(model, name)
         for name, value in own.items():

@@ -337,6 +337,32 @@ def test_averaging_leaves_the_average_in_the_model(averaging):
     assert np.array_equal(result.x, result.x_last) != averaging
 
 
+@pytest.mark.parametrize("averaging", [True, False])
+def test_restored_weights_stay_with_and_without_averaging(averaging):
+    keras.utils.set_random_seed(3)
+    x, y = digits(64)
+    noise = np.random.default_rng(0).integers(0, 2, 64)
+    model = small(layers.BatchNormalization())
+    history = knb.fit(
+        model,
+        x,
+        y,
+        method="r2",
+        epochs=40,
+        averaging=averaging,
+        verbose=0,
+        validation_data=(x, noise),
+        callbacks=keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True),
+    )
+    losses = history.history["val_loss"]
+    assert len(losses) < 40
+    assert min(losses) < losses[-1]
+    found = model.evaluate(x, noise, verbose=0)[0]
+    assert found == pytest.approx(min(losses), rel=1e-4)
+    held = np.concatenate([np.ravel(w) for w in model.trainable_weights])
+    np.testing.assert_array_equal(held, history.result.x)
+
+
 def test_deterministic_run_stopped_by_a_callback_keeps_its_iterate():
     x, y = digits(64)
 

@@ -62,6 +62,28 @@ def test_swapped_weights_are_the_average(method):
     np.testing.assert_array_equal(at_ended.ended[-1], plain.result.x)
 
 
+class Boom(Seen):
+    """Raises while the average is in the model."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch)
+        raise ArithmeticError("burnt")
+
+
+def test_the_average_is_taken_out_after_an_exception():
+    x, y = digits(64)
+    model = small()
+    seen, boom = Seen(), Boom()
+    callbacks = [seen, keras.callbacks.SwapEMAWeights(swap_on_epoch=True), boom]
+    with pytest.raises(ArithmeticError, match="burnt"):
+        knb.fit(model, x, y, "r2", averaging=True, callbacks=callbacks, verbose=0)
+    assert not np.array_equal(boom.ended[0], seen.ended[0])
+    held = np.concatenate([np.ravel(w) for w in model.trainable_weights])
+    # On JAX Keras itself sets the result after an exception, too.
+    jax = keras.backend.backend() == "jax"
+    np.testing.assert_array_equal(held, (boom if jax else seen).ended[0])
+
+
 @pytest.mark.parametrize("swap_on_epoch", [False, True])
 def test_swapping_in_a_sequence_is_that_of_keras(swap_on_epoch):
     x, y = digits(64)
