@@ -33,6 +33,8 @@ from keras_nlp_bridge import (
 from keras_nlp_bridge.estimators import MLP, Image
 from keras_nlp_bridge.estimators.tables import Rows
 
+pytestmark = pytest.mark.once  # what scikit-learn asks, whatever trains
+
 
 class FlatImages(ImageClassifier):
     """An ImageClassifier of images one pixel wide, given as the rows of a table."""

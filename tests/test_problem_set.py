@@ -7,6 +7,8 @@ from scipy.optimize import minimize
 
 import keras_nlp_bridge as knb
 
+pytestmark = pytest.mark.once  # NumPy alone
+
 ALL = [*CHOSEN_ON, *HELD_OUT]
 
 
