@@ -280,6 +280,11 @@ class Objective:
         """Let the model see x and the values of all other variables."""
         values = [*self.split(x), *others]
         mapping = list(zip([*self.variables, *self.others], values, strict=True))
+        # A model with several outputs notes the loss of each, here to no purpose: an
+        # evaluation is no step. In Keras's loop on JAX these have no value of their own.
+        mapping += [
+            (v, ops.zeros(v.shape, v.dtype)) for v in self.trainer.metrics_variables
+        ]
         pairs = zip(self.others, others, strict=True)
         seeds = [new for v, new in pairs if is_seed(v)] if self.training else []
         with (

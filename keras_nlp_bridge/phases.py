@@ -94,7 +94,7 @@ class Minibatch:
         arguments["callbacks"] = _callbacks(model, arguments, order, groups, last)
         held = groups.held(loan.held) if _fits(groups) else nullcontext()
         with held as loan.held:
-            with lent(model, keeper, loan):
+            with backends.current().unharmed(model), lent(model, keeper, loan):
                 history = model.fit(
                     x,
                     y,

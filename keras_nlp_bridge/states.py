@@ -139,6 +139,8 @@ class MethodState(keras.optimizers.Optimizer):
 
         Callbacks get the last word after it: `EarlyStopping` may restore its best.
         """
+        if not backends.current().present(var_list):  # an exception is on its way
+            return
         self.expose(False, var_list)
         self.last = _joined(var_list)
         if self.method.averages:

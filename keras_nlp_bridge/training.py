@@ -257,8 +257,11 @@ class TrainStep:
             if metric.name == "loss":
                 metric.update_state(loss, sample_weight=ops.cast(size, "float32"))
                 break
+        weight = batch.sample_weight
+        if keras.tree.is_nested(y_pred):  # has Keras note the loss of each output
+            self.model.compute_loss(batch.x, batch.y, y_pred, weight)
         return self.model.compute_metrics(
-            batch.x, batch.y, y_pred, sample_weight=batch.sample_weight
+            batch.x, batch.y, y_pred, sample_weight=weight
         )
 
 

@@ -1,5 +1,6 @@
 """The estimators' own promises: data, weights, restarts, networks, embeddings."""
 
+import re
 import subprocess
 import sys
 from functools import partial
@@ -26,6 +27,11 @@ from keras_nlp_bridge import (
 from keras_nlp_bridge.estimators import MLP, Image, Linear, Short, training
 
 layers = keras.layers
+
+
+def name(value):
+    """An id without addresses: workers in parallel must collect the same tests."""
+    return re.sub(r" at 0x\w+", "", str(value))
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +184,7 @@ def test_labels_of_any_kind(iris, labels, loss):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         "categorical_hinge",
     ],
-    ids=str,
+    ids=name,
 )
 def test_losses_get_the_targets_they_need(iris, loss):
     model = small(loss=loss, epochs=30).fit(*iris)
@@ -319,7 +325,7 @@ def test_keras_regularizers_of_a_layer_are_kept(iris):
         ["adam:3", "L-BFGS-B:20"],
         knb.tr_lsr1,
     ],
-    ids=str,
+    ids=name,
 )
 def test_every_kind_of_method_trains(iris, method):
     options = {"learning_rate": 0.02} if method == "adam" else None
@@ -354,7 +360,7 @@ def test_more_epochs_go_on_from_the_weights(iris):
 @pytest.mark.parametrize(
     "change",
     [{"l2": 0.5}, {"builder__hidden": (3,)}, {"epochs": 4}, {"random_state": 1}],
-    ids=str,
+    ids=name,
 )
 def test_any_other_change_starts_afresh(iris, change):
     model = small(warm_start=True, epochs=5).fit(*iris)
@@ -581,7 +587,7 @@ def test_levels_that_were_not_seen():
         ({"loss": "binary_crossentropy"}, r"needs two classes; got 3"),
         ({"random_state": "x"}, r"'x' cannot be used to seed"),
     ],
-    ids=str,
+    ids=name,
 )
 def test_parameters_are_checked_by_fit(iris, params, message):
     model = NeuralNetworkClassifier(**params)  # no word from __init__

@@ -1,6 +1,7 @@
 """JAX: compiled functions, derivatives, loops and copies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -128,6 +129,31 @@ def train_step(
         return logs, tuple(after)
 
     return pure
+
+
+def present(variables: Sequence[keras.Variable]) -> bool:
+    """Tell whether Keras's loop has left the variables their values.
+
+    It takes them out for an epoch, and an exception in the first step leaves it so.
+    """
+    try:
+        return all(v.value is not None for v in variables)
+    except Exception:  # Keras's own, of no fixed type
+        return False
+
+
+@contextmanager
+def unharmed(model: keras.Model) -> Iterator[None]:
+    """Give a model back the values that an exception in Keras's loop made it lose."""
+    variables = [*model.variables, *model.metrics_variables]
+    copies = [jnp.copy(v.value) for v in variables]  # steps overwrite the originals
+    try:
+        yield
+    except BaseException:
+        for variable, value in zip(variables, copies, strict=True):
+            if not present([variable]):
+                variable.assign(value)
+        raise
 
 
 def value_and_grad(

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from keras_nlp_bridge.backends.base import (
     check,
     drawing,
+    present,
     spread,
+    unharmed,
 )
 
-__all__ = ["check", "drawing", "spread"]
+__all__ = ["check", "drawing", "present", "spread", "unharmed"]
 
 Tensor = Any
 Tree = Any

@@ -13,17 +13,21 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from keras_nlp_bridge.backends.base import (
     loss_scale,
     over_replicas,
+    present,
     replicas,
     replicate,
     spread,
+    unharmed,
 )
 
 __all__ = [
     "loss_scale",
     "over_replicas",
+    "present",
     "replicas",
     "replicate",
     "spread",
+    "unharmed",
 ]
 
 Tensor = Any
