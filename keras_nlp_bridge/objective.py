@@ -281,7 +281,7 @@ class Objective:
         values = [*self.split(x), *others]
         mapping = list(zip([*self.variables, *self.others], values, strict=True))
         # A model with several outputs notes the loss of each, here to no purpose: an
-        # evaluation is no step. In Keras's loop on JAX these have no value of their own.
+        # evaluation is no step. In Keras's loop on JAX they have no value of their own.
         mapping += [
             (v, ops.zeros(v.shape, v.dtype)) for v in self.trainer.metrics_variables
         ]
