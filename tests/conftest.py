@@ -5,6 +5,11 @@ import signal
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Workers side by side (pytest -n) share the cores: with two threads each, torch's wait
+# for each other ten times as long as they work.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+        os.environ.setdefault(variable, "1")
 
 try:  # TensorFlow first and torch after it has been seen to crash the interpreter
     import torch  # noqa: F401
