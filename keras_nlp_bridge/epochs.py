@@ -39,6 +39,7 @@ class Epochs:
         self.problem, self.callbacks, self.validate = problem, callbacks, validate
         self.epoch, self.last = first, last
         self.x = problem.x0
+        self._spent = problem.nfev
         self.fun = np.inf
         self.logs: dict[str, float] = {}
         self._open = False
@@ -64,7 +65,7 @@ class Epochs:
             self.problem.assign(x)
         if f <= self.fun or not np.isfinite(self.fun):
             self.x, self.fun = np.array(x), float(f)
-        logs = {"loss": float(f)}
+        logs = {"loss": float(f), "nfev": float(self.problem.nfev - self._spent)}
         if g is not None:
             logs["grad_norm"] = float(np.linalg.norm(g))
         if len(model.metrics) > 1:

@@ -95,7 +95,10 @@ def fit(
     Returns
     -------
     keras.callbacks.History
-        Its attribute ``result`` is a `scipy.optimize.OptimizeResult`.
+        Its attribute ``result`` is a `scipy.optimize.OptimizeResult`. Besides Keras's
+        logs it holds ``nfev``, the evaluations of the phase so far, the last ratio
+        ``rho``, scale and acceptance of a minibatch method, and ``grad_norm`` of a
+        full-sample one.
 
     Raises
     ------

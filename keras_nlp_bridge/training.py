@@ -130,7 +130,8 @@ class TrainStep:
             ):
                 variable.assign(value)
             logs = model.get_metrics_result()
-        return {**logs, **keeper.method.logs(end.state)}
+        done = {"nfev": ops.cast(end.state.nfev, "float32")}
+        return {**logs, **keeper.method.logs(end.state), **done}
 
     def _group(
         self,

@@ -362,8 +362,10 @@ def test_json_lines_are_json(result, tmp_path):
     def refuse(word):
         raise ValueError(word)
 
-    for line in (tmp_path / "table.jsonl").read_text().splitlines():
-        json.loads(line, parse_constant=refuse)
+    lines = (tmp_path / "table.jsonl").read_text().splitlines()
+    _, row = [json.loads(line, parse_constant=refuse) for line in lines]
+    assert row["fun"] == "inf"
+    assert row["nfev"] == odd["nfev"]
 
 
 def rows_by_hand():

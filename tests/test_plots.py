@@ -154,6 +154,13 @@ def test_histories_of_a_fit_against_epochs_and_seconds():
     assert (np.diff(lines(seconds)["mixed"].get_xdata()) > 0).all()
     steps = plots.histories({"full": runs["full"]}, along="steps")
     assert lines(steps)["full"].get_xdata().tolist() == [1, 2, 3, 4]
+    evaluations = plots.histories({"full": runs["full"]}, along="nfev")
+    assert evaluations.get_xlabel() == "evaluations"
+    spent = lines(evaluations)["full"].get_xdata()
+    assert (np.diff(spent) > 0).all()
+    assert spent[-1] == runs["full"].result.nfev
+    assert runs["mixed"].history["nfev"][:2] == [None, None]
+    assert runs["mixed"].history["nfev"][-1] == runs["mixed"].result.nfev
     with pytest.raises(ValueError, match=r"`runs\['full'\]` must have a column 'mae'"):
         plots.histories(runs, "mae")
     with pytest.raises(ValueError, match="at least one run"):
@@ -196,7 +203,10 @@ def test_holes_are_shown_and_counted():
 @pytest.mark.parametrize("kind", ["contour", "surface"])
 @pytest.mark.parametrize("value", [np.nan, 0.0, 7.0])
 def test_nothing_to_see_is_a_picture_too(kind, value):
-    plane(np.full((3, 3), value)).plot(kind).figure.canvas.draw()
+    ax = plane(np.full((3, 3), value)).plot(kind)
+    ax.figure.canvas.draw()
+    assert np.isfinite([*ax.get_xlim(), *ax.get_ylim()]).all()
+    assert ax.get_xlabel()
 
 
 def test_many_decades_get_a_logarithmic_scale():

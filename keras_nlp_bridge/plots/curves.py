@@ -35,8 +35,9 @@ def histories(
     value : str
         What is drawn: "loss", "val_accuracy", ...
     along : str
-        "epochs", or a column with what was spent until then. The columns "seconds"
-        and "steps" of a History are made by `keras_nlp_bridge.callbacks.Clock`.
+        "epochs", or a column with what was spent until then: "nfev", the evaluations,
+        is in each History of `keras_nlp_bridge.fit`; "seconds" and "steps" are made by
+        `keras_nlp_bridge.callbacks.Clock`.
     ax : matplotlib Axes, optional
         By default those of a new figure.
     log : bool, optional
@@ -62,7 +63,7 @@ def histories(
         curve(ax, name, x, y, *style)
     every = np.concatenate([y for _, y in curves.values()])
     wide = spans_decades(every[np.isfinite(every)]) if log is None else log
-    dress(ax, along, wide)
+    dress(ax, "evaluations" if along == "nfev" else along, wide)
     ax.set_ylabel(value)
     ax.legend(frameon=False)
     return ax
