@@ -122,6 +122,11 @@ class NumPyNamespace:
         return a
 
     @staticmethod
+    def on_rows(A: Array, *vectors: Array) -> list[Array]:
+        """Return the product of a matrix of few and long rows with each vector."""
+        return [A @ v for v in vectors]
+
+    @staticmethod
     def combine(
         a: Array, A: Array, b: Array, B: Array, scale: Array, v: Array
     ) -> Array:
@@ -211,6 +216,16 @@ class KerasNamespace:
             row, column = a[None, :], self._ops.transpose(b[None, :])
             return self._ops.matmul(row, column)[0, 0]
         return self._ops.sum(a * b)
+
+    def on_rows(self, A: Array, *vectors: Array) -> list[Array]:
+        if not self._rows:
+            return [self._ops.matmul(A, v) for v in vectors]
+        # In these forms TensorFlow needs two thirds, for two vectors half of the time.
+        if len(vectors) == 1:
+            column = self._ops.transpose(vectors[0][None, :])
+            return [self._ops.matmul(A, column)[:, 0]]
+        found = self._ops.matmul(self._ops.stack(vectors), self._ops.transpose(A))
+        return [found[i] for i in range(len(vectors))]
 
     def scalar(self, value: Any, dtype: str) -> Array:
         if isinstance(value, bool | int | float | np.generic):

@@ -57,6 +57,16 @@ def test_set_row_leaves_its_argument_alone(make):
     np.testing.assert_array_equal(host(a), np.zeros((3, 2)))
 
 
+def test_products_with_rows(make, rng):
+    A, v, w = rng.normal(size=(3, 40)), rng.normal(size=40), rng.normal(size=40)
+    xp = namespace(make(A))
+    for vectors in ((v,), (v, w)):
+        found = host(xp.on_rows(make(A), *map(make, vectors)))
+        assert len(found) == len(vectors)
+        for product, vector in zip(found, vectors, strict=True):
+            np.testing.assert_allclose(product, A @ vector, rtol=1e-5, atol=1e-5)
+
+
 def test_eigh_and_solve(make):
     a = make(np.array([[2.0, 1.0], [1.0, -1.0]]))
     xp = namespace(a)

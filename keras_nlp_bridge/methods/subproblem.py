@@ -13,6 +13,7 @@ from keras_nlp_bridge.operators.base import (
     Pairs,
     curvature_range,
     lift,
+    products,
     project,
 )
 
@@ -307,7 +308,7 @@ def model_step(
     xp = namespace(g)
     dtype, wide = xp.dtype(g), xp.dtype(b.M)
     gg = xp.cast(xp.dot(g, g), wide)
-    Wg = project(b, xp.matmul(pairs.S, g), xp.matmul(pairs.Y, g))
+    Wg = project(b, *products(pairs, g))
     radius_w = xp.cast(radius, wide)
     small = step_in_span(b, spectrum(b, tolerance), Wg, gg, g.shape[0], radius_w)
     scale = xp.where(first, xp.sqrt(gg) / radius_w, small.scale)
@@ -318,13 +319,13 @@ def model_step(
     shorter = xp.minimum(radius / length, xp.ones_like(length))
     shorter = xp.where(length > 0, shorter, xp.ones_like(length))
     p, length = p * shorter, length * shorter
-    products = xp.matmul(pairs.S, p), xp.matmul(pairs.Y, p)
-    Wp = project(b, *products)
+    of_p = products(pairs, p)
+    Wp = project(b, *of_p)
     length_w = xp.cast(length, wide)
     bend = b.gamma * length_w * length_w + xp.dot(Wp, xp.matmul(b.M, Wp))
     slope = xp.cast(xp.dot(g, p), wide)
     pred = xp.where(first, -slope, -(slope + bend / 2))
-    return ModelStep(p, length, xp.cast(pred, dtype), products)
+    return ModelStep(p, length, xp.cast(pred, dtype), of_p)
 
 
 def initial_curvature(pairs: Pairs, share: float, floor: float) -> Array:

@@ -20,7 +20,14 @@ from keras_nlp_bridge.methods.subproblem import (
     span_step,
     spectrum,
 )
-from keras_nlp_bridge.operators.base import Compact, Pairs, empty_pairs, pair_of, push
+from keras_nlp_bridge.operators.base import (
+    Compact,
+    Pairs,
+    empty_pairs,
+    pair_of,
+    products,
+    push,
+)
 from keras_nlp_bridge.operators.lsr1 import lsr1_unguarded
 
 __all__ = ["StochasticRegion", "StochasticTRLSR1"]
@@ -133,7 +140,7 @@ class StochasticRegion(Clocked):
             gg, radius, first = scalars
             return span_step(model, Sg, Yg, gg, g.shape[0], radius, first)
 
-        Sg, Yg = xp.matmul(pairs.S, g), xp.matmul(pairs.Y, g)
+        Sg, Yg = products(pairs, g)
         scalars = gg, radius, pairs.pushes == 0
         small = fused(oracle, solved, state.model, Sg, Yg, *scalars)
         on_s, on_y = xp.matmul(small.on_s, pairs.S), xp.matmul(small.on_y, pairs.Y)

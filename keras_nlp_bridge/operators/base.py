@@ -140,8 +140,13 @@ def push(
     """
     xp = namespace(pair.s)
     wide, memory = xp.wide, pairs.SS.shape[0]
-    Ss, Ys = _products(xp, pairs, pair.s) if of_s is None else of_s
-    Sy, Yy = _products(xp, pairs, pair.y) if of_y is None else of_y
+    if of_s is None and of_y is None:  # each row is read once
+        (Ss, Sy), (Ys, Yy) = (
+            xp.on_rows(rows, pair.s, pair.y) for rows in (pairs.S, pairs.Y)
+        )
+    else:
+        Ss, Ys = products(pairs, pair.s) if of_s is None else of_s
+        Sy, Yy = products(pairs, pair.y) if of_y is None else of_y
     s_scale, y_scale = (xp.cast(v, wide) for v in (pair.s_scale, pair.y_scale))
     Ss, Ys = (xp.cast(v, wide) * s_scale for v in (Ss, Ys))
     Sy, Yy = (xp.cast(v, wide) * y_scale for v in (Sy, Yy))
@@ -167,11 +172,8 @@ def newest(pairs: Pairs, keep: Array) -> Array:
 
 def products(pairs: Pairs, v: Array) -> tuple[Array, Array]:
     """Return ``S v`` and ``Y v``."""
-    return _products(namespace(v), pairs, v)
-
-
-def _products(xp: Namespace, pairs: Pairs, v: Array) -> tuple[Array, Array]:
-    return xp.matmul(pairs.S, v), xp.matmul(pairs.Y, v)
+    xp = namespace(v)
+    return *xp.on_rows(pairs.S, v), *xp.on_rows(pairs.Y, v)
 
 
 def _set_cross(
@@ -239,7 +241,7 @@ def lift(b: Compact, pairs: Pairs, c: Array) -> Array:
 def product(b: Compact, pairs: Pairs, v: Array) -> Array:
     """Return ``B v``: O(m n) work."""
     xp = namespace(v)
-    Wv = project(b, *_products(xp, pairs, v))
+    Wv = project(b, *products(pairs, v))
     return xp.cast(b.gamma, xp.dtype(v)) * v + lift(b, pairs, xp.matmul(b.M, Wv))
 
 

@@ -131,7 +131,7 @@ def solve_shifted(b: Compact, pairs: Pairs, v: Array, sigma: Any = 0.0) -> Array
     """
     xp = namespace(v)
     alpha, wide = b.gamma + sigma, xp.dtype(b.M)
-    Mv = xp.matmul(b.M, project(b, xp.matmul(pairs.S, v), xp.matmul(pairs.Y, v)))
+    Mv = xp.matmul(b.M, project(b, *products(pairs, v)))
     inner = alpha * xp.eye(b.M.shape[0], wide) + xp.matmul(b.M, b.gram)
     c = xp.solve(inner, Mv[:, None])[:, 0]
     return (v - lift(b, pairs, c)) / xp.cast(alpha, xp.dtype(v))
