@@ -1,5 +1,6 @@
 """Trust-region L-SR1 on minibatches, without a learning rate."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -89,6 +90,8 @@ class StochasticRegion(Clocked):
     min_radius: float = 1e-6
     max_radius: float = 1e3
     share: float = 0.5
+    # As in StochasticR2.
+    blind: float = 10.0
     # As in TRLSR1.
     max_rejections: int = 120
     weight_decay: float = 0.03
@@ -105,6 +108,8 @@ class StochasticRegion(Clocked):
         in_interval("min_radius", self.min_radius, 0)
         in_interval("max_radius", self.max_radius, self.min_radius)
         in_interval("share", self.share, 0, 1, closed=True)
+        known = is_number(self.blind) and 0 <= self.blind < math.inf
+        require("blind", self.blind, known, "at least 0 and finite")
         wd = self.weight_decay
         require("weight_decay", wd, is_number(wd) and 0 <= wd < 1, "in [0, 1)")
         if self.radius is not None:
@@ -153,7 +158,8 @@ class StochasticRegion(Clocked):
         )
         useful = sound & (small.pred > 0)
         tested = (state.t <= self.test_first) | (state.t % self.test_every == 0)
-        tested = tested | state.suspect
+        # Most losses end at zero: a model that promises more than all of it is wrong.
+        tested = tested | state.suspect | (small.pred > xp.abs(state.f))
         outcome = xp.cond(
             tested & useful,
             lambda: self._tested(
@@ -219,6 +225,8 @@ class StochasticRegion(Clocked):
         good = finite & (ared >= (1 - factor * (1 - self.low)) * pred)
         very_good = finite & (ared > (1 - factor * (1 - self.high)) * pred)
         very_good = very_good & (xp.sqrt(xp.dot(p, p)) >= 0.8 * radius)
+        # Where both sides are rounding error, the ratio is 1 by construction.
+        very_good = very_good & (pred > (1 + self.blind) * slack)
         grown = xp.where(very_good, self.grow * state.radius, state.radius)
         new_radius = xp.where(good, grown, self.shrink * state.radius)
         keep = finite & self.storable(p, y)
@@ -287,6 +295,9 @@ class StochasticTRLSR1(StochasticRegion):
         Its range.
     share : float
         As in `TRLSR1`.
+    blind : float
+        The radius does not grow where the predicted decrease is less than this multiple
+        of the rounding error of f.
     max_rejections : int
         Rejections in a row that end the run.
     weight_decay : float
