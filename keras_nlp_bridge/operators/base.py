@@ -27,6 +27,7 @@ __all__ = [
     "project",
     "push",
     "ranks",
+    "rescaled",
 ]
 
 
@@ -162,6 +163,28 @@ def push(
         live=pairs.live | here,
         pushes=pairs.pushes + xp.cast(pair.keep, "int32"),
     )
+
+
+def rescaled(pairs: Pairs, ratio: Array) -> Pairs:
+    """Return the pairs in coordinates that are `ratio` times the old ones.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        The buffer.
+    ratio : array of shape (n,)
+        Positive.
+    """
+    xp = namespace(ratio)
+    S, Y = pairs.S * ratio[None, :], pairs.Y / ratio[None, :]
+    length = xp.sqrt(xp.sum(S * S, axis=1))
+    unit = xp.where(pairs.live, length, xp.ones_like(length))[:, None]
+    S, Y = S / unit, Y / unit
+    SS, SY, YY = (
+        xp.cast(xp.matmul(a, xp.transpose(b)), xp.wide)
+        for a, b in ((S, S), (S, Y), (Y, Y))
+    )
+    return pairs._replace(S=S, Y=Y, SS=SS, SY=SY, YY=YY)
 
 
 def newest(pairs: Pairs, keep: Array) -> Array:
