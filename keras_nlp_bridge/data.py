@@ -49,6 +49,7 @@ def load(
     sample_weight: Tree = None,
     class_weight: Mapping[int, float] | None = None,
     dtype: str = "float32",
+    copy: bool = True,
 ) -> Data:
     """Read everything that `keras.Model.fit` takes as data.
 
@@ -64,6 +65,8 @@ def load(
         Weight of each class, as in `keras.Model.fit`; missing classes weigh 1.
     dtype : str
         Floating-point data is cast to it.
+    copy : bool
+        Whether later changes to the caller's arrays must not reach what is returned.
 
     Returns
     -------
@@ -96,7 +99,10 @@ def load(
     _check_sizes(sizes)
     weights = _weights(raw, class_weight)
     batch = Batch(
-        *(_map(lambda a: _cast(a, dtype), part) for part in (raw.x, raw.y, weights))
+        *(
+            _map(lambda a: _cast(a, dtype, copy), part)
+            for part in (raw.x, raw.y, weights)
+        )
     )
     nans = sum(_count_nan(a) for p in batch for a in keras.tree.flatten(p))
     return Data(batch, sizes["x"][0], nans)
@@ -144,15 +150,17 @@ def _to_numpy(leaf: Any) -> NDArray[Any]:
     return array
 
 
-def _cast(array: NDArray[Any], dtype: str) -> NDArray[Any]:
+def _cast(array: NDArray[Any], dtype: str, copy: bool) -> NDArray[Any]:
     floating = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
-    # A copy in any case: later changes to the caller's array must not reach us.
-    return array.astype(dtype if floating else array.dtype, copy=True)
+    return array.astype(dtype if floating else array.dtype, copy=copy)
 
 
 def _count_nan(array: NDArray[Any] | None) -> int:
     if array is None or array.dtype.kind != "f":
         return 0
+    with np.errstate(invalid="ignore", over="ignore"):
+        if not np.isnan(array.sum()):  # a quarter of the time of counting
+            return 0
     return int(np.isnan(array).sum())
 
 

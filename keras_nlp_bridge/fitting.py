@@ -260,7 +260,7 @@ def _split(x: Any, y: Any, weight: Any, share: float) -> tuple[Any, Any, Any, An
             "`validation_split` needs arrays; "
             f"got {type(x).__name__}. Give `validation_data`."
         )
-    loaded = data.load(x, y, weight, dtype=keras.config.floatx())
+    loaded = data.load(x, y, weight, dtype=keras.config.floatx(), copy=False)
     cut = math.floor(loaded.size * (1 - share))
     if cut == 0 or cut == loaded.size:
         raise ValueError(

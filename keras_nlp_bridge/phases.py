@@ -66,7 +66,9 @@ class Minibatch:
         if x is not None and not data.is_dataset(x):
             # Our own order, a function of seed and epoch: runs can be resumed.
             wide = "float64" if keras.config.floatx() == "float64" else "float32"
-            loaded = data.load(x, y, weight, arguments.pop("class_weight"), dtype=wide)
+            classes = arguments.pop("class_weight")
+            # Whoever changes the arrays during the call is on his own, as with Keras.
+            loaded = data.load(x, y, weight, classes, dtype=wide, copy=False)
             batches = Batches(
                 loaded.batch,
                 arguments.pop("batch_size") or 32,
