@@ -597,6 +597,8 @@ def test_bad_arguments(method, change, message):
         (StochasticTRLSR1, {"grow": 0.5}),
         (StochasticTRLSR1, {"low": 0.8}),
         (StochasticTRLSR1, {"share": 2}),
+        (StochasticTRLSR1, {"adaptivity": 1.5}),
+        (StochasticLBFGS, {"blind": -1}),
         (TRLSR1, {"subproblem": "krylov"}),
         (TRLSR1, {"forcing": 1}),
         (TRLBFGS, {"min_curvature": 0}),
