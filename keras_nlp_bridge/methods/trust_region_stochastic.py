@@ -178,10 +178,13 @@ class StochasticRegion(Clocked):
         useful = sound & (small.pred > 0)
         tested = (state.t <= self.test_first) | (state.t % self.test_every == 0)
         tested = tested | state.suspect | (small.pred > PROMISE * xp.abs(state.f))
-        trial = _Trial(s * shorter, p * shorter, g, small.pred, factor, radius)
         outcome = xp.cond(
             tested & useful,
-            lambda: self._tested(oracle, state, trial),
+            lambda: self._tested(
+                oracle,
+                state,
+                _Trial(s * shorter, p * shorter, g, small.pred, factor, radius),
+            ),
             lambda: _Outcome(
                 useful,
                 state.nfev,
