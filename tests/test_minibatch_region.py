@@ -106,3 +106,16 @@ def test_a_promise_beyond_the_whole_loss_is_tested(f, evaluations):
     states = run(method, oracle, np.ones(3), 6)
     counts = np.diff([0, *(state.nfev for state in states)])
     assert counts.tolist() == [evaluations] * 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sample_that_is_not_finite_leaves_no_trace_in_the_metric(kind):
+    d, calls = np.logspace(-1, 1, 6), []
+
+    def grad(x):
+        calls.append(1)
+        return d * x * (np.nan if len(calls) == 5 else 1)
+
+    states = run(kind(), Oracle(quadratic(d).value, grad), np.ones(6), 12)
+    assert np.isfinite(states[-1].h).all()
+    assert len(set(states[-1].metric)) == 6
