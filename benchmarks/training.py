@@ -295,14 +295,14 @@ class ScheduleFreeAdamW(optimizers.Optimizer):
         self.z = self.add_optimizer_variables(variables, "z", initializer="zeros")
         self.v = self.add_optimizer_variables(variables, "v", initializer="zeros")
         self.sums = self.add_optimizer_variables(variables, "sums")
-        for z, y in zip(self.z, variables, strict=True):
-            z.assign(y)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         i = self._get_variable_index(variable)
         z, v, total = self.z[i], self.v[i], self.sums[i]
         t = ops.cast(self.iterations + 1, variable.dtype)
         rate = learning_rate * ops.minimum(t / self.warm, 1.0)
+        # Here, because what `build` assigns may be lost with the trace it is called in.
+        z.assign(ops.where(t == 1, variable, z))
         x = (variable - (1 - self.beta1) * z) / self.beta1
         v.assign(self.beta2 * v + (1 - self.beta2) * ops.square(gradient))
         scale = ops.sqrt(v / (1 - self.beta2**t)) + 1e-8
@@ -482,6 +482,12 @@ def main() -> None:
             t: json.loads(store.read_text())["outcomes"]
             for t, store in stores.items()
             if store.exists()
+        }
+        # Not those of a run before a rival was added.
+        found = {
+            t: outcomes
+            for t, outcomes in found.items()
+            if all(set(COMPARED) <= set(o) for o in outcomes.values())
         }
         if found:
             title = f"wins/ties/losses on {len(found)} tasks ({', '.join(found)})"
