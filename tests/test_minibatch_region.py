@@ -101,7 +101,7 @@ def test_the_radius_does_not_grow_on_rounding_error():
 
 @pytest.mark.parametrize(("f", "evaluations"), [(1e-3, 2), (1e6, 1)])
 def test_a_promise_beyond_the_whole_loss_is_tested(f, evaluations):
-    oracle = Oracle(lambda x: f, lambda x: np.ones_like(x))
+    oracle = Oracle(lambda x: np.float64(f), np.ones_like)
     method = StochasticTRLSR1(test_first=0, test_every=10**6)
     states = run(method, oracle, np.ones(3), 6)
     counts = np.diff([0, *(state.nfev for state in states)])
@@ -119,3 +119,35 @@ def test_a_sample_that_is_not_finite_leaves_no_trace_in_the_metric(kind):
     states = run(kind(), Oracle(quadratic(d).value, grad), np.ones(6), 12)
     assert np.isfinite(states[-1].h).all()
     assert len(set(states[-1].metric)) == 6
+
+
+class Samples:
+    """A slope; the fifth step begins on a sample with a loss 9 higher.
+
+    Hard samples have that loss everywhere, others where the last step led.
+    """
+
+    def __init__(self, hard):
+        self.hard, self.calls = hard, 0
+
+    def value(self, x):
+        return 1 + x.sum() / 100 + 9 * (self.hard and self.calls == 5)
+
+    def value_and_grad(self, x):
+        self.calls += 1
+        lost = 9 * (not self.hard and self.calls == 5)
+        return self.value(x) + lost, np.full_like(x, 0.01)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_the_next_sample_judges_a_step_that_was_not_tested(hard):
+    method = StochasticTRLSR1(test_first=0, test_every=10**6, weight_decay=0)
+    before, after = run(method, Samples(hard), np.ones(4), 5)[3:]
+    assert after.nfev == before.nfev + 2
+    assert after.suspect == (not hard)
+    if hard:
+        assert after.radius == before.radius
+        assert (after.x < before.x).all()
+    else:
+        assert after.radius == 0.5 * before.radius
+        np.testing.assert_array_equal(after.x, before.previous)

@@ -60,7 +60,8 @@ class StochasticTRState(NamedTuple):
     rho: Array  # the last ratio
     pairs: Pairs
     model: Region  # the matrix of the pairs
-    suspect: Array  # the last sample was not finite at x: test the next step
+    suspect: Array  # the last step was taken back: test the next one
+    loss: Array  # average of f where steps began, on samples not stepped on yet
     # The metric: the pairs are those of x / metric.
     h: Array  # average of the squares of the gradients
     metric: Array
@@ -76,6 +77,9 @@ SPAN_TOLERANCE = 1e-7
 # Measured likewise: the first update of the metric, the decay of the average that it
 # is made of, and its floor relative to the root mean square.
 FIRST_METRIC, SQUARES, METRIC_FLOOR = 10, 0.99, 1e-3
+# Decay of the average of f; what is far above it; and by what part of itself f may rise
+# in a step, on a sample that the step was not made on.
+LOSS_MEMORY, ODD, LOOK_BACK = 0.98, 2.0, 0.5
 # Most losses end at zero: a model that promises so many times all of it is wrong.
 PROMISE = 3.0
 
@@ -144,6 +148,7 @@ class StochasticRegion(Clocked):
             **clocked_start(x),
             radius=radius,
             rho=zero,
+            loss=zero,
             pairs=pairs,
             model=self._model(pairs),
             h=xp.zeros_like(x),
@@ -156,6 +161,7 @@ class StochasticRegion(Clocked):
         xp = namespace(state.x)
         factor = self._factor(state)
         state, gg, sound = self.evaluated(oracle, state)
+        state, sound = self._looked_back(oracle, state, sound)
         h, g = fused(oracle, _measured, state.h, state.metric, state.g)
         h = xp.cond(sound, lambda: h, lambda: state.h)
         state, pairs, flat = state._replace(h=h), state.pairs, gg == 0
@@ -229,6 +235,34 @@ class StochasticRegion(Clocked):
         if not self.decay:
             return xp.ones_like(rest)
         return rise * xp.minimum(2 * (1 - rest), xp.ones_like(rest))
+
+    def _looked_back(
+        self, oracle: Oracle, state: StochasticTRState, sound: Array
+    ) -> tuple[StochasticTRState, Array]:
+        """Have the next sample judge a step that was not tested, where it looks bad.
+
+        If f is far above its average the sample may be a hard one, or the step was
+        wrong: f before the step, on the same sample, tells which.
+        """
+        xp, f = namespace(state.x), state.f
+        before = 1 - LOSS_MEMORY ** xp.cast(state.t - 1, xp.dtype(f))
+        known = before > 0
+        mean = state.loss / xp.where(known, before, xp.ones_like(before))
+        odd = sound & known & (f > ODD * xp.abs(mean))
+        old, nfev = xp.cond(
+            odd,
+            lambda: (oracle.value(state.previous), state.nfev + 1),
+            lambda: (f, state.nfev),
+        )
+        wrong = f > old + LOOK_BACK * xp.abs(old)
+        mixed = LOSS_MEMORY * state.loss + (1 - LOSS_MEMORY) * f
+        shorter = xp.maximum(self.shrink * state.radius, self.min_radius + 0 * f)
+        state = state._replace(
+            nfev=nfev,
+            loss=xp.where(sound, xp.where(wrong, state.loss, mixed), state.loss),
+            radius=xp.where(wrong, shorter, state.radius),
+        )
+        return state, sound & ~wrong
 
     def _tested(
         self, oracle: Oracle, state: StochasticTRState, trial: "_Trial"
