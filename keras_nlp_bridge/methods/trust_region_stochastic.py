@@ -14,6 +14,7 @@ from keras_nlp_bridge.methods.base import (
     require_count,
 )
 from keras_nlp_bridge.methods.clocked import Clocked, clocked_start
+from keras_nlp_bridge.methods.metric import FIRST_METRIC, metric_of, observed
 from keras_nlp_bridge.methods.subproblem import (
     Region,
     SpanStep,
@@ -74,9 +75,6 @@ class StochasticTRState(NamedTuple):
 # of the span of pairs in single precision.
 MIN_CURVATURE = 1e-6
 SPAN_TOLERANCE = 1e-7
-# Measured likewise: the first update of the metric, the decay of the average that it
-# is made of, and its floor relative to the root mean square.
-FIRST_METRIC, SQUARES, METRIC_FLOOR = 10, 0.99, 1e-3
 # Decay of the average of f; what is far above it; and by what part of itself f may rise
 # in a step, on a sample that the step was not made on.
 LOSS_MEMORY, ODD, LOOK_BACK = 0.98, 2.0, 0.5
@@ -162,7 +160,7 @@ class StochasticRegion(Clocked):
         factor = self._factor(state)
         state, gg, sound = self.evaluated(oracle, state)
         state, sound = self._looked_back(oracle, state, sound)
-        h, g = fused(oracle, _measured, state.h, state.metric, state.g)
+        h, g = fused(oracle, observed, state.h, state.metric, state.g)
         h = xp.cond(sound, lambda: h, lambda: state.h)
         state, pairs, flat = state._replace(h=h), state.pairs, gg == 0
         radius = xp.maximum(factor * state.radius, 1e-8 * xp.ones_like(factor))
@@ -239,7 +237,7 @@ class StochasticRegion(Clocked):
     def _looked_back(
         self, oracle: Oracle, state: StochasticTRState, sound: Array
     ) -> tuple[StochasticTRState, Array]:
-        """Have the next sample judge a step that was not tested, where it looks bad.
+        """Have the next sample judge a step, where it looks bad.
 
         If f is far above its average the sample may be a hard one, or the step was
         wrong: f before the step, on the same sample, tells which.
@@ -297,22 +295,8 @@ class StochasticRegion(Clocked):
         )
 
     def _rescaled(self, state: StochasticTRState) -> StochasticTRState:
-        """Measure the metric anew, and the pairs in it.
-
-        A step along the gradient becomes as long in the coordinates of the region as it
-        is in those of x, so that the radius keeps its meaning.
-        """
-        xp, g = namespace(state.x), state.g
-        t = xp.cast(state.t, xp.dtype(g))
-        root = xp.sqrt(state.h / (1 - SQUARES**t))
-        mean = xp.sqrt(xp.dot(root, root) / g.shape[0])
-        metric = xp.exp(-self.adaptivity * xp.log(root + METRIC_FLOOR * mean + 1e-30))
-        along = metric * g
-        inner, outer = xp.dot(along, along), xp.dot(metric * along, metric * along)
-        usable = xp.isfinite(inner) & xp.isfinite(outer) & (inner > 0) & (outer > 0)
-        unit = xp.sqrt(xp.where(usable, inner, outer * 0 + 1))
-        metric = metric * unit / xp.sqrt(xp.where(usable, outer, outer * 0 + 1))
-        metric = xp.where(usable, metric, state.metric)
+        """Measure the metric anew, and the pairs in it."""
+        metric = metric_of(state.h, state.t, state.g, self.adaptivity, state.metric)
         pairs = rescaled(state.pairs, state.metric / metric)
         return state._replace(
             metric=metric, pairs=pairs, model=self._model(pairs), due=2 * state.due
@@ -345,10 +329,6 @@ class _Trial(NamedTuple):
     pred: Array
     factor: Array
     radius: Array
-
-
-def _measured(h: Array, metric: Array, g: Array) -> tuple[Array, Array]:
-    return SQUARES * h + (1 - SQUARES) * g * g, metric * g
 
 
 def _joined(
