@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.data import Batch
 
-# Inputs and layer outputs of one chunk: about 64 MB in float32 before the backward
-# pass. Small chunks cost speed (a dense net at 250 samples a chunk took 1.8 times
-# the time it takes at 4,000), large ones memory.
-_CHUNK_NUMBERS = 2**24
+# Small chunks cost speed (a dense net at 250 samples a chunk took 1.8 times the time it
+# takes at 4,000), large ones memory.
 _CHUNK_LIMITS = (32, 4096)
 
 
@@ -29,9 +27,9 @@ class Chunks:
 
     @classmethod
     def of(
-        cls, samples: int, numbers: int, size: int | None = None, parts: int = 1
+        cls, samples: int, most: int, size: int | None = None, parts: int = 1
     ) -> "Chunks":
-        """Cut `samples` samples with `numbers` inputs and layer outputs each.
+        """Cut `samples` samples into chunks of about `most`, or of `size`.
 
         Without a `size`, one that divides the samples evenly is preferred: a
         ragged last chunk needs a second copy of the network in the graph. The
@@ -39,8 +37,7 @@ class Chunks:
         """
         if size is None:
             low, high = _CHUNK_LIMITS
-            most = min(max(_CHUNK_NUMBERS // max(numbers, 1), low), high)
-            pieces = -(-samples // most)
+            pieces = -(-samples // min(max(most, low), high))
             size = -(-samples // pieces)
             for divisor in range(size, max(1, size // 2), -1):
                 if samples % divisor == 0:

@@ -75,7 +75,8 @@ class SetupMaker:
         inputs = [a.shape for a in keras.tree.flatten(data.x)]
         numbers = _numbers(inputs) + _layer_outputs(self.model)
         parts = self.backend.replicas(self.model)
-        chunks = Chunks.of(size, numbers, self.chunk_size, parts)
+        most = self.backend.chunk_numbers(x) // max(numbers, 1)
+        chunks = Chunks.of(size, most, self.chunk_size, parts)
         if not stochastic:
             self._check_deterministic(moved, seeds, chunks, training)
         sample = Sample(data, None, others)

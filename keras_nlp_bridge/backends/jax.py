@@ -17,6 +17,7 @@ from keras_nlp_bridge.backends.base import (
     replicas,
     replicate,
 )
+from keras_nlp_bridge.backends.convolutions import fast
 
 __all__ = [
     "drawing",
@@ -79,6 +80,15 @@ class Held:
 def samples(tensor: Tensor) -> int:
     """Size of the leading dimension."""
     return tensor.shape[0]
+
+
+def chunk_numbers(x: Tensor) -> int:
+    """Return how many inputs and layer outputs a chunk may have where x lies.
+
+    On a CPU they should stay in its cache: 16 MB were up to three times as fast as 64.
+    """
+    on_cpu = all(device.platform == "cpu" for device in x.devices())
+    return 2**22 if on_cpu else 2**24
 
 
 def to_device(array: NDArray[Any]) -> Tensor:
@@ -160,33 +170,32 @@ def value_and_grad(
     function: Callable[[Tensor], Tensor], x: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Value and gradient of a scalar function of one vector."""
-    return jax.value_and_grad(function)(x)
+    return fast(jax.value_and_grad(function), x)
 
 
 def value_grad_aux(
     function: Callable[[Tensor], tuple[Tensor, Tree]], x: Tensor
 ) -> tuple[Tensor, Tensor, Tree]:
     """Value, gradient and whatever else the function returns."""
-    (f, aux), g = jax.value_and_grad(function, has_aux=True)(x)
+    (f, aux), g = fast(jax.value_and_grad(function, has_aux=True), x)
     return f, g, aux
 
 
 def hvp(function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor) -> Tensor:
     """Hessian-vector product, reverse over reverse."""
-    return jax.grad(lambda z: jnp.vdot(jax.grad(function)(z), p))(x)
+    return fast(jax.grad(lambda z: jnp.vdot(jax.grad(function)(z), p)), x)
 
 
 def jvp(
     function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Value and directional derivative of a vector function of one vector."""
-    return jax.jvp(function, (x,), (p,))
+    return fast(lambda x, p: jax.jvp(function, (x,), (p,)), x, p)
 
 
 def vjp(function: Callable[[Tensor], Tensor], x: Tensor, dual: Tensor) -> Tensor:
     """Product of the transposed Jacobian of a vector function with `dual`."""
-    _, back = jax.vjp(function, x)
-    return back(dual)[0]
+    return fast(lambda x, dual: jax.vjp(function, x)[1](dual)[0], x, dual)
 
 
 def spread(tree: Tree) -> Tree:
