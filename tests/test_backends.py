@@ -276,3 +276,14 @@ def test_data_as_tensors_of_any_framework(framework):
     problem = knb.KerasProblem(net.model, *tensors)
     x = problem.x0
     assert problem.fun(x) == pytest.approx(expected.fun(x), rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [5, 200_000])
+def test_an_array_handed_over_may_be_written_into(size):
+    """Frameworks keep the memory of arrays that begin where they like it."""
+    room = np.zeros(size + 16, "float32")
+    start = -room.ctypes.data % 64 // 4
+    array = room[start : start + size]
+    tensor = knb.backends.current().to_device(array)
+    array[:] = 1
+    assert not np.any(knb.backends.current().to_host(tensor))
