@@ -7,22 +7,13 @@ from typing import Any
 import keras
 
 from keras_nlp_bridge import backends, data
-from keras_nlp_bridge.methods import (
-    Clocked,
-    StochasticLBFGS,
-    StochasticR2,
-    StochasticTRLSR1,
-)
+from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizers import METHODS
 from keras_nlp_bridge.phases import FullSample, Minibatch, OptimizerPhase
 from keras_nlp_bridge.swapping import check_swaps
 
 # Methods for minibatches, by name.
-MINIBATCH = {
-    "r2": StochasticR2,
-    "tr-lsr1": StochasticTRLSR1,
-    "slbfgs": StochasticLBFGS,
-}
+MINIBATCH = {name: METHODS[name].stochastic for name in ("r2", "tr-lsr1", "slbfgs")}
 
 # SciPy's methods that `fit` drives on all samples: those that use gradients.
 SCIPY = (
@@ -67,9 +58,11 @@ def fit(
         Everything that `keras.Model.fit` takes. For full-sample methods x may also be
         a `KerasProblem` on the model, whose compiled functions are used again.
     method : str, callable, Method or list
-        "r2", "tr-lsr1": by minibatches, inside Keras's own loop, without a learning
-        rate. A method of SciPy that uses gradients, or one of ours for full samples:
-        all samples at once, an iteration is an epoch. A list such as
+        "r2", "tr-lsr1", "slbfgs": by minibatches, inside Keras's own loop, without a
+        learning rate; so does "trunk", for large batches, if `batch_size` is given or
+        `options` are ``{"stochastic": True}``. A method of SciPy that uses gradients,
+        or one of ours for full samples: all samples at once, an iteration is an epoch.
+        A list such as
         ``["adam:5", "L-BFGS-B:200"]`` or ``[("r2", 5, {}), ...]`` runs one after the
         other; names of Keras optimizers may stand in it.
     batch_size : int, optional
@@ -129,7 +122,9 @@ def fit(
         validation_freq=validation_freq,
     )
     _check(model, epochs, initial_epoch, loss)
-    phases = _phases(method, epochs - initial_epoch, dict(options or {}), averaging)
+    phases = _phases(
+        method, epochs - initial_epoch, dict(options or {}), averaging, batch_size
+    )
     for phase in phases:
         phase.check(model, x, arguments)
     check_swaps(callbacks, (phase.averages for phase in phases), method)
@@ -175,10 +170,16 @@ def _check(model: Any, epochs: int, initial_epoch: int, loss: Any) -> None:
 
 
 def _phases(
-    method: Any, epochs: int, options: dict[str, Any], averaging: bool | None
+    method: Any,
+    epochs: int,
+    options: dict[str, Any],
+    averaging: bool | None,
+    batch_size: int | None,
 ) -> list[Any]:
     """Turn `method` into phases; all names and options are checked here."""
     if not isinstance(method, (list, tuple)):
+        if _key(method) == "trunk":
+            options = {"stochastic": batch_size is not None, **options}
         return [_phase(method, epochs, options, averaging)]
     if options:
         raise ValueError(
@@ -213,13 +214,10 @@ def _phase(
         return Minibatch(method, epochs)
     if isinstance(method, keras.optimizers.Optimizer) and listed:
         return OptimizerPhase(method, epochs)
-    if callable(method):
-        named = [name for name, known in METHODS.items() if known is method]
-        if not named:
-            return FullSample(method, options, epochs)
-        method = named[0]
-    key = method.lower().replace("_", "-") if isinstance(method, str) else ""
-    if key in MINIBATCH:
+    key = _key(method)
+    if callable(method) and not key:
+        return FullSample(method, options, epochs)
+    if key in MINIBATCH or (key == "trunk" and options.pop("stochastic", False)):
         return Minibatch(_minibatch_method(key, options, averaging), epochs)
     full = METHODS | {name.lower(): name for name in SCIPY}
     if key in full:
@@ -231,6 +229,14 @@ def _phase(
     raise ValueError(f"`method` must be one of {known}; got {method!r}.")
 
 
+def _key(method: Any) -> str:
+    """Return the name of one of our methods, or else something that is none."""
+    for name, known in METHODS.items():
+        if known is method:
+            return name
+    return method.lower().replace("_", "-") if isinstance(method, str) else ""
+
+
 OPTIMIZERS = frozenset(
     "adam adamw sgd rmsprop adagrad adadelta adamax nadam ftrl lion lamb muon".split()
 )
@@ -239,7 +245,7 @@ OPTIMIZERS = frozenset(
 def _minibatch_method(
     name: str, options: dict[str, Any], averaging: bool | None
 ) -> Clocked:
-    kind = MINIBATCH[name]
+    kind: Any = METHODS[name].stochastic
     unknown = sorted(set(options) - set(kind.option_names()))
     if unknown:
         raise ValueError(

@@ -26,6 +26,7 @@ from keras_nlp_bridge.methods import (
     StochasticLBFGS,
     StochasticR2,
     StochasticTRLSR1,
+    StochasticTrunk,
     Trunk,
 )
 from keras_nlp_bridge.methods.driver import Engine, Outcome, drive
@@ -283,7 +284,7 @@ tr_lsr1 = ScipyMethod("tr-lsr1", TRLSR1, StochasticTRLSR1)
 # A line search compares values of one sample; on minibatches, the trust region.
 lbfgs = ScipyMethod("lbfgs", LBFGSMethod, StochasticLBFGS)
 slbfgs = ScipyMethod("slbfgs", TRLBFGS, StochasticLBFGS)
-trunk = ScipyMethod("trunk", Trunk)
+trunk = ScipyMethod("trunk", Trunk, StochasticTrunk)
 
 METHODS: dict[str, ScipyMethod] = {
     m.name: m for m in (r2, tr_lsr1, lbfgs, slbfgs, trunk)

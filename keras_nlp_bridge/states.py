@@ -10,12 +10,18 @@ import numpy as np
 from keras import ops
 
 from keras_nlp_bridge import backends
-from keras_nlp_bridge.methods import StochasticLBFGS, StochasticR2, StochasticTRLSR1
+from keras_nlp_bridge.methods import (
+    StochasticLBFGS,
+    StochasticR2,
+    StochasticTRLSR1,
+    StochasticTrunk,
+)
 
 Tensor = Any
 
 _KINDS = {
-    kind.__name__: kind for kind in (StochasticR2, StochasticTRLSR1, StochasticLBFGS)
+    kind.__name__: kind
+    for kind in (StochasticR2, StochasticTRLSR1, StochasticLBFGS, StochasticTrunk)
 }
 
 # Position in a run whose order is not ours: every batch is new.

@@ -10,7 +10,7 @@ import keras_nlp_bridge as knb
 from keras_nlp_bridge import phases
 from keras_nlp_bridge.listening import GroupProgress, listens
 
-METHODS = ["r2", "tr-lsr1", "slbfgs"]
+METHODS = ["r2", "tr-lsr1", "slbfgs", "trunk"]
 
 
 class Listener(keras.callbacks.Callback):

@@ -12,6 +12,7 @@ from keras_nlp_bridge.methods.lbfgs_stochastic import TRLBFGS, StochasticLBFGS
 from keras_nlp_bridge.methods.r2 import R2
 from keras_nlp_bridge.methods.r2_stochastic import StochasticR2
 from keras_nlp_bridge.methods.trunk import Trunk
+from keras_nlp_bridge.methods.trunk_stochastic import StochasticTrunk
 from keras_nlp_bridge.methods.trust_region import TRLSR1
 from keras_nlp_bridge.methods.trust_region_stochastic import StochasticTRLSR1
 
@@ -28,5 +29,6 @@ __all__ = [
     "StochasticLBFGS",
     "StochasticR2",
     "StochasticTRLSR1",
+    "StochasticTrunk",
     "Trunk",
 ]

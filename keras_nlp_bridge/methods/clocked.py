@@ -91,6 +91,14 @@ class Clocked(Method):
         rest = (state.clock - warmup) / (1 - warmup)
         return rise, xp.minimum(xp.maximum(rest, zero), one)
 
+    def falling(self, state: Any) -> Array:
+        """Return the clock factor of a radius: flat, then linear to zero from half."""
+        xp = namespace(state.x)
+        rise, rest = self.elapsed(state)
+        if not self.decay:
+            return xp.ones_like(rest)
+        return rise * xp.minimum(2 * (1 - rest), xp.ones_like(rest))
+
     def evaluated(self, oracle: Oracle, state: Any) -> tuple[Any, Array, Array]:
         """Evaluate where a step begins; also g'g, and whether all is finite there."""
         xp = namespace(state.x)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from keras_nlp_bridge.arrays import Array, epsilon, namespace
+from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.methods.base import (
     Oracle,
     fused,
@@ -15,6 +15,7 @@ from keras_nlp_bridge.methods.base import (
 )
 from keras_nlp_bridge.methods.clocked import Clocked, clocked_start
 from keras_nlp_bridge.methods.metric import FIRST_METRIC, metric_of, observed
+from keras_nlp_bridge.methods.ratios import judged
 from keras_nlp_bridge.methods.subproblem import (
     Region,
     SpanStep,
@@ -157,7 +158,7 @@ class StochasticRegion(Clocked):
     def step(self, oracle: Oracle, state: StochasticTRState) -> StochasticTRState:
         """Take one step on the sample of the oracle, tested or not."""
         xp = namespace(state.x)
-        factor = self._factor(state)
+        factor = self.falling(state)
         state, gg, sound = self.evaluated(oracle, state)
         state, sound = self._looked_back(oracle, state, sound)
         h, g = fused(oracle, observed, state.h, state.metric, state.g)
@@ -187,7 +188,7 @@ class StochasticRegion(Clocked):
             lambda: self._tested(
                 oracle,
                 state,
-                _Trial(s * shorter, p * shorter, g, small.pred, factor, radius),
+                _Trial(s * shorter, p * shorter, g, small.pred, factor),
             ),
             lambda: _Outcome(
                 useful,
@@ -226,14 +227,6 @@ class StochasticRegion(Clocked):
             "accepted": xp.cast(state.accepted, xp.dtype(state.x)),
         }
 
-    def _factor(self, state: StochasticTRState) -> Array:
-        """Clock factor: flat, then linear to zero over the last half."""
-        xp = namespace(state.x)
-        rise, rest = self.elapsed(state)
-        if not self.decay:
-            return xp.ones_like(rest)
-        return rise * xp.minimum(2 * (1 - rest), xp.ones_like(rest))
-
     def _looked_back(
         self, oracle: Oracle, state: StochasticTRState, sound: Array
     ) -> tuple[StochasticTRState, Array]:
@@ -266,30 +259,20 @@ class StochasticRegion(Clocked):
         self, oracle: Oracle, state: StochasticTRState, trial: "_Trial"
     ) -> "_Outcome":
         """Evaluate at the trial point on the same sample: pair, radius, acceptance."""
-        xp = namespace(state.x)
-        s, pred, factor = trial.s, trial.pred, trial.factor
+        xp, s = namespace(state.x), trial.s
         f_new, g_new = oracle.value_and_grad(state.x + trial.p)
         y = state.metric * g_new - trial.g
         finite = xp.isfinite(f_new) & xp.isfinite(xp.dot(y, y))
-        one = xp.ones_like(state.f)
-        # Sun and Nocedal's relaxed ratio: both sides larger by the rounding error.
-        slack = 16 * epsilon(xp.dtype(state.x)) * xp.maximum(xp.abs(state.f), one)
-        ared, pred = state.f - f_new + slack, pred + slack
-        good = finite & (ared >= (1 - factor * (1 - self.low)) * pred)
-        very_good = finite & (ared > (1 - factor * (1 - self.high)) * pred)
-        very_good = very_good & (xp.sqrt(xp.dot(s, s)) >= 0.8 * trial.radius)
-        # Where both sides are rounding error, the ratio is 1 by construction.
-        very_good = very_good & (pred > (1 + self.blind) * slack)
-        grown = xp.where(very_good, self.grow * state.radius, state.radius)
-        new_radius = xp.where(good, grown, self.shrink * state.radius)
-        keep = finite & self.storable(s, y)
-        pairs = push(state.pairs, pair_of(s, y, keep))
+        length = xp.sqrt(xp.dot(s, s))
+        values, radii = (state.f, f_new), (state.radius, trial.factor)
+        outcome = judged(self, values, trial.pred, finite, length, *radii)
+        pairs = push(state.pairs, pair_of(s, y, finite & self.storable(s, y)))
         return _Outcome(
-            accepted=finite & (ared >= self.accept * pred),
+            accepted=outcome.accepted,
             nfev=state.nfev + 1,
             njev=state.njev + 1,
-            radius=xp.clip(new_radius, self.min_radius, self.max_radius),
-            rho=xp.where(finite, ared / pred, -one),
+            radius=outcome.radius,
+            rho=outcome.rho,
             pairs=pairs,
             model=self._model(pairs),
         )
@@ -328,7 +311,6 @@ class _Trial(NamedTuple):
     g: Array  # the gradient in those of the region
     pred: Array
     factor: Array
-    radius: Array
 
 
 def _joined(

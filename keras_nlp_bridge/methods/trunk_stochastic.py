@@ -1,0 +1,190 @@
+"""Trust-region Newton-CG on minibatches, without a learning rate."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from keras_nlp_bridge.arrays import Array, namespace
+from keras_nlp_bridge.methods.base import (
+    Oracle,
+    in_interval,
+    is_number,
+    require,
+    require_count,
+)
+from keras_nlp_bridge.methods.clocked import Clocked, clocked_start
+from keras_nlp_bridge.methods.ratios import judged
+from keras_nlp_bridge.methods.truncated import truncated_cg
+
+__all__ = ["StochasticTrunk"]
+
+
+class StochasticTrunkState(NamedTuple):
+    """State of `StochasticTrunk`."""
+
+    # Where the step begins: x, and f and g of the sample at the point before it.
+    x: Array
+    f: Array
+    g: Array
+    gnorm: Array
+    previous: Array  # the point before x
+    average: Array  # of the iterates; x itself if the length of the run is known
+    # Outcome of the last step.
+    accepted: Array
+    stop: Array
+    # Counters.
+    nfev: Array
+    njev: Array
+    nhev: Array
+    t: Array  # steps so far, int32
+    clock: Array
+    tick: Array
+    # Updated at every step.
+    radius: Array
+    rho: Array  # the last ratio
+    suspect: Array  # the last step was taken back
+    # For termination.
+    rejections: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class StochasticTrunk(Clocked):
+    """Newton's method on minibatches: a few conjugate gradients in a trust region.
+
+    Each step is made on one batch, with products of its Hessian, and tested on it: for
+    batches so large that the curvature of one says something about the others.
+
+    Parameters
+    ----------
+    forcing : float
+        Relative residual at which the conjugate gradients end.
+    max_products : int
+        Most products with the Hessian in one step.
+    accept, low, high, shrink, grow, radius, min_radius, max_radius
+        As in `StochasticTRLSR1`; so are ``blind``, ``max_rejections`` and
+        ``weight_decay``.
+    decay, averaging, warmup
+        See `Clocked`.
+
+    Notes
+    -----
+    Algorithm 7.5.1 of [1]_ on each batch, as in [2]_, with the clock of
+    `StochasticTRLSR1`.
+
+    References
+    ----------
+    .. [1] A. R. Conn, N. I. M. Gould, P. L. Toint, Trust-Region Methods, 2000.
+    .. [2] J. Martens, Deep learning via Hessian-free optimization, ICML 2010.
+    """
+
+    # Of JSOSolvers' trunk. Later products on one batch fit that batch alone.
+    forcing: float = 0.1
+    max_products: int = 5
+    # As in StochasticTRLSR1.
+    accept: float = 1e-4
+    low: float = 0.1
+    high: float = 0.75
+    shrink: float = 0.5
+    grow: float = 1.41
+    radius: float | None = None
+    min_radius: float = 1e-6
+    max_radius: float = 1e3
+    blind: float = 10.0
+    max_rejections: int = 120
+    weight_decay: float = 0.03
+
+    uses_hvp: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("max_products", "max_rejections"):
+            require_count(name, getattr(self, name))
+        for name in ("forcing", "accept", "low", "shrink"):
+            in_interval(name, getattr(self, name), 0, 1)
+        in_interval("high", self.high, self.low, 1)
+        in_interval("grow", self.grow, 1)
+        in_interval("min_radius", self.min_radius, 0)
+        in_interval("max_radius", self.max_radius, self.min_radius)
+        known = is_number(self.blind) and 0 <= self.blind < math.inf
+        require("blind", self.blind, known, "at least 0 and finite")
+        wd = self.weight_decay
+        require("weight_decay", wd, is_number(wd) and 0 <= wd < 1, "in [0, 1)")
+        if self.radius is not None:
+            in_interval("radius", self.radius, 0, self.max_radius, closed=True)
+
+    def init(self, oracle: Oracle, x: Array) -> StochasticTrunkState:
+        """Return the first state; nothing is evaluated."""
+        xp = namespace(x)
+        zero, one = xp.scalar(0, xp.dtype(x)), xp.scalar(1, xp.dtype(x))
+        length = xp.sqrt(xp.dot(x, x))
+        radius = xp.where(length > 0, xp.minimum(0.1 * length, one), one)
+        if self.radius is not None:
+            radius = xp.scalar(self.radius, xp.dtype(x))
+        return StochasticTrunkState(**clocked_start(x), radius=radius, rho=zero)
+
+    def step(self, oracle: Oracle, state: StochasticTrunkState) -> StochasticTrunkState:
+        """Take one step on the sample of the oracle, and test it there."""
+        xp = namespace(state.x)
+        factor = self.falling(state)
+        state, gg, sound = self.evaluated(oracle, state)
+        radius = xp.maximum(factor * state.radius, 1e-8 * xp.ones_like(factor))
+        forcing = xp.scalar(self.forcing, xp.dtype(state.x))
+        # A gradient that is not finite makes a step of no length.
+        g = xp.cond(sound, lambda: state.g, lambda: xp.zeros_like(state.g))
+        cg = truncated_cg(
+            lambda p: oracle.hvp(state.x, p), g, radius, forcing, int(self.max_products)
+        )
+        pred = -(xp.dot(g, cg.p) + xp.dot(cg.p, cg.Hp) / 2)
+        outcome = xp.cond(
+            sound & (pred > 0),
+            lambda: self._tested(oracle, state, (cg.p, pred, cg.length), factor),
+            lambda: _Outcome(sound & False, state.nfev, state.radius, state.rho),
+        )
+        state = state._replace(nhev=state.nhev + cg.products)
+        step = cg.p, xp.ones_like(pred), xp.dot(cg.p, cg.p)
+        limits = self.weight_decay, self.max_rejections
+        # Without a gradient there is no step, but nothing has failed.
+        return self.settled(oracle, state, outcome, step, sound, gg == 0, *limits)
+
+    def _tested(
+        self,
+        oracle: Oracle,
+        state: StochasticTrunkState,
+        step: tuple[Array, Array, Array],
+        factor: Array,
+    ) -> "_Outcome":
+        """Evaluate at the trial point on the same sample: radius, acceptance."""
+        p, pred, length = step
+        f_new = oracle.value(state.x + p)
+        finite = namespace(p).isfinite(f_new)
+        radii = state.radius, factor
+        found = judged(self, (state.f, f_new), pred, finite, length, *radii)
+        return _Outcome(found.accepted, state.nfev + 1, found.radius, found.rho)
+
+    def rate(self, state: StochasticTrunkState) -> Array:
+        """Return the radius."""
+        return state.radius
+
+    def rescaled(
+        self, state: StochasticTrunkState, factor: Array
+    ) -> StochasticTrunkState:
+        """Multiply the radius."""
+        return state._replace(radius=state.radius * factor)
+
+    def logs(self, state: StochasticTrunkState) -> dict[str, Array]:
+        """Return the last ratio, the radius, and whether the step was accepted."""
+        xp = namespace(state.x)
+        return {
+            "rho": state.rho,
+            "radius": state.radius,
+            "accepted": xp.cast(state.accepted, xp.dtype(state.x)),
+        }
+
+
+class _Outcome(NamedTuple):
+    """What a test changes, under the names of the state."""
+
+    accepted: Array
+    nfev: Array
+    radius: Array
+    rho: Array

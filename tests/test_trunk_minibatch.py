@@ -1,0 +1,140 @@
+"""`trunk` on minibatches: its steps, and its place in `fit`."""
+
+import keras
+import numpy as np
+import pytest
+from test_fit import digits, small
+
+import keras_nlp_bridge as knb
+from keras_nlp_bridge.methods import StochasticTrunk
+
+RNG = np.random.default_rng(0)
+LEFT = RNG.normal(size=(5, 5))
+A = LEFT @ LEFT.T + np.eye(5)
+B = RNG.normal(size=5)
+X0 = np.ones(5)
+
+
+class Quadratic:
+    """f = x'Ax/2 - b'x, and how often it was asked; NaN beyond a wall."""
+
+    def __init__(self, matrix=A, wall=np.inf):
+        self.matrix, self.wall, self.products, self.values = matrix, wall, 0, 0
+
+    def value(self, x):
+        self.values += 1
+        f = x @ self.matrix @ x / 2 - B @ x
+        return f if np.abs(x).max() < self.wall else f * np.nan
+
+    def value_and_grad(self, x):
+        return self.value(x), self.matrix @ x - B
+
+    def hvp(self, x, p):
+        self.products += 1
+        return self.matrix @ p
+
+
+def plain(**options):
+    given = {"decay": False, "averaging": False, "weight_decay": 0.0, "radius": 100.0}
+    return StochasticTrunk(**(given | options))
+
+
+def test_a_wide_region_gives_newtons_step():
+    method, oracle = plain(max_products=20, forcing=1e-10), Quadratic()
+    after = method.step(oracle, method.init(oracle, X0))
+    np.testing.assert_allclose(after.x, np.linalg.solve(A, B), rtol=1e-8)
+    assert after.accepted
+    np.testing.assert_allclose(after.rho, 1, rtol=1e-8)
+    assert after.nhev == oracle.products <= 6
+    assert after.nfev == oracle.values == 2
+    np.testing.assert_array_equal(after.previous, X0)
+
+
+def test_products_are_limited():
+    method, oracle = plain(max_products=2, forcing=1e-10), Quadratic()
+    after = method.step(oracle, method.init(oracle, X0))
+    assert oracle.products == 2
+    assert oracle.value(after.x) < oracle.value(X0)
+
+
+@pytest.mark.parametrize("matrix", [A, -A], ids=["convex", "concave"])
+def test_a_step_ends_at_the_region(matrix):
+    method, oracle = plain(radius=0.01), Quadratic(matrix)
+    after = method.step(oracle, method.init(oracle, X0))
+    np.testing.assert_allclose(np.linalg.norm(after.x - X0), 0.01, rtol=1e-6)
+    assert after.radius == pytest.approx(0.01 * method.grow)
+
+
+def test_a_trial_that_is_not_finite_is_rejected():
+    method, oracle = plain(), Quadratic(-A, wall=2.0)
+    after = method.step(oracle, method.init(oracle, X0))
+    assert not after.accepted
+    np.testing.assert_array_equal(after.x, X0)
+    assert after.radius == 100 * method.shrink
+    assert after.rho == -1
+    assert after.rejections == 1
+
+
+def test_a_sample_that_is_not_finite_takes_the_last_step_back():
+    method, oracle = plain(radius=0.5), Quadratic()
+    once = method.step(oracle, method.init(oracle, X0))
+    oracle.wall = 1e-3
+    twice = method.step(oracle, once)
+    np.testing.assert_array_equal(twice.x, X0)
+    assert not twice.accepted
+    assert twice.suspect
+
+
+def test_fit_by_minibatches_where_a_size_is_given():
+    model, (x, y) = small(), digits()
+    before = model.evaluate(x, y, verbose=0)[0]
+    history = knb.fit(model, x, y, method="trunk", batch_size=75, epochs=20, verbose=0)
+    assert {"loss", "rho", "radius", "accepted", "nfev"} <= set(history.history)
+    assert model.evaluate(x, y, verbose=0)[0] < 0.3 * before
+    steps = 20 * -(-len(x) // 75)
+    assert history.result.nit == steps
+    assert steps < history.result.nhev <= 5 * steps
+
+
+def test_fit_on_all_samples_otherwise():
+    model, (x, y) = small(), digits()
+    history = knb.fit(model, x, y, method="trunk", epochs=3, verbose=0)
+    assert "rho" not in history.history
+    assert history.result.nit == 3
+
+
+def test_fit_on_batches_of_a_generator():
+    x, y = digits()
+    batches = [(x[i : i + 50], y[i : i + 50]) for i in range(0, len(x) // 50 * 50, 50)]
+
+    class Data(keras.utils.PyDataset):
+        def __len__(self):
+            return len(batches)
+
+        def __getitem__(self, i):
+            return batches[i]
+
+    model = small()
+    options = {"stochastic": True, "max_products": 3}
+    history = knb.fit(
+        model, Data(), method=knb.trunk, epochs=2, options=options, verbose=0
+    )
+    assert history.result.nit == 2 * len(batches)
+    assert "rho" in history.history
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_products": 0}, "`max_products` must be an integer of at least 1; got 0"),
+        ({"forcing": 1.5}, "`forcing` must be in"),
+        ({"memory": 3}, "`options` of 'trunk' must be among"),
+    ],
+)
+def test_options_are_checked(options, words):
+    model, (x, y) = small(), digits()
+    weights = model.get_weights()
+    with pytest.raises(ValueError, match=words):
+        knb.fit(model, x, y, method="trunk", batch_size=50, options=options, verbose=0)
+    for new, old in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(new, old)
