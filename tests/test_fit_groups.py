@@ -117,13 +117,13 @@ def test_who_listens(tmp_path):
 @pytest.mark.backend("tensorflow")
 def test_second_fit_traces_nothing(monkeypatch):
     traced = []
-    run = knb.fitting.StochasticR2.step
+    run = knb.methods.StochasticR2.step
 
     def step(self, oracle, state):
         traced.append(1)
         return run(self, oracle, state)
 
-    monkeypatch.setattr(knb.fitting.StochasticR2, "step", step)
+    monkeypatch.setattr(knb.methods.StochasticR2, "step", step)
     model, counts = net(), []
     for samples, epochs in ((75, 3), (64, 1), (75, 2)):
         x, y = digits(samples, seed=samples)

@@ -20,11 +20,12 @@ class Quadratic:
 
     def __init__(self, matrix=A, wall=np.inf):
         self.matrix, self.wall, self.products, self.values = matrix, wall, 0, 0
+        self.beyond = np.nan
 
     def value(self, x):
         self.values += 1
         f = x @ self.matrix @ x / 2 - B @ x
-        return f if np.abs(x).max() < self.wall else f * np.nan
+        return f if np.abs(x).max() < self.wall else self.beyond
 
     def value_and_grad(self, x):
         return self.value(x), self.matrix @ x - B
@@ -45,6 +46,7 @@ def test_a_wide_region_gives_newtons_step():
     np.testing.assert_allclose(after.x, np.linalg.solve(A, B), rtol=1e-8)
     assert after.accepted
     np.testing.assert_allclose(after.rho, 1, rtol=1e-8)
+    assert after.radius == 100  # not reached
     assert after.nhev == oracle.products <= 6
     assert after.nfev == oracle.values == 2
     np.testing.assert_array_equal(after.previous, X0)
@@ -65,8 +67,29 @@ def test_a_step_ends_at_the_region(matrix):
     assert after.radius == pytest.approx(0.01 * method.grow)
 
 
-def test_a_trial_that_is_not_finite_is_rejected():
+def test_the_clock_makes_the_region_smaller():
+    method, oracle = plain(decay=True, radius=0.01), Quadratic()
+    state = method.with_clock(method.init(oracle, X0), 0.9, 1e-3)
+    factor = method.falling(state)
+    assert 0 < factor < 0.5
+    after = method.step(oracle, state)
+    np.testing.assert_allclose(np.linalg.norm(after.x - X0), 0.01 * factor, rtol=1e-6)
+
+
+def test_nothing_happens_where_the_gradient_is_zero():
+    method, oracle = plain(), Quadratic(np.zeros((5, 5)))
+    oracle.value_and_grad = lambda x: (1.0, np.zeros(5))
+    after = method.step(oracle, method.init(oracle, X0))
+    np.testing.assert_array_equal(after.x, X0)
+    assert not after.accepted
+    assert oracle.values == oracle.products == after.rejections == 0
+    assert after.radius == 100
+
+
+@pytest.mark.parametrize("beyond", [np.nan, np.inf, -np.inf])
+def test_a_trial_that_is_not_finite_is_rejected(beyond):
     method, oracle = plain(), Quadratic(-A, wall=2.0)
+    oracle.beyond = beyond
     after = method.step(oracle, method.init(oracle, X0))
     assert not after.accepted
     np.testing.assert_array_equal(after.x, X0)
@@ -96,9 +119,10 @@ def test_fit_by_minibatches_where_a_size_is_given():
     assert steps < history.result.nhev <= 5 * steps
 
 
-def test_fit_on_all_samples_otherwise():
+@pytest.mark.parametrize("method", ["trunk", ["trunk:3"], [("trunk", 3, {})]])
+def test_fit_on_all_samples_otherwise(method):
     model, (x, y) = small(), digits()
-    history = knb.fit(model, x, y, method="trunk", epochs=3, verbose=0)
+    history = knb.fit(model, x, y, method=method, epochs=3, verbose=0)
     assert "rho" not in history.history
     assert history.result.nit == 3
 

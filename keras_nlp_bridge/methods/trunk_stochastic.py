@@ -129,12 +129,11 @@ class StochasticTrunk(Clocked):
         state, gg, sound = self.evaluated(oracle, state)
         radius = xp.maximum(factor * state.radius, 1e-8 * xp.ones_like(factor))
         forcing = xp.scalar(self.forcing, xp.dtype(state.x))
-        # A gradient that is not finite makes a step of no length.
-        g = xp.cond(sound, lambda: state.g, lambda: xp.zeros_like(state.g))
+        most = int(self.max_products)
         cg = truncated_cg(
-            lambda p: oracle.hvp(state.x, p), g, radius, forcing, int(self.max_products)
+            lambda p: oracle.hvp(state.x, p), state.g, radius, forcing, most
         )
-        pred = -(xp.dot(g, cg.p) + xp.dot(cg.p, cg.Hp) / 2)
+        pred = -(xp.dot(state.g, cg.p) + xp.dot(cg.p, cg.Hp) / 2)
         outcome = xp.cond(
             sound & (pred > 0),
             lambda: self._tested(oracle, state, (cg.p, pred, cg.length), factor),
