@@ -232,6 +232,7 @@ TUNING = {
     "conv": Task(conv, digits("images"), CLASSES, epochs=12),
     "mnist-narrow": Task(narrow, mnist, CLASSES, 128, 5),
     "mnist-lenet": Task(common.lenet, mnist, CLASSES, 128, 3),
+    "mnist-lenet-5": Task(common.lenet, mnist, CLASSES, 128, 5),
 }
 CONFIRMING = {
     "wine": Task(

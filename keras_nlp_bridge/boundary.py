@@ -187,11 +187,11 @@ class Boundary(Engine):
     def to_device(self, vector: NDArray[Any]) -> Tensor:
         """Copy a host vector to the device, in the dtype of vectors there."""
         with np.errstate(over="ignore"):  # too large for float32 becomes inf
-            array = np.ascontiguousarray(vector, dtype=self.spec.dtype)
+            array = np.array(vector, dtype=self.spec.dtype, order="C")
         self.transfers.to_device += 1
         self.transfers.bytes_to_device += array.nbytes
         self.transfers.vectors_to_device += array.size >= self.spec.size
-        return self.backend.to_device(array)
+        return self.backend.to_device(array, owned=True)
 
     def to_host(self, tensor: Tensor) -> Vector:
         """Copy a tensor to a new float64 array on the host."""
@@ -244,10 +244,12 @@ class Boundary(Engine):
         g = None
         if gradient:
             f, g = self._function("wide_value_and_grad")(self.to_device(x), sample)
-            g = self._fetch_array(g)
         else:
             f = self._function("wide_value")(self.to_device(x), sample)
-        point = _Point(x.copy(), float(self.fetch(f)), g, self.sample_id, sample.others)
+        kept = x.copy()  # while the device computes
+        g = None if g is None else self._fetch_array(g)
+        f = float(self._fetch_array(f))
+        point = _Point(kept, f, g, self.sample_id, sample.others)
         self._point = point
         return point
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pages
 import pytest
 
 SCRIPT = Path(__file__).parent / "distributed.py"
@@ -122,3 +123,49 @@ def test_minibatches_under_a_strategy_are_refused():
     assert "StochasticR2 and 2 replicas" in message
     assert "DataParallel" in message
     assert unchanged == "True"
+
+
+# What the blocks of docs/backends.md that need several devices begin with.
+DEVICES = """
+import keras, numpy as np
+import keras_nlp_bridge as knb
+
+def make_model():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    return model
+
+x = np.random.default_rng(0).normal(size=(512, 2)).astype("float32")
+y = x @ [[1.0], [2.0]]
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2)
+"""
+ENDS = """
+print(len(keras.distribution.list_devices()), model.evaluate(x, y, verbose=0) < 0.1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "devices"),
+    [
+        pytest.param("Strategy", 2, marks=pytest.mark.backend("tensorflow")),
+        pytest.param("DataParallel", 4, marks=pytest.mark.backend("jax")),
+    ],
+)
+def test_the_documentation_of_several_devices_runs(word, devices, tmp_path):
+    page = pages.ROOT / "docs" / "backends.md"
+    (block,) = [b for b in pages.blocks(page) if b.not_run and word in b.text]
+    flags = "--xla_force_host_platform_device_count=4"
+    done = subprocess.run(
+        [sys.executable, "-c", DEVICES + block.text + ENDS],
+        env={**os.environ, "XLA_FLAGS": flags},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"{devices} True"

@@ -1,5 +1,8 @@
 """Methods on a KerasProblem: compiled steps, vectors that stay on the device."""
 
+import importlib
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -316,3 +319,30 @@ def test_finite_differences_of_a_problem(problem):
         options={"maxiter": 3},
     )
     np.testing.assert_allclose(res.x, expected.x, atol=1e-4)
+
+
+@pytest.mark.backend("jax")
+@pytest.mark.parametrize("name", ["lbfgs", "tr-lsr1", "slbfgs"])
+def test_a_step_of_xla_does_not_copy_the_pairs(name, problem, monkeypatch):
+    """All reads of S and Y come before the writing, so they are changed in place."""
+    jax = importlib.import_module("jax")
+    programs = []
+
+    def compile_and_keep(function):
+        jitted = jax.jit(function)
+
+        def run(*args):
+            programs.append(jitted.lower(*args).compile().as_text())
+            return jitted(*args)
+
+        return run
+
+    monkeypatch.setattr(problem.backend, "compile", compile_and_keep)
+    method, options = knb.METHODS[name], {"maxiter": 3, "memory": 7}
+    minimize(problem.fun, problem.x0, jac=problem.jac, method=method, options=options)
+    shape = rf"\[7,{problem.n}\]\S*"
+    steps = [p for p in programs if re.search(rf"{shape} dynamic-update-slice\(", p)]
+    assert steps
+    for program in steps:
+        # What comes in belongs to the caller, and is copied once in a call.
+        assert len(re.findall(rf"{shape} copy\(", program)) <= 2

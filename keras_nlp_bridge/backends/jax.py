@@ -91,9 +91,13 @@ def chunk_numbers(x: Tensor) -> int:
     return 2**22 if on_cpu else 2**24
 
 
-def to_device(array: NDArray[Any]) -> Tensor:
-    """Copy a host array to the default device, or to all of a distribution."""
-    own = np.array(array)  # a copy: JAX may keep the host's buffer
+def to_device(array: NDArray[Any], owned: bool = False) -> Tensor:
+    """Copy a host array to the default device, or to all of a distribution.
+
+    JAX may keep the host's buffer: only what is `owned`, and never written into, will
+    do as it is.
+    """
+    own = array if owned else np.array(array)
     distribution = keras.distribution.distribution()
     if distribution is None:
         return jax.device_put(own)

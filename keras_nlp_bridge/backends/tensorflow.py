@@ -99,8 +99,9 @@ def chunk_numbers(x: Tensor) -> int:
     return 2**21 if "CPU" in x.device else 2**24
 
 
-def to_device(array: NDArray[Any]) -> Tensor:
-    """Copy a host array to the default device."""
+def to_device(array: NDArray[Any], owned: bool = False) -> Tensor:
+    """Copy a host array to the default device, also an `owned` one."""
+    del owned
     return tf.convert_to_tensor(array)
 
 

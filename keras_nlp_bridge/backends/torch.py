@@ -98,10 +98,18 @@ def chunk_numbers(x: Tensor) -> int:
     return 2**24
 
 
-def to_device(array: NDArray[Any]) -> Tensor:
-    """Copy a host array to the device that Keras uses."""
-    like = keras.ops.zeros(())
-    return torch.tensor(np.asarray(array), device=like.device)
+def to_device(array: NDArray[Any], owned: bool = False) -> Tensor:
+    """Copy a host array to the device that Keras uses.
+
+    On the host an `owned` array, never written into, becomes the tensor.
+    """
+    device = keras.ops.zeros(()).device
+    own = np.asarray(array)
+    return (
+        torch.as_tensor(own, device=device)
+        if owned
+        else torch.tensor(own, device=device)
+    )
 
 
 def to_host(tensor: Tensor) -> NDArray[Any]:

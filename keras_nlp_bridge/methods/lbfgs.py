@@ -223,7 +223,7 @@ class LBFGSMethod(Method):
             lambda: products(old, y),
         )
         pairs = push(old, pair, (nothing, nothing), of_y, donated(oracle))
-        here = newest(old, pair.keep)
+        here = newest(old, pairs.pushes > old.pushes)
         of_g = tuple(
             xp.where(here, new, a) for new, a in zip(pair.of_v, of_g, strict=True)
         )

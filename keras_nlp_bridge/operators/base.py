@@ -153,7 +153,9 @@ def push(
     Sy, Yy = (xp.cast(v, wide) * y_scale for v in (Sy, Yy))
     sy, yy = (xp.cast(v, wide) for v in (pair.sy, pair.yy))
     slot = pairs.pushes % memory
-    here, how = newest(pairs, pair.keep), (pair.keep, donate)
+    # So that all reads of S and Y come before the writing: XLA then copies neither.
+    keep = pair.keep & xp.all(xp.isfinite(Ss + Sy + Ys + Yy))
+    here, how = newest(pairs, keep), (keep, donate)
     return Pairs(
         S=xp.set_row(pairs.S, slot, pair.s, pair.s_scale, *how),
         Y=xp.set_row(pairs.Y, slot, pair.y, pair.y_scale, *how),
@@ -161,7 +163,7 @@ def push(
         SY=_set_cross(xp, pairs.SY, here, Ys, Sy, sy),
         YY=_set_cross(xp, pairs.YY, here, Yy, Yy, yy),
         live=pairs.live | here,
-        pushes=pairs.pushes + xp.cast(pair.keep, "int32"),
+        pushes=pairs.pushes + xp.cast(keep, "int32"),
     )
 
 
