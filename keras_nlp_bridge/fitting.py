@@ -66,7 +66,8 @@ def fit(
         ``["adam:5", "L-BFGS-B:200"]`` or ``[("r2", 5, {}), ...]`` runs one after the
         other; names of Keras optimizers may stand in it.
     batch_size : int, optional
-        For minibatch methods; 32 by default, as in Keras.
+        For minibatch methods and Keras optimizers, also in a list; 32 by default, as in
+        Keras.
     epochs : int
         Passes over the data, or iterations. Minibatch methods decay their steps
         towards the last epoch.
@@ -126,7 +127,7 @@ def fit(
         method, epochs - initial_epoch, dict(options or {}), averaging, batch_size
     )
     for phase in phases:
-        phase.check(model, x, arguments)
+        phase.check(model, x, _arguments_of(phase, phases, arguments))
     check_swaps(callbacks, (phase.averages for phase in phases), method)
     if loss is not None:
         model.compile(loss=loss, optimizer="sgd")
@@ -140,12 +141,22 @@ def fit(
         )
     runs = []
     for phase in phases:
-        given = (x, y, sample_weight)
-        runs.append(phase.run(model, given, arguments, initial_epoch, seed))
+        given, own = (x, y, sample_weight), _arguments_of(phase, phases, arguments)
+        runs.append(phase.run(model, given, own, initial_epoch, seed))
         initial_epoch += phase.epochs
         if model.stop_training:
             break
     return _joined(runs)
+
+
+def _arguments_of(
+    phase: Any, phases: list[Any], arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a phase's arguments: `batch_size` is for those of a list with batches."""
+    batches = any(not isinstance(p, FullSample) for p in phases)
+    if batches and isinstance(phase, FullSample):
+        return {**arguments, "batch_size": None}
+    return arguments
 
 
 def _check(model: Any, epochs: int, initial_epoch: int, loss: Any) -> None:

@@ -127,6 +127,23 @@ def test_fit_on_all_samples_otherwise(method):
     assert history.result.nit == 3
 
 
+def test_the_batch_size_of_a_list_is_for_its_phases_with_batches():
+    model, (x, y) = small(), digits()
+    methods = [("trunk", 2, {"stochastic": True}), ("adam", 1, {}), ("BFGS", 2, {})]
+    seen = []
+    watch = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(batch)
+    )
+    history = knb.fit(
+        model, x, y, method=methods, batch_size=60, callbacks=[watch], verbose=0
+    )
+    assert history.epoch == [0, 1, 2, 3, 4]
+    batches = -(-len(x) // 60)
+    assert seen[: 3 * batches] == 3 * list(range(batches))
+    with pytest.raises(ValueError, match="`batch_size` must be None for 'BFGS'"):
+        knb.fit(model, x, y, method=["BFGS:2", "lbfgs:2"], batch_size=60, verbose=0)
+
+
 def test_fit_on_batches_of_a_generator():
     x, y = digits()
     batches = [(x[i : i + 50], y[i : i + 50]) for i in range(0, len(x) // 50 * 50, 50)]
