@@ -278,12 +278,28 @@ def test_data_as_tensors_of_any_framework(framework):
     assert problem.fun(x) == pytest.approx(expected.fun(x), rel=1e-6)
 
 
+def aligned(values):
+    """Put numbers where frameworks would use the memory as it is."""
+    room = np.zeros(len(values) + 16, "float32")
+    start = -room.ctypes.data % 64 // 4
+    array = room[start : start + len(values)]
+    array[:] = values
+    return array
+
+
 @pytest.mark.parametrize("size", [5, 200_000])
 def test_an_array_handed_over_may_be_written_into(size):
-    """Frameworks keep the memory of arrays that begin where they like it."""
-    room = np.zeros(size + 16, "float32")
-    start = -room.ctypes.data % 64 // 4
-    array = room[start : start + size]
+    array = aligned(np.zeros(size))
     tensor = knb.backends.current().to_device(array)
     array[:] = 1
     assert not np.any(knb.backends.current().to_host(tensor))
+
+
+def test_a_vector_handed_to_a_problem_may_be_written_into():
+    net = dense()
+    problem = knb.KerasProblem(net.model, net.x, net.y)
+    x = aligned(problem.x0)  # in the dtype of the device: nothing is cast
+    tensor = problem.to_device(x)
+    before = x.astype(float)
+    x += 1
+    np.testing.assert_array_equal(problem.to_host(tensor), before)
