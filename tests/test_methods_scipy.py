@@ -666,12 +666,12 @@ def test_first_order_trust_region_takes_the_first_step_of_r2():
 
 
 class Batches:
-    """Noisy linear regression, one minibatch at a time; a source of samples."""
+    """Linear regression, one minibatch at a time; a source of samples."""
 
     stochastic = True
 
-    def __init__(self, seed=0):
-        self.rng = np.random.default_rng(seed)
+    def __init__(self, seed=0, noise=0.0):
+        self.rng, self.noise = np.random.default_rng(seed), noise
         self.w = np.array([1.0, -2.0, 0.5])
         self.sample_id = 0
         self.evaluated = []
@@ -679,7 +679,7 @@ class Batches:
 
     def draw(self, *args):
         self.A = self.rng.normal(size=(32, 3)) * [1, 3, 0.3]
-        self.b = self.A @ self.w
+        self.b = self.A @ self.w + self.rng.normal(scale=self.noise, size=32)
         self.sample_id += 1
 
     draw.needs_x = False
@@ -695,7 +695,8 @@ class Batches:
 @each_stochastic
 @pytest.mark.parametrize("limit", [{"maxiter": 300}, {"maxtime": 0.4}, {}], ids=str)
 def test_minibatches(method, limit):
-    batches = Batches()
+    # Without noise a run may end early, where f is rounding error: stalled.
+    batches = Batches(noise=0.05)
 
     def callback(*args):
         batches.draw()
@@ -715,14 +716,11 @@ def test_minibatches(method, limit):
     assert res.fun == batches.fun(res.x)
     np.testing.assert_array_equal(res.jac, batches.jac(res.x))
     ends = {"maxiter": "max_iter", "maxtime": "max_time"}
-    known = {ends.get(next(iter(limit), ""), "user")}
-    if method is knb.trunk and "maxtime" in limit:
-        known.add("stalled")  # seen once, on a busy machine; the cause is not known
-    assert res.status_name in known
+    assert res.status_name == ends.get(next(iter(limit), ""), "user")
     if "maxiter" in limit:
         assert (res.nit, res.status_name) == (300, "max_iter")
-        # f at x once per step, and trial points now and then.
-        assert res.njev <= 301 * (1 + 1 / 3) + 10
+        # f at x once per step, and trial points every third step or after a failure.
+        assert res.njev <= 301 * (1 + 1 / 2)
 
 
 @each_method
