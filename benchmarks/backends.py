@@ -93,7 +93,7 @@ def rows_of(name: str, model: keras.Model, data: Any, rounds: int) -> list:
 
     runs = common.interleaved({"lbfgs": solve, "bare": as_many}, max(3, rounds // 8))
     compiled, traced = problem.backend.compile, []
-    problem.backend.compile = lambda f: traced.append(f) or compiled(f)
+    problem.backend.compile = lambda f, **how: traced.append(f) or compiled(f, **how)
     try:
         solve(0)
     finally:

@@ -90,7 +90,7 @@ def traffic_row(name: str, problem: Any, x0: Any) -> list:
     problem.reset_counters()
     compiled = problem.backend.compile
     traced = []
-    problem.backend.compile = lambda f: traced.append(f) or compiled(f)
+    problem.backend.compile = lambda f, **how: traced.append(f) or compiled(f, **how)
     try:
         given = {"jac": problem.jac, "method": knb.lbfgs}
         minimize(problem.fun, x0, options={"maxiter": ITERATIONS}, **given)

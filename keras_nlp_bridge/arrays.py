@@ -3,11 +3,13 @@
 Methods and operators use Python's arithmetic operators for elementwise work and ask
 `namespace` for the dozen functions that differ.  For ndarrays these are NumPy's, and
 `cond` and `while_loop` are Python's ``if`` and ``while``; for anything else they are
-`keras.ops`, so that the same lines can be traced once and compiled.
+`keras.ops` and a few functions of the backend, so that the same lines can be traced
+once and compiled.
 
-Rules for a text that has to run on both: decide by `where` (both sides evaluated) or
-`cond` (only one), never by ``if`` on data; combine truth values by ``&``, ``|`` and
-``~``; make new scalars by `scalar`, so that no dtype is promoted on the way.
+Rules for a text that has to run on both: decide by `where` (both sides evaluated),
+`select` (the same for vectors, by one truth value, copying none where that can be had)
+or `cond` (only one side), never by ``if`` on data; combine truth values by ``&``,
+``|`` and ``~``; make new scalars by `scalar`, so that no dtype is promoted on the way.
 """
 
 import functools
@@ -93,6 +95,11 @@ class NumPyNamespace:
         if np.ndim(condition) == 0:
             return a if condition else b
         return np.where(condition, a, b)
+
+    @staticmethod
+    def select(condition: Array, a: Any, b: Any) -> Any:
+        """Return one of two trees of arrays."""
+        return a if condition else b
 
     @staticmethod
     def clip(x: Array, low: Any, high: Any) -> Array:
@@ -182,11 +189,12 @@ class KerasNamespace:
     def __init__(self) -> None:
         from keras import backend, ops
 
+        from keras_nlp_bridge.backends import current
+
         self._ops = ops
         self._standardize = backend.standardize_dtype
-        # TensorFlow would write the products to memory before it adds them up; XLA
-        # fuses the two, and is slow in a product of one row.
-        self._rows = backend.backend() == "tensorflow"
+        for name in ("combine", "dot", "on_rows", "select", "set_row"):
+            setattr(self, name, getattr(current(), name))
         for name in (
             *("sqrt", "abs", "exp", "log", "cos", "sum", "max", "min", "all", "any"),
             *("maximum", "minimum", "isfinite", "matmul", "transpose", "stack"),
@@ -211,22 +219,6 @@ class KerasNamespace:
     def dtype(self, x: Array) -> str:
         return self._standardize(x.dtype)
 
-    def dot(self, a: Array, b: Array) -> Array:
-        if self._rows:
-            row, column = a[None, :], self._ops.transpose(b[None, :])
-            return self._ops.matmul(row, column)[0, 0]
-        return self._ops.sum(a * b)
-
-    def on_rows(self, A: Array, *vectors: Array) -> list[Array]:
-        if not self._rows:
-            return [self._ops.matmul(A, v) for v in vectors]
-        # In these forms TensorFlow needs two thirds, for two vectors half of the time.
-        if len(vectors) == 1:
-            column = self._ops.transpose(vectors[0][None, :])
-            return [self._ops.matmul(A, column)[:, 0]]
-        found = self._ops.matmul(self._ops.stack(vectors), self._ops.transpose(A))
-        return [found[i] for i in range(len(vectors))]
-
     def scalar(self, value: Any, dtype: str) -> Array:
         if isinstance(value, bool | int | float | np.generic):
             return self._ops.convert_to_tensor(value, dtype)
@@ -241,11 +233,6 @@ class KerasNamespace:
     def eigh(self, a: Array) -> tuple[Array, Array]:
         return self._ops.eigh(a)
 
-    def combine(
-        self, a: Array, A: Array, b: Array, B: Array, scale: Array, v: Array
-    ) -> Array:
-        return self._ops.matmul(a, A) + self._ops.matmul(b, B) + scale * v
-
     def moved(self, x: Array, t: Array, d: Array) -> Array:
         return x + t * d
 
@@ -254,15 +241,6 @@ class KerasNamespace:
 
     def largest(self, x: Array) -> Array:
         return self._ops.max(self._ops.abs(x))
-
-    def set_row(
-        self, a: Array, i: Array, row: Array, scale: Array, keep: Array, donate: bool
-    ) -> Array:
-        # A compiler sees for itself what is not used again. The selection is made on
-        # one row: the other rows need not be read.
-        row = self._ops.where(keep, scale * row, self._ops.take(a, i, axis=0))
-        index = self._ops.reshape(self._ops.cast(i, "int32"), (1, 1))
-        return self._ops.scatter_update(a, index, self._ops.expand_dims(row, 0))
 
     def while_loop(
         self, test: Callable[[Any], Array], body: Callable[[Any], Any], state: Any

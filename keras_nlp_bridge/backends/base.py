@@ -9,7 +9,41 @@ from typing import Any
 
 import keras
 
+Tensor = Any
 Tree = Any
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return the inner product of two vectors."""
+    return keras.ops.sum(a * b)
+
+
+def on_rows(A: Tensor, *vectors: Tensor) -> list[Tensor]:
+    """Return the product of a matrix of few and long rows with each vector."""
+    return [keras.ops.matmul(A, v) for v in vectors]
+
+
+def combine(
+    a: Tensor, A: Tensor, b: Tensor, B: Tensor, scale: Tensor, v: Tensor
+) -> Tensor:
+    """Return ``A'a + B'b + scale v`` for matrices with few and long rows."""
+    return keras.ops.matmul(a, A) + keras.ops.matmul(b, B) + scale * v
+
+
+def select(condition: Tensor, a: Tree, b: Tree) -> Tree:
+    """Return one of two trees of vectors, by a truth value."""
+    return keras.tree.map_structure(lambda u, v: keras.ops.where(condition, u, v), a, b)
+
+
+def set_row(
+    a: Tensor, i: Tensor, row: Tensor, scale: Tensor, keep: Tensor, donate: bool
+) -> Tensor:
+    """Make row `i` of `a` ``scale * row`` if `keep`; `a` is used up if `donate`."""
+    del donate  # a compiler sees for itself what is not used again
+    # The selection is made on one row: the other rows need not be read.
+    row = keras.ops.where(keep, scale * row, keras.ops.take(a, i, axis=0))
+    index = keras.ops.reshape(keras.ops.cast(i, "int32"), (1, 1))
+    return keras.ops.scatter_update(a, index, keras.ops.expand_dims(row, 0))
 
 
 def check(model: keras.Model) -> None:

@@ -11,20 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.backends.base import (
+    combine,
+    dot,
     drawing,
     loss_scale,
+    on_rows,
     over_replicas,
     replicas,
     replicate,
+    select,
+    set_row,
 )
 from keras_nlp_bridge.backends.convolutions import fast
 
 __all__ = [
+    "combine",
+    "dot",
     "drawing",
     "loss_scale",
+    "on_rows",
     "over_replicas",
     "replicas",
     "replicate",
+    "select",
+    "set_row",
 ]
 
 Tensor = Any
@@ -47,9 +57,13 @@ def check(model: keras.Model) -> None:
         )
 
 
-def compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function of arrays once per signature."""
-    return jax.jit(function)
+def compile(function: Callable[..., Any], donate: bool = False) -> Callable[..., Any]:
+    """Compile a function of arrays once per signature.
+
+    If `donate`, the arrays of its first argument are used up: the results may be
+    written where they lie.
+    """
+    return jax.jit(function, donate_argnums=0 if donate else ())
 
 
 def fused(function: Callable[..., Any], *args: Any) -> Any:

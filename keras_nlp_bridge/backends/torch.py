@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from keras_nlp_bridge.backends.base import (
     loss_scale,
+    on_rows,
     over_replicas,
     present,
     replicas,
@@ -22,6 +23,7 @@ from keras_nlp_bridge.backends.base import (
 
 __all__ = [
     "loss_scale",
+    "on_rows",
     "over_replicas",
     "present",
     "replicas",
@@ -49,8 +51,9 @@ def check(model: keras.Model) -> None:
         )
 
 
-def compile(function: Callable[..., Any]) -> Callable[..., Any]:
+def compile(function: Callable[..., Any], donate: bool = False) -> Callable[..., Any]:
     """Run a function of tensors without keeping a graph behind it."""
+    del donate  # it may write into them as it is
 
     def run(*args: Any) -> Any:
         with torch.no_grad():
@@ -62,6 +65,35 @@ def compile(function: Callable[..., Any]) -> Callable[..., Any]:
 def fused(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function; there is nothing to fuse it with."""
     return function(*args)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return the inner product of two vectors."""
+    # `torch.dot` would refuse two dtypes.
+    return torch.dot(a, b) if a.dtype == b.dtype else torch.sum(a * b)
+
+
+def combine(
+    a: Tensor, A: Tensor, b: Tensor, B: Tensor, scale: Tensor, v: Tensor
+) -> Tensor:
+    """Return ``A'a + B'b + scale v`` for matrices with few and long rows."""
+    return (scale * v).addmv_(A.T, a).addmv_(B.T, b)
+
+
+def select(condition: Tensor, a: Tree, b: Tree) -> Tree:
+    """Return one of two trees of vectors, copying none."""
+    return a if condition else b
+
+
+def set_row(
+    a: Tensor, i: Tensor, row: Tensor, scale: Tensor, keep: Tensor, donate: bool
+) -> Tensor:
+    """Make row `i` of `a` ``scale * row`` if `keep`; copy `a` unless donated."""
+    if not keep:
+        return a
+    a = a if donate else a.clone()
+    torch.mul(row, scale, out=a[int(i)])
+    return a
 
 
 class Held:

@@ -90,6 +90,8 @@ class SampleOracle(NamedTuple):
     traceable: Any
     sample: Any
 
+    donated = True  # the engine keeps one state
+
     def value(self, x: Array) -> Array:
         """Return f(x)."""
         return self.traceable.value(x, self.sample)
@@ -155,7 +157,7 @@ class DeviceEngine:
 
         traceable = problem.traceable
         advance = problem.compiled(
-            ("advance", method), lambda: problem.backend.compile(run)
+            ("advance", method), lambda: problem.backend.compile(run, donate=True)
         )
         stale = problem.sample_id != self._sample
         self._sample = problem.sample_id

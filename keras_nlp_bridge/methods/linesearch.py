@@ -173,8 +173,12 @@ def _best(
 ) -> Found:
     """Count a trial, and remember it where it is to be taken."""
     xp = namespace(x)
+    x_best, g_best = xp.select(take, (x, g), (found.x, found.g))
     return Found(
-        *(xp.where(take, new, old) for new, old in zip((t, x, f, g), found[:4])),  # noqa: B905
+        t=xp.where(take, t, found.t),
+        x=x_best,
+        f=xp.where(take, f, found.f),
+        g=g_best,
         trials=found.trials + 1,
         gradients=found.gradients + xp.cast(xp.isfinite(f), "int32"),
         unbounded=unbounded,

@@ -244,10 +244,11 @@ class R2(Method):
         alpha = xp.where(accepted, alpha, self.gamma1 * state.alpha)
         newest = xp.concatenate([state.history[1:], xp.stack([f_new])], axis=0)
         rejections = xp.where(accepted, state.rejections * 0, state.rejections + 1)
+        x_next, g_next = xp.select(accepted, (candidate, g_new), (x, g))
         after = state._replace(
-            x=xp.where(accepted, candidate, x),
+            x=x_next,
             f=xp.where(accepted, f_new, f),
-            g=xp.where(accepted, g_new, g),
+            g=g_next,
             gnorm=xp.where(accepted, gnorm_new, state.gnorm),
             accepted=accepted,
             stop=self._verdict(state, accepted, rejections, f_new, candidate),

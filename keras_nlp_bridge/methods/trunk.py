@@ -199,11 +199,12 @@ class Trunk(Method):
         radius = xp.where(good, radius, shorter)
 
         progress = state.progress.after(accepted, trial.f, gnorm)
+        x, g = xp.select(accepted, (trial.x, trial.g), (state.x, state.g))
         newest = xp.concatenate([state.history[1:], xp.stack([trial.f])], axis=0)
         return state._replace(
-            x=xp.where(accepted, trial.x, state.x),
+            x=x,
             f=xp.where(accepted, trial.f, state.f),
-            g=xp.where(accepted, trial.g, state.g),
+            g=g,
             gnorm=xp.where(accepted, gnorm, state.gnorm),
             accepted=accepted,
             stop=self._verdict(xp, state, trial, accepted, progress.idle, cg.p),

@@ -149,10 +149,11 @@ class QuasiNewtonRegion(Method):
         pairs = push(pairs, pair, model.products, donate=donated(oracle))
         progress = state.progress.after(accepted, f_new, gnorm_new)
         stop = self._verdict(xp, progress, accepted, f_new, candidate, x)
+        x_next, g_next = xp.select(accepted, (candidate, g_new), (x, g))
         return state._replace(
-            x=xp.where(accepted, candidate, x),
+            x=x_next,
             f=xp.where(accepted, f_new, f),
-            g=xp.where(accepted, g_new, g),
+            g=g_next,
             gnorm=xp.where(accepted, gnorm_new, state.gnorm),
             accepted=accepted,
             stop=stop,
