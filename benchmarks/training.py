@@ -371,8 +371,9 @@ def train(task: Task, name: str, data: Data, seed: int, scale: float) -> Run:
         model.fit(stream, verbose=0)
         if name == FREE:
             rival.finish(model.trainable_variables)
-            few = range(0, len(stream), max(len(stream) // 50, 1))
-            refresh_statistics(model, [stream[i][0] for i in few])
+        # As `knb.fit` does: after few steps they still show where they began.
+        few = range(0, len(stream), max(len(stream) // 50, 1))
+        refresh_statistics(model, [stream[i][0] for i in few])
     seconds = time.perf_counter() - start
     test, _ = measure(task, model, test_x, test_y)
     _, loss = measure(task, model, x[:20_000], y[:20_000])

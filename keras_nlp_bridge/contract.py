@@ -22,6 +22,7 @@ from keras_nlp_bridge.methods.driver import Engine, Report
 __all__ = [
     "ScipyOracle",
     "Watcher",
+    "learns",
     "refuse_limits_of_x",
     "require_products",
     "start_vector",
@@ -53,7 +54,7 @@ class ScipyOracle:
         if callable(both) and getattr(jac, "__self__", None) is fun:
             fun, jac = both, True
         self._fun, self._jac = fun, jac
-        self._hess, self._hessp = copy.deepcopy(hess) if _learns(hess) else hess, hessp
+        self._hess, self._hessp = copy.deepcopy(hess) if learns(hess) else hess, hessp
         # Where `hess` has been evaluated, or has learned last; and its value.
         self._matrix: tuple[NDArray[Any], Any] | None = None
         self._last_g: tuple[NDArray[Any], NDArray[Any]] | None = None
@@ -102,7 +103,7 @@ class ScipyOracle:
         """Return the gradient at x, where f has been evaluated last."""
         self._njev += 1
         g = self._gradient(x)
-        if _learns(self._hess):
+        if learns(self._hess):
             self._last_g = x, g
         return g
 
@@ -135,7 +136,7 @@ class ScipyOracle:
     def _matrix_at(self, x: NDArray[Any]) -> Any:
         """Return the Hessian at x: what multiplies with a vector by ``@``."""
         hess = self._hess
-        if _learns(hess):
+        if learns(hess):
             if self._matrix is None:
                 hess.initialize(x.size, "hess")
             # Methods ask for products where they have the gradient, which is the last
@@ -228,7 +229,8 @@ class _Multiplier:
         return self._strategy.dot(p)
 
 
-def _learns(hess: Any) -> bool:
+def learns(hess: Any) -> bool:
+    """Whether this is a quasi-Newton matrix."""
     return isinstance(hess, HessianUpdateStrategy)
 
 
@@ -246,7 +248,7 @@ def require_products(name: str, hess: Any, hessp: Any) -> None:
             f"`hessp` or `hess` must be given for {name}; got None. "
             "`hess=keras_nlp_bridge.LSR1()` learns one from the gradients."
         )
-    if hessp is None and not (known or _learns(hess) or _is_matrix(hess)):
+    if hessp is None and not (known or learns(hess) or _is_matrix(hess)):
         raise ValueError(
             "`hess` must be callable, a matrix, a LinearOperator, a "
             f"HessianUpdateStrategy, '2-point' or '3-point'; got {hess!r}."

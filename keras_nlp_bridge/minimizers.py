@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,7 @@ from scipy.optimize import OptimizeResult
 from keras_nlp_bridge.contract import (
     ScipyOracle,
     Watcher,
+    learns,
     refuse_limits_of_x,
     require_products,
     start_vector,
@@ -101,6 +102,8 @@ class ScipyMethod:
         source = _source(fun)
         watched = callback is not None
         run, method = self.configure(options, watched and _on_minibatch(source))
+        if isinstance(method, Trunk) and method.memory is None and learns(hess):
+            method = replace(method, memory=0)  # one learned matrix is enough
         if method.uses_hvp:
             if not _same_curvature(problem, hess, hessp):
                 problem = None  # a Hessian of the caller's own: on the host

@@ -21,6 +21,7 @@ from keras_nlp_bridge.training import (
     Loan,
     TrainStep,
     asked_jit,
+    lagging,
     lent,
     refresh_statistics,
 )
@@ -110,7 +111,8 @@ class Minibatch:
         history.loan = loan
         if groups is not None:
             groups.group = 1
-        if method.averages and keeper.holds_result(model.trainable_variables):
+        stale = method.averages or lagging(model, int(keeper.iterations))
+        if stale and keeper.holds_result(model.trainable_variables):
             refresh_statistics(model, _inputs(x))
         return history
 

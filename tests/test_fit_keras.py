@@ -443,15 +443,27 @@ def test_model_without_a_loss():
     assert len(history.epoch) == 2
 
 
-def test_average_gets_statistics_of_its_own():
+@pytest.mark.parametrize("averaging", [True, False])
+def test_the_result_gets_statistics_of_its_own(averaging):
+    """Those of the average; and of the last iterate, if they still show the start."""
     x, y = digits(64)
     model = small(layers.BatchNormalization())
-    knb.fit(model, x, y, epochs=2, averaging=True, verbose=0)
+    knb.fit(model, x, y, epochs=2, averaging=averaging, verbose=0)
     norm = model.layers[1]
     hidden = np.tanh(x @ np.array(model.layers[0].kernel) + model.layers[0].bias)
     found = np.array(norm.moving_mean)
     np.testing.assert_allclose(found, hidden.mean(0), rtol=1e-4, atol=1e-5)
     assert norm.momentum == 0.99
+
+
+def test_statistics_that_have_forgotten_the_start_stay():
+    x, y = digits(64)
+    model = small(layers.BatchNormalization(momentum=0.1))
+    knb.fit(model, x, y, batch_size=16, epochs=2, verbose=0)
+    norm = model.layers[1]
+    hidden = np.tanh(x @ np.array(model.layers[0].kernel) + model.layers[0].bias)
+    gap = np.abs(np.array(norm.moving_mean) - hidden.mean(0)).max()
+    assert gap > 1e-3  # mostly those of the last batch
 
 
 @pytest.mark.parametrize("method", ["r2", "tr-lsr1"])

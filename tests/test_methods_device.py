@@ -323,7 +323,7 @@ def test_finite_differences_of_a_problem(problem):
 
 
 @pytest.mark.backend("jax")
-@pytest.mark.parametrize("name", ["lbfgs", "tr-lsr1", "slbfgs"])
+@pytest.mark.parametrize("name", ["lbfgs", "tr-lsr1", "slbfgs", "trunk"])
 def test_a_step_of_xla_does_not_copy_the_pairs(name, problem, monkeypatch):
     """All reads of S and Y come before the writing, so they are changed in place."""
     programs = []
@@ -341,7 +341,10 @@ def test_a_step_of_xla_does_not_copy_the_pairs(name, problem, monkeypatch):
 
     monkeypatch.setattr(problem.backend, "compile", compile_and_keep)
     method, options = knb.METHODS[name], {"maxiter": 3, "memory": 7}
-    minimize(problem.fun, problem.x0, jac=problem.jac, method=method, options=options)
+    given = {"jac": problem.jac, "method": method}
+    if method is knb.trunk:
+        given["hessp"] = problem.hessp
+    minimize(problem.fun, problem.x0, options=options, **given)
     shape = rf"\[7,{problem.n}\]\S*"
     steps = [p for p in programs if re.search(rf"{shape} dynamic-update-slice\(", p)]
     assert steps
@@ -350,7 +353,7 @@ def test_a_step_of_xla_does_not_copy_the_pairs(name, problem, monkeypatch):
 
 
 @pytest.mark.backend("jax", "torch")  # a function of TensorFlow cannot use up arguments
-@pytest.mark.parametrize("name", ["lbfgs", "tr-lsr1", "slbfgs"])
+@pytest.mark.parametrize("name", ["lbfgs", "tr-lsr1", "slbfgs", "trunk"])
 def test_pairs_stay_where_they_are_from_call_to_call(name, problem):
     """Also if every step is watched, each in a call of its own."""
     places = []

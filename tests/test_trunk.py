@@ -16,6 +16,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import aslinearoperator
 
 import keras_nlp_bridge as knb
+from keras_nlp_bridge.methods import Trunk
 from keras_nlp_bridge.methods.truncated import truncated_cg
 
 pytestmark = pytest.mark.once  # NumPy alone
@@ -120,7 +121,13 @@ def test_bad_curvature(given, message):
 
 @pytest.mark.parametrize(
     "options",
-    [{"nonmonotone": 5}, {"preconditioner": "diagonal"}, {"backtracks": 0}],
+    [
+        {"nonmonotone": 5},
+        {"preconditioner": "diagonal"},
+        {"backtracks": 0},
+        {"memory": 10},
+        {"memory": 1, "patience": 1},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("problem", [*EASY, *HARD[4:]], ids=str)
@@ -223,3 +230,113 @@ def test_truncated_cg_keeps_to_its_limit(most):
         lambda p: H @ p, np.ones(9), np.float64(1e9), np.float64(1e-12), most
     )
     assert step.products == most
+
+
+# ------------------------------------------------------------ the learned matrix
+
+
+class Valley:
+    """A curved valley of n variables, that says how it was asked."""
+
+    def __init__(self, n):
+        self.n, self.hv = n, 0
+        self.x0 = np.tile([-1.2, 1.0], n // 2)
+
+    def hessp(self, x, p):
+        self.hv += 1
+        return rosen_hess_prod(x, p)
+
+    def solve(self, **options):
+        limits = {"maxiter": 10_000, "gtol": 1e-8}
+        given = {"jac": rosen_der, "hessp": self.hessp, "options": limits | options}
+        return minimize(rosen, self.x0, method=knb.trunk, **given)
+
+
+@pytest.mark.parametrize(
+    ("n", "memory"), [(500, 0), (502, 30), (10_000, 30), (10_002, 10)]
+)
+def test_pairs_by_size(n, memory):
+    state = Trunk().init(Bumps(n), np.zeros(n))
+    assert state.pairs.S.shape == (memory, n)
+    weighted = Trunk(preconditioner="diagonal").init(Bumps(n), np.zeros(n))
+    assert weighted.pairs.S.shape == (0, n)
+
+
+class Bumps:
+    """An oracle whose curvature changes from step to step."""
+
+    def __init__(self, n):
+        self.d, self.hv = np.logspace(0, 2, n), 0
+
+    def grad(self, x):
+        return self.d * x + 120 * np.sin(4 * x)
+
+    def value_and_grad(self, x):
+        return np.float64(self.d @ x**2 / 2 - 30 * np.cos(4 * x).sum()), self.grad(x)
+
+    def value(self, x):
+        return self.value_and_grad(x)[0]
+
+    def hvp(self, x, p):
+        self.hv += 1
+        return (self.d + 480 * np.cos(4 * x)) * p
+
+
+@pytest.mark.parametrize("memory", [1, 5, 30])
+def test_learned_steps_find_the_minimum_with_few_products(memory):
+    exact, learned = Valley(40), Valley(40)
+    expected, res = exact.solve(memory=0), learned.solve(memory=memory)
+    assert expected.success
+    assert res.success
+    assert res.nhev == learned.hv
+    if np.allclose(expected.x, 1):
+        np.testing.assert_allclose(res.x, 1, atol=1e-6)
+    if memory == 30:
+        assert learned.hv < exact.hv / 4
+
+
+@pytest.mark.parametrize("patience", [1, 2])
+def test_products_come_after_steps_predicted_badly(patience):
+    method, oracle = Trunk(memory=5, patience=patience), Bumps(20)
+    state = method.init(oracle, np.linspace(-9, 9, 20))
+    poor, asked = [], []
+    for _ in range(40):
+        before = oracle.hv
+        poor.append(int(state.poor))
+        state = method.step(oracle, state)
+        asked.append(oracle.hv > before)
+        assert state.nhev == oracle.hv
+    assert asked[0]  # nothing has been learned
+    assert [p >= patience for p in poor[1:]] == asked[1:]
+    assert 0 < sum(asked[1:]) < 20
+
+
+def test_a_learned_matrix_of_the_user_is_the_only_one(monkeypatch):
+    kept = []
+
+    def step(self, oracle, state):
+        kept.append(self.memory)
+        raise ArithmeticError
+
+    monkeypatch.setattr(Trunk, "step", step)
+    given = {"jac": rosen_der, "hess": knb.LBFGS(), "method": knb.trunk}
+    for options in ({}, {"memory": 3}):
+        with pytest.raises(ArithmeticError):
+            minimize(rosen, np.zeros(600), options=options, **given)
+    assert kept == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"memory": -1}, "`memory` must be an integer of at least 0; got -1"),
+        ({"patience": 0}, "`patience` must be an integer of at least 1; got 0"),
+        (
+            {"memory": 5, "preconditioner": "diagonal"},
+            "`memory` must be 0 with a preconditioner; got 5",
+        ),
+    ],
+)
+def test_bad_memory(options, message):
+    with pytest.raises(ValueError, match=message):
+        Valley(4).solve(**options)

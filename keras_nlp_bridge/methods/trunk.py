@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from keras_nlp_bridge.arrays import Array, Namespace, namespace
+from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
 from keras_nlp_bridge.methods.backtracking import Rules, Trial, tried
 from keras_nlp_bridge.methods.base import (
     Method,
     Oracle,
     Progress,
     Status,
+    donated,
     in_interval,
     require,
     require_count,
@@ -17,9 +18,19 @@ from keras_nlp_bridge.methods.base import (
     status_where,
     unbounded_below,
 )
-from keras_nlp_bridge.methods.truncated import TruncatedStep, truncated_cg
+from keras_nlp_bridge.methods.subproblem import model_step
+from keras_nlp_bridge.methods.truncated import truncated_cg
+from keras_nlp_bridge.operators.base import Pairs, empty_pairs, pair_of, push
+from keras_nlp_bridge.operators.lbfgs import lbfgs
 
 __all__ = ["Trunk"]
+
+# Variables up to which all steps are made by products: some dozens of them solve the
+# model. On networks with 1,700 to 9,000 weights that took two to seven times the work
+# of L-BFGS-B, with a learned matrix 0.5 to 1.5 times.
+SMALL = 500
+# As in LBFGSMethod: beyond, the pairs would be most of the memory.
+LARGE = 10_000
 
 
 class TrunkState(NamedTuple):
@@ -42,10 +53,26 @@ class TrunkState(NamedTuple):
     radius: Array
     forcing: Array  # relative tolerance of the last conjugate gradients
     weights: Array  # (n,) of the norm, or (0,)
+    pairs: Pairs  # of the learned matrix, perhaps none
+    scale: Array  # of its initial matrix
+    poor: Array  # steps in a row that it predicted badly, int32
     # Updated at accepted steps.
     history: Array  # the last `nonmonotone` accepted values of f
     # For termination.
     progress: Progress
+
+
+class Proposal(NamedTuple):
+    """A step, and what the model says of it."""
+
+    p: Array  # (n,)
+    slope: Array  # g'p
+    bend: Array  # p'Hp
+    length: Array  # in the norm of the region
+    boundary: Array  # whether it ends at the boundary
+    products: Array  # int32
+    forcing: Array
+    weights: Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +82,17 @@ class Trunk(Method):
     Each step minimizes ``g'p + p'Hp/2`` over ``|p| <= radius`` by conjugate gradients
     on products of the Hessian H with vectors: exact ones, Gauss-Newton products, or
     those of a quasi-Newton matrix.  Negative curvature is followed to the boundary.
+    Where there are many variables, an L-BFGS matrix learned on the way makes the steps,
+    without products, until it has predicted `patience` of them badly.
 
     Parameters
     ----------
+    memory : int, optional
+        Pairs of the learned matrix; 0: all steps are made by products. By default 0 up
+        to 500 variables and with a diagonal preconditioner or a quasi-Newton ``hess``,
+        10 beyond 10,000 variables, 30 between.
+    patience : int
+        Badly predicted steps in a row after which one is made by products.
     nonmonotone : int
         The decrease is measured from the largest of the last so many accepted values.
     preconditioner : {"none", "diagonal"}
@@ -91,8 +126,9 @@ class Trunk(Method):
     -----
     ``trunk`` of JSOSolvers.jl, [1]_ sections 7.5.1, 10.1.3 and 10.3.2.  Differences: a
     rejected step leaves no trace in the gradient; after it comes interpolation instead
-    of a fixed factor, as in [2]_; a trial that is not finite is a rejected one; and a
-    model without decrease shrinks the radius instead of ending the run.
+    of a fixed factor, as in [2]_; a trial that is not finite is a rejected one; a
+    model without decrease shrinks the radius instead of ending the run; and there is
+    the learned matrix, whose subproblems are solved exactly.
 
     References
     ----------
@@ -101,6 +137,10 @@ class Trunk(Method):
        Advances in Nonlinear Programming, 1998.
     """
 
+    # In seven runs on three networks 30 pairs needed up to 30 % less work than 20 (once
+    # 15 % more), and a patience of 2 as much as 3 and down to half as much as 1.
+    memory: int | None = None
+    patience: int = 2
     nonmonotone: int = 1
     preconditioner: str = "none"
     # JSOSolvers, src/trunk.jl.
@@ -124,7 +164,7 @@ class Trunk(Method):
     uses_hvp: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name in ("nonmonotone", "max_rejections"):
+        for name in ("nonmonotone", "max_rejections", "patience"):
             require_count(name, getattr(self, name))
         require_count("backtracks", self.backtracks, least=0)
         if self.max_products is not None:
@@ -132,6 +172,10 @@ class Trunk(Method):
         known = ("none", "diagonal")
         holds = self.preconditioner in known
         require("preconditioner", self.preconditioner, holds, f"one of {known}")
+        if self.memory is not None:
+            require_count("memory", self.memory, least=0)
+            alone = not self.memory or self.preconditioner == "none"
+            require("memory", self.memory, alone, "0 with a preconditioner")
         for name in ("forcing", "accept", "low", "shrink"):
             in_interval(name, getattr(self, name), 0, 1)
         in_interval("min_forcing", self.min_forcing, 0, self.forcing, closed=True)
@@ -158,6 +202,9 @@ class Trunk(Method):
             radius=radius,
             forcing=xp.scalar(1, dtype),
             weights=xp.ones_like(x) if weighted else xp.zeros((0,), dtype),
+            pairs=empty_pairs(self._pairs_for(x.shape[0]), x),
+            scale=xp.scalar(1, xp.wide),
+            poor=xp.scalar(0, "int32"),
             history=xp.stack([f] * int(self.nonmonotone)),
             progress=Progress.at(f, first["gnorm"]),
         )
@@ -174,11 +221,11 @@ class Trunk(Method):
     def step(self, oracle: Oracle, state: TrunkState) -> TrunkState:
         """Minimize the model in the region, try that, and backtrack if need be."""
         xp = namespace(state.x)
-        cg, forcing, weights = self._model_step(oracle, state)
-        slope, bend = xp.dot(state.g, cg.p), xp.dot(cg.p, cg.Hp)
+        learned = (state.pairs.pushes > 0) & (state.poor < self.patience)
+        step = self._proposed(oracle, state, learned)
         rules = Rules(self.accept, self.armijo, int(self.backtracks))
         f_max = xp.max(state.history)
-        trial = tried(oracle, state, cg.p, slope, bend, f_max, rules)
+        trial = tried(oracle, state, step.p, step.slope, step.bend, f_max, rules)
 
         # Comparisons instead of a ratio: with a NaN all are false.
         gnorm = xp.max(xp.abs(trial.g))
@@ -188,9 +235,9 @@ class Trunk(Method):
             (trial.ared >= self.accept * trial.pred)
             | (trial.ared + above >= self.accept * (trial.pred + above))
         )
-        length = trial.share * cg.length
+        length = trial.share * step.length
         good = sound & (trial.ared >= self.low * trial.pred) & (trial.share == 1)
-        very_good = good & (trial.ared > self.high * trial.pred) & cg.boundary
+        very_good = good & (trial.ared > self.high * trial.pred) & step.boundary
         most = xp.scalar(self.max_radius, xp.dtype(state.x))
         radius = xp.minimum(self.grow * state.radius, most)
         radius = xp.where(very_good, radius, state.radius)
@@ -207,21 +254,74 @@ class Trunk(Method):
             g=g,
             gnorm=xp.where(accepted, gnorm, state.gnorm),
             accepted=accepted,
-            stop=self._verdict(xp, state, trial, accepted, progress.idle, cg.p),
+            stop=self._verdict(xp, state, trial, accepted, progress.idle, step.p),
             nfev=state.nfev + trial.trials,
             njev=state.njev + trial.gradients,
-            nhev=state.nhev + cg.products,
+            nhev=state.nhev + step.products,
             left=state.left - trial.trials,
             radius=radius,
-            forcing=forcing,
-            weights=weights,
+            forcing=step.forcing,
+            weights=step.weights,
+            poor=xp.where(learned & ~good, state.poor + 1, state.poor * 0),
             history=xp.where(accepted, newest, state.history),
             progress=progress,
+            **self._taught(oracle, state, step.p, trial, xp.isfinite(gnorm)),
         )
 
-    def _model_step(
-        self, oracle: Oracle, state: TrunkState
-    ) -> tuple[TruncatedStep, Array, Array]:
+    def _pairs_for(self, n: int) -> int:
+        """Return the number of pairs for so many variables."""
+        if self.memory is not None:
+            return int(self.memory)
+        if n <= SMALL or self.preconditioner != "none":
+            return 0
+        return 30 if n <= LARGE else 10
+
+    def _taught(
+        self, oracle: Oracle, state: TrunkState, p: Array, trial: Trial, finite: Array
+    ) -> dict[str, Array]:
+        """Store the pair of a trial, and scale the initial matrix by it."""
+        if not state.pairs.live.shape[0]:
+            return {}
+        xp = namespace(p)
+        # As in TRLSR1: not from far outside of the model's range.
+        telling = xp.isfinite(trial.f) & finite & (trial.ared >= -1e3 * trial.pred)
+        least = max(1e-8, 4 * epsilon(xp.dtype(p)))
+        pair = pair_of(p, trial.g - state.g, telling, trial.at, least)
+        pairs = push(state.pairs, pair, donate=donated(oracle))
+        kept = pairs.pushes > state.pairs.pushes
+        sy = xp.where(kept, pair.sy, xp.ones_like(pair.sy))
+        scale = xp.cast(pair.yy, xp.wide) / xp.cast(sy, xp.wide)
+        return {"pairs": pairs, "scale": xp.where(kept, scale, state.scale)}
+
+    def _proposed(self, oracle: Oracle, state: TrunkState, learned: Array) -> Proposal:
+        """Return the step of the learned matrix, or the one by products."""
+        if not state.pairs.live.shape[0]:
+            return self._by_products(oracle, state)
+        return namespace(state.x).cond(
+            learned,
+            lambda: self._by_pairs(state),
+            lambda: self._by_products(oracle, state),
+        )
+
+    def _by_pairs(self, state: TrunkState) -> Proposal:
+        """Minimize the learned model, exactly."""
+        xp, pairs = namespace(state.x), state.pairs
+        tolerance = 100 * epsilon(xp.dtype(state.x))
+        b, no = lbfgs(pairs, state.scale), xp.scalar(False, "bool")
+        found = model_step(b, pairs, state.g, state.radius, tolerance, no)
+        slope = xp.dot(state.g, found.p)
+        return Proposal(
+            p=found.p,
+            slope=slope,
+            bend=-2 * (found.pred + slope),
+            length=found.length,
+            boundary=found.length >= 0.8 * state.radius,
+            products=xp.scalar(0, "int32"),
+            forcing=state.forcing,
+            weights=state.weights,
+        )
+
+    def _by_products(self, oracle: Oracle, state: TrunkState) -> Proposal:
         """Conjugate gradients in the metric; the forcing term; the next weights."""
         xp, g, dtype = namespace(state.x), state.g, xp_dtype(state.x)
         n = state.x.shape[0]
@@ -236,7 +336,8 @@ class Trunk(Method):
 
         if self.preconditioner == "none":
             cg = truncated_cg(product, g, state.radius, forcing, most)
-            return cg, forcing, state.weights
+            ends = xp.dot(g, cg.p), xp.dot(cg.p, cg.Hp), cg.length, cg.boundary
+            return Proposal(cg.p, *ends, cg.products, forcing, state.weights)
         # Conjugate gradients in the variables w p, with the weights w.
         w = state.weights
         cg = truncated_cg(
@@ -254,7 +355,9 @@ class Trunk(Method):
         floor = xp.maximum(1e-6 * largest, xp.scalar(1e-12, dtype))
         updated = xp.sqrt(xp.maximum(updated, floor))
         usable = xp.isfinite(largest) & xp.isfinite(change)
-        return cg._replace(p=p, Hp=Hp), forcing, xp.where(usable, updated, w)
+        ends = xp.dot(g, p), xp.dot(p, Hp), cg.length, cg.boundary
+        updated = xp.where(usable, updated, w)
+        return Proposal(p, *ends, cg.products, forcing, updated)
 
     def _verdict(
         self,
