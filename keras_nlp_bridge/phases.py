@@ -40,8 +40,8 @@ class Minibatch:
         return self.method.averages
 
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
-        """Refuse a strategy whose replicas would each take a step of their own."""
-        del x, arguments
+        """Refuse what devices cannot share; no replica takes a step of its own."""
+        _require_even(x, arguments["batch_size"] or 32)
         replicas = backends.current().replicas(model)
         if replicas > 1:
             raise ValueError(
@@ -128,7 +128,8 @@ class FullSample:
 
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
         """Refuse what would make a deterministic method see minibatches."""
-        del model, x
+        if len(model.metrics) > 1:  # measured by `keras.Model.evaluate`
+            _require_even(x, 32)
         if arguments["batch_size"] is not None:
             raise ValueError(
                 f"`batch_size` must be None for {self.method!r}, which needs all "
@@ -259,6 +260,21 @@ def _steps(dataset: Any) -> int | None:
             continue
         return count if count and count > 0 else None
     return None
+
+
+def _require_even(x: Any, batch_size: int) -> None:
+    """Raise unless Keras can spread each batch of arrays evenly over the devices."""
+    parts = backends.current().shares()
+    if parts == 1 or data.is_dataset(x) or isinstance(x, KerasProblem):
+        return
+    size = len(keras.tree.flatten(x)[0])
+    uneven = {n for n in (min(batch_size, size), size % batch_size) if n % parts}
+    if uneven:
+        raise ValueError(
+            "`batch_size` must give batches that can be spread evenly over the "
+            f"{parts} devices of the distribution; got {batch_size} for {size} "
+            f"samples: batches of {' and '.join(map(str, sorted(uneven)))}."
+        )
 
 
 def _inputs(dataset: Any, most: int = 100) -> Iterator[Any]:

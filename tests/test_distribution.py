@@ -125,6 +125,49 @@ def test_minibatches_under_a_strategy_are_refused():
     assert unchanged == "True"
 
 
+UNEVEN = """
+import keras, numpy as np
+import keras_nlp_bridge as knb
+
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+model.compile(loss="mse", metrics=["mae"])
+x, y = np.ones((101, 2)), np.ones((101, 1))
+for method, batch_size, size in (
+    ("r2", None, 101), ("r2", 30, 100), ("L-BFGS-B", None, 101),
+    ("r2", 8, 100), ("r2", 128, 100), ("L-BFGS-B", None, 100),
+):
+    try:
+        found = knb.fit(model, x[:size], y[:size], method=method, verbose=0,
+                        batch_size=batch_size)
+        print(np.isfinite(found.history["loss"]).all())
+    except ValueError as error:
+        print(error)
+"""
+
+
+@pytest.mark.backend("jax")
+def test_batches_that_devices_cannot_share_are_refused():
+    more = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run(
+        [sys.executable, "-c", UNEVEN],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **more},
+    )
+    rule = (
+        "`batch_size` must give batches that can be spread evenly over the 4 devices "
+        "of the distribution; got "
+    )
+    assert done.stdout.splitlines() == [
+        rule + "32 for 101 samples: batches of 5.",
+        rule + "30 for 100 samples: batches of 10 and 30.",
+        rule + "32 for 101 samples: batches of 5.",
+        *["True"] * 3,
+    ]
+
+
 # What the blocks of docs/backends.md that need several devices begin with.
 DEVICES = """
 import keras, numpy as np

@@ -80,6 +80,11 @@ def spread(tree: Tree) -> Tree:
     return tree
 
 
+def shares() -> int:
+    """Return among how many devices Keras's loop spreads each batch; here one."""
+    return 1
+
+
 def replicas(model: keras.Model) -> int:
     """Return the number of parts that `over_replicas` cuts the work into."""
     del model

@@ -216,6 +216,15 @@ def vjp(function: Callable[[Tensor], Tensor], x: Tensor, dual: Tensor) -> Tensor
     return fast(lambda x, dual: jax.vjp(function, x)[1](dual)[0], x, dual)
 
 
+def shares() -> int:
+    """Return among how many devices Keras's loop spreads each batch."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return 1
+    mesh = distribution.device_mesh
+    return mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
+
+
 def spread(tree: Tree) -> Tree:
     """Give each device of Keras's distribution its samples of a batch, in a trace.
 

@@ -15,11 +15,21 @@ from keras_nlp_bridge.backends.base import (
     drawing,
     present,
     set_row,
+    shares,
     spread,
     unharmed,
 )
 
-__all__ = ["check", "combine", "drawing", "present", "set_row", "spread", "unharmed"]
+__all__ = [
+    "check",
+    "combine",
+    "drawing",
+    "present",
+    "set_row",
+    "shares",
+    "spread",
+    "unharmed",
+]
 
 Tensor = Any
 Tree = Any

@@ -17,6 +17,7 @@ from keras_nlp_bridge.backends.base import (
     present,
     replicas,
     replicate,
+    shares,
     spread,
     unharmed,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "present",
     "replicas",
     "replicate",
+    "shares",
     "spread",
     "unharmed",
 ]
