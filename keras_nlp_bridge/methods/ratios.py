@@ -1,10 +1,19 @@
-"""Actual and predicted decrease on one minibatch: acceptance and the next radius."""
+"""Trust regions on minibatches: actual and predicted decrease, and what they decide."""
 
+import math
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
+from keras_nlp_bridge.methods.base import (
+    in_interval,
+    is_number,
+    require,
+    require_count,
+)
+from keras_nlp_bridge.methods.clocked import Clocked
 
-__all__ = ["Judged", "judged"]
+__all__ = ["ClockedRegion", "Judged"]
 
 
 class Judged(NamedTuple):
@@ -15,54 +24,113 @@ class Judged(NamedTuple):
     rho: Array  # the ratio; -1 where f or a gradient is not finite
 
 
-def judged(
-    rules: Any,
-    values: tuple[Array, Array],
-    pred: Array,
-    finite: Array,
-    length: Array,
-    radius: Array,
-    factor: Array,
-) -> Judged:
-    """Compare the decrease of f on one sample with the one that a model promised.
+@dataclass(frozen=True, kw_only=True)
+class ClockedRegion(Clocked):
+    """A trust region on samples that change at every step.
 
-    Parameters
-    ----------
-    rules : object
-        With ``accept``, ``low``, ``high``, ``shrink``, ``grow``, ``min_radius``,
-        ``max_radius`` and ``blind``, as those of `StochasticTRLSR1`.
-    values : tuple of two scalars
-        f before and after the step.
-    pred : scalar
-        The decrease of the model.
-    finite : bool scalar
-        Whether all that was evaluated after the step is finite.
-    length : scalar
-        Of the step.
-    radius : scalar
-        What `factor` is a factor of, and what changes.
-    factor : scalar
-        Of the clock: towards the end of a run the region is smaller by it, and the
-        ratio is held to be good and very good from nearer to 1 on.
-
-    Notes
-    -----
-    Sun and Nocedal's relaxed ratio: both sides are larger by the rounding error.
+    Its states have the fields ``radius`` and ``rho``, the last ratio.
     """
-    f, f_new = values
-    xp = namespace(f)
-    one = xp.ones_like(f)
-    slack = 16 * epsilon(xp.dtype(length)) * xp.maximum(xp.abs(f), one)
-    ared, relaxed = f - f_new + slack, pred + slack
-    good = finite & (ared >= (1 - factor * (1 - rules.low)) * relaxed)
-    very_good = finite & (ared > (1 - factor * (1 - rules.high)) * relaxed)
-    very_good = very_good & (length >= 0.8 * factor * radius)
-    # Where both sides are rounding error, the ratio is 1 by construction.
-    very_good = very_good & (relaxed > (1 + rules.blind) * slack)
-    grown = xp.where(very_good, rules.grow * radius, radius)
-    after = xp.where(good, grown, rules.shrink * radius)
-    return Judged(
-        accepted=finite & (ared >= rules.accept * relaxed),
-        radius=xp.clip(after, rules.min_radius, rules.max_radius),
-        rho=xp.where(finite, ared / relaxed, -one),
-    )
+
+    accept: float = 1e-4
+    low: float = 0.1
+    high: float = 0.75
+    shrink: float = 0.5
+    grow: float = 1.41
+    radius: float | None = None
+    min_radius: float = 1e-6
+    max_radius: float = 1e3
+    # As in StochasticR2.
+    blind: float = 10.0
+    # As in TRLSR1.
+    max_rejections: int = 120
+    weight_decay: float = 0.03
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_count("max_rejections", self.max_rejections)
+        for name in ("accept", "low", "shrink"):
+            in_interval(name, getattr(self, name), 0, 1)
+        in_interval("high", self.high, self.low, 1)
+        in_interval("grow", self.grow, 1)
+        in_interval("min_radius", self.min_radius, 0)
+        in_interval("max_radius", self.max_radius, self.min_radius)
+        known = is_number(self.blind) and 0 <= self.blind < math.inf
+        require("blind", self.blind, known, "at least 0 and finite")
+        wd = self.weight_decay
+        require("weight_decay", wd, is_number(wd) and 0 <= wd < 1, "in [0, 1)")
+        if self.radius is not None:
+            in_interval("radius", self.radius, 0, self.max_radius, closed=True)
+
+    def first_radius(self, x: Array) -> Array:
+        """Return the radius at the start: a tenth of the length of x, at most 1."""
+        xp = namespace(x)
+        one, length = xp.scalar(1, xp.dtype(x)), xp.sqrt(xp.dot(x, x))
+        if self.radius is not None:
+            return xp.scalar(self.radius, xp.dtype(x))
+        return xp.where(length > 0, xp.minimum(0.1 * length, one), one)
+
+    def rate(self, state: Any) -> Array:
+        """Return the radius."""
+        return state.radius
+
+    def rescaled(self, state: Any, factor: Array) -> Any:
+        """Multiply the radius."""
+        return state._replace(radius=state.radius * factor)
+
+    def logs(self, state: Any) -> dict[str, Array]:
+        """Return the last ratio, the radius, and whether the step was accepted."""
+        xp = namespace(state.x)
+        return {
+            "rho": state.rho,
+            "radius": state.radius,
+            "accepted": xp.cast(state.accepted, xp.dtype(state.x)),
+        }
+
+    def judged(
+        self,
+        values: tuple[Array, Array],
+        pred: Array,
+        finite: Array,
+        length: Array,
+        radius: Array,
+        factor: Array,
+    ) -> Judged:
+        """Compare the decrease of f on one sample with the one that a model promised.
+
+        Parameters
+        ----------
+        values : tuple of two scalars
+            f before and after the step.
+        pred : scalar
+            The decrease of the model.
+        finite : bool scalar
+            Whether all that was evaluated after the step is finite.
+        length : scalar
+            Of the step.
+        radius : scalar
+            What `factor` is a factor of, and what changes.
+        factor : scalar
+            Of the clock: towards the end of a run the region is smaller by it, and the
+            ratio is held to be good and very good from nearer to 1 on.
+
+        Notes
+        -----
+        Sun and Nocedal's relaxed ratio: both sides are larger by the rounding error.
+        """
+        f, f_new = values
+        xp = namespace(f)
+        one = xp.ones_like(f)
+        slack = 16 * epsilon(xp.dtype(length)) * xp.maximum(xp.abs(f), one)
+        ared, relaxed = f - f_new + slack, pred + slack
+        good = finite & (ared >= (1 - factor * (1 - self.low)) * relaxed)
+        very_good = finite & (ared > (1 - factor * (1 - self.high)) * relaxed)
+        very_good = very_good & (length >= 0.8 * factor * radius)
+        # Where both sides are rounding error, the ratio is 1 by construction.
+        very_good = very_good & (relaxed > (1 + self.blind) * slack)
+        grown = xp.where(very_good, self.grow * radius, radius)
+        after = xp.where(good, grown, self.shrink * radius)
+        return Judged(
+            accepted=finite & (ared >= self.accept * relaxed),
+            radius=xp.clip(after, self.min_radius, self.max_radius),
+            rho=xp.where(finite, ared / relaxed, -one),
+        )

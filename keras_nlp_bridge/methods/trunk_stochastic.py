@@ -1,6 +1,5 @@
 """Trust-region Newton-CG on minibatches, without a learning rate."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -8,12 +7,10 @@ from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.methods.base import (
     Oracle,
     in_interval,
-    is_number,
-    require,
     require_count,
 )
-from keras_nlp_bridge.methods.clocked import Clocked, clocked_start
-from keras_nlp_bridge.methods.ratios import judged
+from keras_nlp_bridge.methods.clocked import clocked_start
+from keras_nlp_bridge.methods.ratios import ClockedRegion
 from keras_nlp_bridge.methods.truncated import truncated_cg
 
 __all__ = ["StochasticTrunk"]
@@ -48,7 +45,7 @@ class StochasticTrunkState(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StochasticTrunk(Clocked):
+class StochasticTrunk(ClockedRegion):
     """Newton's method on minibatches: a few conjugate gradients in a trust region.
 
     Each step is made on one batch, with products of its Hessian, and tested on it: for
@@ -80,46 +77,18 @@ class StochasticTrunk(Clocked):
     # Of JSOSolvers' trunk. Later products on one batch fit that batch alone.
     forcing: float = 0.1
     max_products: int = 5
-    # As in StochasticTRLSR1.
-    accept: float = 1e-4
-    low: float = 0.1
-    high: float = 0.75
-    shrink: float = 0.5
-    grow: float = 1.41
-    radius: float | None = None
-    min_radius: float = 1e-6
-    max_radius: float = 1e3
-    blind: float = 10.0
-    max_rejections: int = 120
-    weight_decay: float = 0.03
 
     uses_hvp: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("max_products", "max_rejections"):
-            require_count(name, getattr(self, name))
-        for name in ("forcing", "accept", "low", "shrink"):
-            in_interval(name, getattr(self, name), 0, 1)
-        in_interval("high", self.high, self.low, 1)
-        in_interval("grow", self.grow, 1)
-        in_interval("min_radius", self.min_radius, 0)
-        in_interval("max_radius", self.max_radius, self.min_radius)
-        known = is_number(self.blind) and 0 <= self.blind < math.inf
-        require("blind", self.blind, known, "at least 0 and finite")
-        wd = self.weight_decay
-        require("weight_decay", wd, is_number(wd) and 0 <= wd < 1, "in [0, 1)")
-        if self.radius is not None:
-            in_interval("radius", self.radius, 0, self.max_radius, closed=True)
+        require_count("max_products", self.max_products)
+        in_interval("forcing", self.forcing, 0, 1)
 
     def init(self, oracle: Oracle, x: Array) -> StochasticTrunkState:
         """Return the first state; nothing is evaluated."""
         xp = namespace(x)
-        zero, one = xp.scalar(0, xp.dtype(x)), xp.scalar(1, xp.dtype(x))
-        length = xp.sqrt(xp.dot(x, x))
-        radius = xp.where(length > 0, xp.minimum(0.1 * length, one), one)
-        if self.radius is not None:
-            radius = xp.scalar(self.radius, xp.dtype(x))
+        zero, radius = xp.scalar(0, xp.dtype(x)), self.first_radius(x)
         return StochasticTrunkState(**clocked_start(x), radius=radius, rho=zero)
 
     def step(self, oracle: Oracle, state: StochasticTrunkState) -> StochasticTrunkState:
@@ -157,27 +126,8 @@ class StochasticTrunk(Clocked):
         f_new = oracle.value(state.x + p)
         finite = namespace(p).isfinite(f_new)
         radii = state.radius, factor
-        found = judged(self, (state.f, f_new), pred, finite, length, *radii)
+        found = self.judged((state.f, f_new), pred, finite, length, *radii)
         return _Outcome(found.accepted, state.nfev + 1, found.radius, found.rho)
-
-    def rate(self, state: StochasticTrunkState) -> Array:
-        """Return the radius."""
-        return state.radius
-
-    def rescaled(
-        self, state: StochasticTrunkState, factor: Array
-    ) -> StochasticTrunkState:
-        """Multiply the radius."""
-        return state._replace(radius=state.radius * factor)
-
-    def logs(self, state: StochasticTrunkState) -> dict[str, Array]:
-        """Return the last ratio, the radius, and whether the step was accepted."""
-        xp = namespace(state.x)
-        return {
-            "rho": state.rho,
-            "radius": state.radius,
-            "accepted": xp.cast(state.accepted, xp.dtype(state.x)),
-        }
 
 
 class _Outcome(NamedTuple):

@@ -1,6 +1,5 @@
 """Trust-region L-SR1 on minibatches, without a learning rate."""
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,9 +12,9 @@ from keras_nlp_bridge.methods.base import (
     require,
     require_count,
 )
-from keras_nlp_bridge.methods.clocked import Clocked, clocked_start
+from keras_nlp_bridge.methods.clocked import clocked_start
 from keras_nlp_bridge.methods.metric import FIRST_METRIC, metric_of, observed
-from keras_nlp_bridge.methods.ratios import judged
+from keras_nlp_bridge.methods.ratios import ClockedRegion
 from keras_nlp_bridge.methods.subproblem import (
     Region,
     SpanStep,
@@ -84,7 +83,7 @@ PROMISE = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class StochasticRegion(Clocked):
+class StochasticRegion(ClockedRegion):
     """The loop on minibatches: steps in a trust region, most of them untested.
 
     The region is a ball in coordinates scaled by the size of their gradients: a few
@@ -96,52 +95,22 @@ class StochasticRegion(Clocked):
     memory: int = 10
     test_every: int = 3
     test_first: int = 10
-    accept: float = 1e-4
-    low: float = 0.1
-    high: float = 0.75
-    shrink: float = 0.5
-    grow: float = 1.41
-    radius: float | None = None
-    min_radius: float = 1e-6
-    max_radius: float = 1e3
     share: float = 0.5
-    # As in StochasticR2.
-    blind: float = 10.0
-    # As in TRLSR1.
-    max_rejections: int = 120
-    weight_decay: float = 0.03
     adaptivity: float = 0.25
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("memory", "test_every", "max_rejections"):
-            require_count(name, getattr(self, name))
+        require_count("memory", self.memory)
+        require_count("test_every", self.test_every)
         require_count("test_first", self.test_first, least=0)
-        for name in ("accept", "low", "shrink"):
-            in_interval(name, getattr(self, name), 0, 1)
-        in_interval("high", self.high, self.low, 1)
-        in_interval("grow", self.grow, 1)
-        in_interval("min_radius", self.min_radius, 0)
-        in_interval("max_radius", self.max_radius, self.min_radius)
         in_interval("share", self.share, 0, 1, closed=True)
-        known = is_number(self.blind) and 0 <= self.blind < math.inf
-        require("blind", self.blind, known, "at least 0 and finite")
-        wd = self.weight_decay
-        require("weight_decay", wd, is_number(wd) and 0 <= wd < 1, "in [0, 1)")
         power = self.adaptivity
         require("adaptivity", power, is_number(power) and 0 <= power <= 1, "in [0, 1]")
-        if self.radius is not None:
-            in_interval("radius", self.radius, 0, self.max_radius, closed=True)
 
     def init(self, oracle: Oracle, x: Array) -> StochasticTRState:
         """Return the first state; nothing is evaluated."""
         xp = namespace(x)
-        dtype = xp.dtype(x)
-        zero, one = xp.scalar(0, dtype), xp.scalar(1, dtype)
-        length = xp.sqrt(xp.dot(x, x))
-        radius = xp.where(length > 0, xp.minimum(0.1 * length, one), one)
-        if self.radius is not None:
-            radius = xp.scalar(self.radius, dtype)
+        zero, radius = xp.scalar(0, xp.dtype(x)), self.first_radius(x)
         pairs = empty_pairs(int(self.memory), x)
         return StochasticTRState(
             **clocked_start(x),
@@ -210,23 +179,6 @@ class StochasticRegion(Clocked):
             state.t == state.due, lambda: self._rescaled(state), lambda: state
         )
 
-    def rate(self, state: StochasticTRState) -> Array:
-        """Return the radius."""
-        return state.radius
-
-    def rescaled(self, state: StochasticTRState, factor: Array) -> StochasticTRState:
-        """Multiply the radius."""
-        return state._replace(radius=state.radius * factor)
-
-    def logs(self, state: StochasticTRState) -> dict[str, Array]:
-        """Return the last ratio, the radius, and whether the step was accepted."""
-        xp = namespace(state.x)
-        return {
-            "rho": state.rho,
-            "radius": state.radius,
-            "accepted": xp.cast(state.accepted, xp.dtype(state.x)),
-        }
-
     def _looked_back(
         self, oracle: Oracle, state: StochasticTRState, sound: Array
     ) -> tuple[StochasticTRState, Array]:
@@ -265,7 +217,7 @@ class StochasticRegion(Clocked):
         finite = xp.isfinite(f_new) & xp.isfinite(xp.dot(y, y))
         length = xp.sqrt(xp.dot(s, s))
         values, radii = (state.f, f_new), (state.radius, trial.factor)
-        outcome = judged(self, values, trial.pred, finite, length, *radii)
+        outcome = self.judged(values, trial.pred, finite, length, *radii)
         pairs = push(state.pairs, pair_of(s, y, finite & self.storable(s, y)))
         return _Outcome(
             accepted=outcome.accepted,
