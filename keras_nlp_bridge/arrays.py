@@ -193,11 +193,14 @@ class KerasNamespace:
 
         self._ops = ops
         self._standardize = backend.standardize_dtype
-        for name in ("combine", "dot", "on_rows", "select", "set_row"):
+        for name in (
+            *("combine", "dot", "eigh", "matmul", "maximum", "minimum"),
+            *("on_rows", "select", "set_row"),
+        ):
             setattr(self, name, getattr(current(), name))
         for name in (
             *("sqrt", "abs", "exp", "log", "cos", "sum", "max", "min", "all", "any"),
-            *("maximum", "minimum", "isfinite", "matmul", "transpose", "stack"),
+            *("isfinite", "transpose", "stack"),
             *("concatenate", "take", "sort", "zeros_like", "cast", "zeros", "where"),
             *("ones_like", "round"),
             *("clip", "solve", "cond"),
@@ -229,9 +232,6 @@ class KerasNamespace:
 
     def arange(self, m: int) -> Array:
         return self._ops.arange(m, dtype="int32")
-
-    def eigh(self, a: Array) -> tuple[Array, Array]:
-        return self._ops.eigh(a)
 
     def moved(self, x: Array, t: Array, d: Array) -> Array:
         return x + t * d

@@ -35,6 +35,12 @@ def test_functions_keep_the_dtype(make, dtype):
         xp.concatenate([x, x], axis=0),
         xp.stack([xp.sum(x)]),
         xp.zeros((3,), dtype),
+        xp.matmul(x, x[:, None]),
+        xp.matmul(x[None, :], x[:, None]),
+        xp.maximum(x, 0),
+        xp.minimum(x, xp.zeros_like(x)),
+        xp.eigh(x[:, None] * x[None, :])[0],
+        xp.select(x[0] > 0, (x, -x), (-x, x))[1],
     ]
     assert {xp.dtype(r) for r in results} == {dtype}
     np.testing.assert_allclose(host(results[0]), 5)
@@ -55,6 +61,59 @@ def test_set_row_leaves_its_argument_alone(make):
     )
     np.testing.assert_array_equal(host(b), [[0, 0], [1, 1], [0, 0]])
     np.testing.assert_array_equal(host(a), np.zeros((3, 2)))
+
+
+def test_numbers_beside_integers_are_integers(make):
+    count = make(np.array(5, "int32"))
+    xp = namespace(count)
+    assert xp.dtype(xp.maximum(count, 0)) == "int32"
+    assert xp.dtype(xp.minimum(count, 7)) == "int32"
+
+
+@pytest.mark.parametrize("size", [3, 20_000])  # short and long vectors
+@pytest.mark.parametrize("first", [True, False])
+def test_select(make, size, first):
+    a, b = np.zeros(size), np.ones(size)
+    xp = namespace(make(a))
+    condition = make(np.array(first))
+    found = xp.select(condition, (make(a), make(b)), (make(b), make(a)))
+    expected = (a, b) if first else (b, a)
+    for value, wanted in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(host(value), wanted)
+
+
+# The products of 4 pairs with each other, from a run; the other 52 rows are zero.
+GRAM = """
+1.6044308 1.1678725 0.86732846 0.57420146 1.352078 0.6670739 0.50095826 -0.13691469
+1.1678725 1.6044308 1.358652 1.1538762 0.5347065 0.8910156 0.5003454 0.44491377
+0.86732846 1.358652 1.6044308 1.3996973 0.32025108 0.38669592 0.6877822 0.10968849
+0.57420146 1.1538762 1.3996973 1.6044308 0.06743159 0.31634963 0.07463938 0.5705432
+1.352078 0.5347065 0.32025108 0.06743159 1.4226255 0.30847448 0.3584938 -0.4438185
+0.6670739 0.8910156 0.38669592 0.31634963 0.30847448 0.80523306 0.041931197 0.52942926
+0.50095826 0.5003454 0.6877822 0.07463938 0.3584938 0.041931197 1.0515474 -0.7054224
+-0.13691469 0.44491377 0.10968849 0.5705432 -0.4438185 0.52942926 -0.7054224 1.6044308
+"""
+
+
+def test_eigh_of_a_matrix_that_mkl_gives_up_on(make):
+    """`torch.linalg.eigh` raised in the midst of a run."""
+    a = np.zeros((60, 60), "float32")
+    rows = [0, 1, 2, 3, 30, 31, 32, 33]
+    a[np.ix_(rows, rows)] = np.array(GRAM.split(), "float32").reshape(8, 8)
+    xp = namespace(make(a))
+    values, vectors = host(xp.eigh(make(a)))
+    close = {"rtol": 0, "atol": 1e-5}
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(a.astype(float)), **close)
+    np.testing.assert_allclose(vectors @ np.diag(values) @ vectors.T, a, **close)
+
+
+@pytest.mark.backend("torch")
+def test_eigh_without_an_answer_is_nan():
+    a = keras.ops.convert_to_tensor(np.full((3, 3), np.nan))
+    values, vectors = host(namespace(a).eigh(a))
+    assert np.isnan(values).all()
+    assert np.isnan(vectors).all()
+    assert (values.shape, vectors.shape) == ((3,), (3, 3))
 
 
 def test_products_with_rows(make, rng):

@@ -9,8 +9,33 @@ from typing import Any
 
 import keras
 
+__all__ = [
+    "check",
+    "combine",
+    "dot",
+    "drawing",
+    "eigh",
+    "loss_scale",
+    "matmul",
+    "maximum",
+    "minimum",
+    "on_rows",
+    "over_replicas",
+    "present",
+    "replicas",
+    "replicate",
+    "select",
+    "set_row",
+    "shares",
+    "spread",
+    "unharmed",
+]
+
 Tensor = Any
 Tree = Any
+
+eigh, matmul = keras.ops.eigh, keras.ops.matmul
+maximum, minimum = keras.ops.maximum, keras.ops.minimum
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

@@ -75,6 +75,43 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.dot(a, b) if a.dtype == b.dtype else torch.sum(a * b)
 
 
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """Return the product of two matrices, or vectors; Keras's would be in float32."""
+    wide = torch.promote_types(a.dtype, b.dtype)
+    return torch.matmul(a.to(wide), b.to(wide))
+
+
+def maximum(a: Tensor, b: Tensor) -> Tensor:
+    """Return the larger one, elementwise; that of Keras would be in float32."""
+    return torch.maximum(a, _beside(a, b))
+
+
+def minimum(a: Tensor, b: Tensor) -> Tensor:
+    """Return the smaller one, elementwise; that of Keras would be in float32."""
+    return torch.minimum(a, _beside(a, b))
+
+
+def _beside(a: Tensor, b: Any) -> Tensor:
+    """Make a number a tensor like `a`."""
+    return b if torch.is_tensor(b) else torch.as_tensor(b, dtype=a.dtype).to(a.device)
+
+
+def eigh(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues, ascending, and eigenvectors of a symmetric matrix.
+
+    MKL gives up on some matrices with rows of zeros; what NumPy was built with does
+    not. Where no other backend would raise, NaN.
+    """
+    try:
+        return tuple(torch.linalg.eigh(a))
+    except torch.linalg.LinAlgError:
+        try:
+            found = np.linalg.eigh(a.cpu().numpy())
+        except np.linalg.LinAlgError:
+            return a[0] * torch.nan, a * torch.nan
+        return tuple(torch.as_tensor(v).to(a) for v in found)
+
+
 def combine(
     a: Tensor, A: Tensor, b: Tensor, B: Tensor, scale: Tensor, v: Tensor
 ) -> Tensor:
