@@ -10,9 +10,6 @@ from scipy import optimize
 from keras_nlp_bridge.extras import blas_on_one_thread
 from keras_nlp_bridge.problem import KerasProblem
 
-# SciPy's callbacks that get x alone; all others can take the keyword form.
-_X_ONLY = frozenset({"tnc", "cobyla"})
-
 
 class Epochs:
     """SciPy's callback that makes each iteration an epoch of Keras.
@@ -82,23 +79,18 @@ class Epochs:
             raise StopIteration
         self.begin()
 
-    def by_x(self, xk: np.ndarray, *_: Any) -> None:
-        """Take SciPy's ``callback(xk)``."""
-        self.end(xk, *self.problem.fun_and_jac(xk))
-
-    def by_result(self, *, intermediate_result: optimize.OptimizeResult) -> None:
-        """Take SciPy's ``callback(intermediate_result=...)``."""
+    def __call__(self, intermediate_result: Any) -> None:
+        """Take what SciPy calls back with: a result or, from some methods, x alone."""
+        if not isinstance(intermediate_result, optimize.OptimizeResult):
+            x = np.asarray(intermediate_result)
+            self.end(x, *self.problem.fun_and_jac(x))
+            return
         x = intermediate_result.x
         f = intermediate_result.get("fun")
         g = intermediate_result.get("jac")
         if f is None or np.ndim(f):
             f = self.problem.fun(x)
         self.end(x, float(f), g if np.shape(g) == np.shape(x) else None)
-
-    def callback(self, method: Any) -> Callable[..., None]:
-        """Return the form of callback that a method takes."""
-        name = method.lower() if isinstance(method, str) else ""
-        return self.by_x if name in _X_ONLY else self.by_result
 
 
 def run_epochs(
@@ -127,7 +119,7 @@ def run_epochs(
                 problem.fun,
                 problem.x0,
                 method=method,
-                callback=epochs.callback(method),
+                callback=epochs,
                 options=limit | options,
                 **derivatives,
             )
