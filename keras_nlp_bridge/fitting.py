@@ -109,6 +109,11 @@ def fit(
     `SwapEMAWeights` needs a method that keeps an average: `averaging` set to True, or
     in a list a Keras optimizer with ``use_ema=True``. Evaluations then see the average;
     phases of a list without one run without that callback.
+
+    Where BatchNormalization's running statistics still show where they began (with the
+    momentum of 0.99 after less than 700 steps), they are computed anew at the end, on
+    up to 100 batches. Validation in the course of the run still sees the running ones,
+    and may look far worse than the model that is returned.
     """
     arguments = dict(
         batch_size=batch_size,
