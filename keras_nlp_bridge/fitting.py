@@ -131,11 +131,6 @@ def fit(
     phases = _phases(
         method, epochs - initial_epoch, dict(options or {}), averaging, batch_size
     )
-    for phase in phases:
-        phase.check(model, x, _arguments_of(phase, phases, arguments))
-    check_swaps(callbacks, (phase.averages for phase in phases), method)
-    if loss is not None:
-        model.compile(loss=loss, optimizer="sgd")
     if validation_split:
         if validation_data is not None:
             raise ValueError(
@@ -144,6 +139,11 @@ def fit(
         x, y, sample_weight, arguments["validation_data"] = _split(
             x, y, sample_weight, validation_split
         )
+    for phase in phases:
+        phase.check(model, x, _arguments_of(phase, phases, arguments))
+    check_swaps(callbacks, (phase.averages for phase in phases), method)
+    if loss is not None:
+        model.compile(loss=loss, optimizer="sgd")
     runs = []
     for phase in phases:
         given, own = (x, y, sample_weight), _arguments_of(phase, phases, arguments)

@@ -133,13 +133,16 @@ keras.distribution.set_distribution(keras.distribution.DataParallel())
 model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
 model.compile(loss="mse", metrics=["mae"])
 x, y = np.ones((101, 2)), np.ones((101, 1))
-for method, batch_size, size in (
+for method, batch_size, size, *split in (
     ("r2", None, 101), ("r2", 30, 100), ("L-BFGS-B", None, 101),
     ("r2", 8, 100), ("r2", 128, 100), ("L-BFGS-B", None, 100),
+    ("r2", None, 101, 0.009), ("r2", None, 100, 1 / 100),
 ):
     try:
         found = knb.fit(model, x[:size], y[:size], method=method, verbose=0,
-                        batch_size=batch_size)
+                        batch_size=batch_size, validation_batch_size=4,
+                        validation_split=split[0] if split else 0.0,
+                        validation_freq=2)
         print(np.isfinite(found.history["loss"]).all())
     except ValueError as error:
         print(error)
@@ -164,7 +167,8 @@ def test_batches_that_devices_cannot_share_are_refused():
         rule + "32 for 101 samples: batches of 5.",
         rule + "30 for 100 samples: batches of 10 and 30.",
         rule + "32 for 101 samples: batches of 5.",
-        *["True"] * 3,
+        *["True"] * 4,  # the last one: 100 are left to train on
+        rule + "32 for 99 samples: batches of 3.",
     ]
 
 
