@@ -9,7 +9,12 @@ import keras
 from keras_nlp_bridge import backends, data
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizers import METHODS
-from keras_nlp_bridge.phases import FullSample, Minibatch, OptimizerPhase
+from keras_nlp_bridge.phases import (
+    FullSample,
+    Minibatch,
+    OptimizerPhase,
+    check_validation,
+)
 from keras_nlp_bridge.swapping import check_swaps
 
 # Methods for minibatches, by name.
@@ -124,13 +129,14 @@ def fit(
         class_weight=class_weight,
         steps_per_epoch=steps_per_epoch,
         validation_steps=validation_steps,
-        validation_batch_size=validation_batch_size,
+        validation_batch_size=validation_batch_size or batch_size,
         validation_freq=validation_freq,
     )
     _check(model, epochs, initial_epoch, loss)
-    phases = _phases(
-        method, epochs - initial_epoch, dict(options or {}), averaging, batch_size
-    )
+    with backends.current().scope(model):  # in which optimizers have to be made
+        phases = _phases(
+            method, epochs - initial_epoch, dict(options or {}), averaging, batch_size
+        )
     if validation_split:
         if validation_data is not None:
             raise ValueError(
@@ -141,6 +147,7 @@ def fit(
         )
     for phase in phases:
         phase.check(model, x, _arguments_of(phase, phases, arguments))
+    check_validation(model, arguments)
     check_swaps(callbacks, (phase.averages for phase in phases), method)
     if loss is not None:
         model.compile(loss=loss, optimizer="sgd")

@@ -86,6 +86,9 @@ class Objective:
         As in `keras.Model.compile`; by default the model's compiled loss.
     training : bool
         The mode in which layers run.
+    parted : bool
+        Whether the batch in a replica is a part of one: penalties, which come with
+        each part, then count by halves, thirds, ... beside sums of losses.
     """
 
     def __init__(
@@ -94,9 +97,10 @@ class Objective:
         variables: Sequence[keras.Variable],
         loss: Any = None,
         training: bool = False,
+        parted: bool = False,
     ) -> None:
         self.model = model
-        self.training = training
+        self.training, self.parted = training, parted
         self.variables = list(variables)
         self.spec = FlatSpec.of(self.variables)
         self.trainer = model if loss is None else _WithLoss(model, loss)
@@ -186,15 +190,21 @@ class Objective:
 
     def counts(self, x: Tensor, batch: Batch, others: Sequence[Tensor]) -> Tensor:
         """Divisor of the mean loss of a batch, one per output."""
-        count = _Count()
         with self._scope(x, others):
-            y_pred = keras.tree.flatten(self.model(batch.x, training=self.training))
-            weights: list[Tensor | None] = [None] * len(y_pred)
-            if batch.sample_weight is not None and self.reduction == _BY_WEIGHT:
-                weights = keras.tree.flatten(batch.sample_weight)
-            return ops.stack(
-                [count(p, p, w) for p, w in zip(y_pred, weights, strict=True)]
+            return self.divisors(
+                self.model(batch.x, training=self.training), batch.sample_weight
             )
+
+    def divisors(self, y_pred: Tree, sample_weight: Tree | None) -> Tensor:
+        """Divisor of the mean loss of outputs, one per output."""
+        flat, count = keras.tree.flatten(y_pred), _Count()
+        weights: list[Tensor | None] = [None] * len(flat)
+        if sample_weight is not None and self.reduction == _BY_WEIGHT:
+            weights = keras.tree.flatten(sample_weight)
+        # Keras leaves the loss of no samples as it is: not one number, but none.
+        return ops.stack(
+            [ops.sum(count(p, p, w)) for p, w in zip(flat, weights, strict=True)]
+        )
 
     @property
     def reduction(self) -> str:
@@ -314,7 +324,7 @@ class Objective:
         if self.reduction in (_BY_SAMPLE, _BY_WEIGHT):
             return total / scale
         if self.reduction == "sum":
-            return total + (1 - scale) * self._penalties()
+            return total if self.parted else total + (1 - scale) * self._penalties()
         raise ValueError(
             "the losses of `model` must reduce in one way under a strategy with "
             f"several replicas; got {self.reduction!r} reductions."

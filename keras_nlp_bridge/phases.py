@@ -40,16 +40,8 @@ class Minibatch:
         return self.method.averages
 
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
-        """Refuse what devices cannot share; no replica takes a step of its own."""
-        _require_even(x, arguments["batch_size"] or 32)
-        replicas = backends.current().replicas(model)
-        if replicas > 1:
-            raise ValueError(
-                "`method` must be one for full samples where the model is under a "
-                f"strategy with several replicas; got {type(self.method).__name__} and "
-                f"{replicas} replicas. Minibatches can be spread by the JAX backend "
-                "and keras.distribution.DataParallel."
-            )
+        """Refuse what devices cannot share."""
+        _check_devices(model, x, arguments["batch_size"] or 32)
 
     def run(
         self,
@@ -129,7 +121,7 @@ class FullSample:
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
         """Refuse what would make a deterministic method see minibatches."""
         if len(model.metrics) > 1:  # measured by `keras.Model.evaluate`
-            _require_even(x, 32)
+            _check_devices(model, x, 32)
         if arguments["batch_size"] is not None:
             raise ValueError(
                 f"`batch_size` must be None for {self.method!r}, which needs all "
@@ -205,7 +197,8 @@ class OptimizerPhase:
         return any(getattr(one, "use_ema", False) for one in each)
 
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
-        """Nothing is excluded."""
+        """Refuse what devices cannot share."""
+        _check_devices(model, x, arguments["batch_size"] or 32)
 
     def run(
         self,
@@ -262,16 +255,32 @@ def _steps(dataset: Any) -> int | None:
     return None
 
 
-def _require_even(x: Any, batch_size: int) -> None:
-    """Raise unless Keras can spread each batch of arrays evenly over the devices."""
-    parts = backends.current().shares()
+def check_validation(model: keras.Model, arguments: dict[str, Any]) -> None:
+    """Refuse validation data that the devices cannot share."""
+    if arguments["validation_data"] is not None:
+        x = keras.utils.unpack_x_y_sample_weight(arguments["validation_data"])[0]
+        size = arguments["validation_batch_size"] or 32
+        _check_devices(model, x, size, "validation_batch_size")
+
+
+def _check_devices(
+    model: keras.Model, x: Any, batch_size: int, name: str = "batch_size"
+) -> None:
+    """Raise unless Keras's loops can spread the batches over the devices."""
+    backend = backends.current()
+    backend.check_loop(model)
+    parts = backend.shares(model)
     if parts == 1 or data.is_dataset(x) or isinstance(x, KerasProblem):
         return
     size = len(keras.tree.flatten(x)[0])
-    uneven = {n for n in (min(batch_size, size), size % batch_size) if n % parts}
+    batches = [min(batch_size, size)]
+    if not backend.UNEVEN_LAST:
+        batches.append(size % batch_size)
+    uneven = {n for n in batches if n % parts}
     if uneven:
+        which = "batches" if not backend.UNEVEN_LAST else "a first batch"
         raise ValueError(
-            "`batch_size` must give batches that can be spread evenly over the "
+            f"`{name}` must give {which} that can be spread evenly over the "
             f"{parts} devices of the distribution; got {batch_size} for {size} "
             f"samples: batches of {' and '.join(map(str, sorted(uneven)))}."
         )
@@ -307,6 +316,7 @@ def _form_groups(
     plain = type(model).compute_metrics is keras.Model.compute_metrics
     if (
         arguments["steps_per_epoch"] is not None
+        or backends.current().replicas(model) > 1
         or model.run_eagerly
         or not plain
         or asked_jit(model) not in ("auto", backends.current().JIT)

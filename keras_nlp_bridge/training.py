@@ -4,7 +4,7 @@
 `keras_nlp_bridge.fit`; the method's state is in a `MethodState`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -16,53 +16,13 @@ from scipy import optimize
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.data import Batch
 from keras_nlp_bridge.methods import Status
+from keras_nlp_bridge.minibatch import BatchOracle, SharedOracle, size_of
 from keras_nlp_bridge.objective import Objective, is_seed
 from keras_nlp_bridge.samples import Batches
 from keras_nlp_bridge.states import MethodState
 
 Tensor = Any
 
-
-class _BatchOracle:
-    """Objective and gradient on one batch; keeps what the first evaluation saw."""
-
-    def __init__(self, objective: Objective, batch: Batch, others: list[Any]) -> None:
-        self._objective, self._batch, self._others = objective, batch, others
-        self._backend = backends.current()
-        self.first: Any = None
-
-    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return f and g at x."""
-
-        def run(z: Tensor) -> Any:
-            return self._objective.forward(z, self._batch, self._others)
-
-        f, g, seen = self._backend.value_grad_aux(run, x)
-        if self.first is None:
-            self.first = seen
-        return f, g
-
-    def value(self, x: Tensor) -> Tensor:
-        """Return f at x."""
-        return self._objective.forward(x, self._batch, self._others)[0]
-
-    def grad(self, x: Tensor) -> Tensor:
-        """Return g at x."""
-        return self.value_and_grad(x)[1]
-
-    def hvp(self, x: Tensor, p: Tensor) -> Tensor:
-        """Return the Hessian at x times p."""
-        return self._backend.hvp(self.value, x, p)
-
-    def fused(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a pure function, as one kernel where that is worth its compilation."""
-        if self._objective.spec.size < _LEAST_FUSED:
-            return function(*args)
-        return self._backend.fused(function, *args)
-
-
-# Weights. A kernel takes about half a second to compile.
-_LEAST_FUSED = 2**14
 
 # Random tensors that one layer may draw in one step.
 _DRAWS = 1024
@@ -106,11 +66,14 @@ class TrainStep:
     ) -> None:
         self.model, self.keeper, self.seed = model, keeper, seed
         self.batches, self.timed, self.ordered = batches, timed, ordered
+        self._spread = backends.current().replicas(model) > 1
 
     def __call__(self, data: Any) -> dict[str, Any]:
         """Run on a batch ``x``, ``(x, y)`` or ``(x, y, sample_weight)``, or a group."""
         model, keeper, backend = self.model, self.keeper, backends.current()
-        objective = Objective(model, model.trainable_variables, training=True)
+        objective = Objective(
+            model, model.trainable_variables, training=True, parted=self._spread
+        )
         x = objective.join([backend.read(v) for v in objective.variables])
         position = ops.cast(keeper.position.value, "int32")
         others = [backend.read(v) for v in objective.others]
@@ -121,7 +84,7 @@ class TrainStep:
             batch = Batch(*keras.utils.unpack_x_y_sample_weight(data))
             end, y_pred = self._step(objective, batch, start, moved)
             self._write(objective, end, moved)
-            logs = self._measured(batch, end.state.f, y_pred)
+            logs = self._logs(batch, end.state.f, y_pred)
         else:
             end = self._group(objective, self.batches, data, start, moved)
             self._write(objective, end, moved)
@@ -190,7 +153,8 @@ class TrainStep:
             before = method.with_clock(
                 before, ops.cast(before.t, dtype) / total, 1 / total
             )
-        oracle = _BatchOracle(objective, batch, others)
+        kind = SharedOracle if self._spread else BatchOracle
+        oracle = kind(objective, backends.current(), batch, others)
         after = method.step(oracle, before)
         y_pred, seen = oracle.first
         kept = []
@@ -252,8 +216,20 @@ class TrainStep:
         draws = ops.cast(t, variable.dtype) * _DRAWS
         return ops.stack([ops.cast(int(first), variable.dtype), draws])
 
+    def _logs(self, batch: Batch, loss: Tensor, y_pred: Any) -> dict[str, Any]:
+        """Bring the metrics up to date; return what Keras logs."""
+        if not self._spread:
+            return self._measured(batch, loss, y_pred)
+        model, backend = self.model, backends.current()
+        each = backend.in_replicas(model, self._measured, batch, loss, y_pred)
+        logs = model.get_metrics_result()
+        own = {name: each[name] for name in each.keys() - logs.keys()}
+        parts = backend.replicas(model)
+        means = {k: v / parts for k, v in backend.summed(model, own).items()}
+        return {**logs, **means}
+
     def _measured(self, batch: Batch, loss: Tensor, y_pred: Any) -> dict[str, Any]:
-        size = ops.shape(keras.tree.flatten(batch.x)[0])[0]
+        size = size_of(batch)
         for metric in self.model.metrics:
             if metric.name == "loss":
                 metric.update_state(loss, sample_weight=ops.cast(size, "float32"))
@@ -346,6 +322,8 @@ def lent(
     model.optimizer = optimizer
     for name, value in given.items():
         setattr(model, name, value)
+    if loan.function is None and loan.step is not None:
+        loan.function = backends.current().train_function(model, loan.step)
     model.train_function = loan.function
     model.make_train_function()
     loan.function = model.train_function

@@ -14,6 +14,7 @@ if KIND == "sharded":
 
 import keras
 import numpy as np
+import pytest
 
 import keras_nlp_bridge as knb
 
@@ -38,10 +39,10 @@ def scope():
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope()
 
 
-def conv():
+def conv(normalize=layers.BatchNormalization):
     stack = (
         layers.Conv2D(3, 3, activation="tanh", kernel_regularizer="l2"),
-        layers.BatchNormalization(),
+        normalize(),
         layers.Flatten(),
         layers.Dense(4),
     )
@@ -50,6 +51,10 @@ def conv():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(SAMPLES, 6, 6, 1)).astype("float32")
     return model, (x, rng.integers(0, 4, SAMPLES)), {"chunk_size": 20}
+
+
+def layered():
+    return conv(layers.LayerNormalization)  # whose statistics are of one sample
 
 
 def summed():
@@ -68,6 +73,38 @@ def masked():
     rng = np.random.default_rng(2)
     words = rng.integers(0, 6, size=(SAMPLES, 4))
     return model, (words, rng.normal(size=(SAMPLES, 1))), {"chunk_size": 30}
+
+
+def minibatches():
+    """What `fit` makes of batches of 24, on each device a part."""
+    found = {}
+    size = 103  # ends with a batch of 7
+    if keras.backend.backend() == "jax":
+        size = 96  # Keras wants batches that divide evenly
+    for make, *methods in (
+        (layered, "r2", "tr-lsr1", "slbfgs", "trunk"),
+        (summed, "r2"),
+        (masked, "tr-lsr1"),
+    ):
+        for method in methods:
+            keras.utils.set_random_seed(0)
+            with scope():
+                model, data, more = make()
+            weight = more.get("sample_weight")
+            history = knb.fit(
+                model,
+                *(part[:size] for part in data),
+                sample_weight=None if weight is None else weight[:size],
+                method=method,
+                batch_size=24,
+                epochs=2,
+                verbose=0,
+            )
+            name = f"batches_{make.__name__}_{method}"
+            found[f"{name}_loss"] = history.history["loss"]
+            found[f"{name}_nfev"] = history.result.nfev
+            found[f"{name}_x"] = history.result.x
+    return found
 
 
 def main():
@@ -93,12 +130,11 @@ def main():
         history = knb.fit(model, *data, method=method, epochs=2, verbose=0)
         found[f"fit_{method}_loss"] = history.history["loss"]
     found["weights"] = np.concatenate([np.ravel(w) for w in model.get_weights()])
-    if keras.backend.backend() == "jax":
-        data = [part[:96] for part in data]  # Keras wants batches that divide evenly
-        for method in ("r2", "tr-lsr1"):
-            given = {"batch_size": 24, "epochs": 2, "verbose": 0}
-            history = knb.fit(model, *data, method=method, **given)
-            found[f"fit_{method}_loss"] = history.history["loss"]
+    if KIND == "workers":
+        with pytest.raises(ValueError, match="under MultiWorkerMirroredStrategy"):
+            knb.fit(model, *data, method="r2", verbose=0)
+    else:
+        found |= minibatches()
     np.savez(OUTPUT, **found)
 
 

@@ -497,3 +497,26 @@ def test_a_loss_that_raises_while_it_is_traced(evaluations):
     seen.clear()
     evaluations = np.inf
     knb.fit(model, x, x, method="r2", epochs=1, verbose=0)
+
+
+@pytest.mark.parametrize(("own", "batches"), [(None, 4), (20, 2)])
+def test_validation_goes_by_the_batch_size(own, batches):
+    class Count(keras.callbacks.Callback):
+        seen = 0
+
+        def on_test_batch_end(self, batch, logs=None):
+            self.seen += 1
+
+    count = Count()
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    x, y = np.ones((40, 2)), np.ones((40, 1))
+    knb.fit(
+        *(model, x, y),
+        validation_data=(x, y),
+        validation_batch_size=own,
+        batch_size=10,
+        callbacks=[count],
+        verbose=0,
+    )
+    assert count.seen == batches

@@ -5,7 +5,9 @@ README = pages.ROOT / "README.md"
 
 
 def blocks():
-    return [b.text for b in pages.blocks(README) if b.kind == "python"]
+    """Those that need several devices run in test_distribution.py."""
+    found = pages.blocks(README)
+    return [b.text for b in found if b.kind == "python" and not b.not_run]
 
 
 def test_the_examples_run_as_written(capsys):

@@ -4,17 +4,19 @@ A backend whose framework can spread work over devices has its own versions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import keras
 
 __all__ = [
     "check",
+    "check_loop",
     "combine",
     "dot",
     "drawing",
     "eigh",
+    "in_replicas",
     "loss_scale",
     "matmul",
     "maximum",
@@ -22,12 +24,16 @@ __all__ = [
     "on_rows",
     "over_replicas",
     "present",
+    "replica",
     "replicas",
     "replicate",
+    "scope",
     "select",
     "set_row",
     "shares",
     "spread",
+    "summed",
+    "train_function",
     "unharmed",
 ]
 
@@ -75,6 +81,11 @@ def check(model: keras.Model) -> None:
     """Raise where the backend cannot evaluate a model as it is; here it always can."""
 
 
+def check_loop(model: keras.Model) -> None:
+    """Raise where Keras's own loops cannot run a model; here they always can."""
+    del model
+
+
 @contextmanager
 def drawing(seeds: Sequence[Any]) -> Iterator[Callable[[], bool]]:
     """Let layers draw from seeds alone; what is yielded tells if others were used."""
@@ -105,9 +116,16 @@ def spread(tree: Tree) -> Tree:
     return tree
 
 
-def shares() -> int:
+def shares(model: keras.Model) -> int:
     """Return among how many devices Keras's loop spreads each batch; here one."""
+    del model
     return 1
+
+
+def scope(model: keras.Model) -> AbstractContextManager[Any]:
+    """Return the context in which what belongs to a model must be made."""
+    del model
+    return nullcontext()
 
 
 def replicas(model: keras.Model) -> int:
@@ -128,3 +146,31 @@ def over_replicas(
     """Sum ``part(tree, k, parts)`` over the replicas k of the model."""
     del model
     return part(tree, 0, 1)
+
+
+def replica() -> int:
+    """Return the number of the replica in which this runs."""
+    return 0
+
+
+def in_replicas(model: keras.Model, function: Callable[..., Tree], *args: Tree) -> Tree:
+    """Call a function in each replica of the model; what it returns stays there."""
+    del model
+    return function(*args)
+
+
+def summed(model: keras.Model, tree: Tree) -> Tree:
+    """Sum what `in_replicas` returned over the replicas."""
+    del model
+    return tree
+
+
+def train_function(
+    model: keras.Model, step: Callable[[Any], dict[str, Any]]
+) -> Callable[[Any], Any] | None:
+    """Return what Keras's loop calls instead of the function that it makes of a step.
+
+    None where its own will do.
+    """
+    del model, step
+    return None

@@ -11,38 +11,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.backends.base import (
+    check_loop,
     combine,
     dot,
     drawing,
     eigh,
+    in_replicas,
     loss_scale,
     matmul,
     maximum,
     minimum,
     on_rows,
     over_replicas,
+    replica,
     replicas,
     replicate,
+    scope,
     select,
     set_row,
+    summed,
+    train_function,
 )
 from keras_nlp_bridge.backends.convolutions import fast
 
 __all__ = [
+    "check_loop",
     "combine",
     "dot",
     "drawing",
     "eigh",
+    "in_replicas",
     "loss_scale",
     "matmul",
     "maximum",
     "minimum",
     "on_rows",
     "over_replicas",
+    "replica",
     "replicas",
     "replicate",
+    "scope",
     "select",
     "set_row",
+    "summed",
+    "train_function",
 ]
 
 Tensor = Any
@@ -50,6 +62,9 @@ Tree = Any
 
 # Dtype in which chunks' losses are added up; JAX has float64 only where it is enabled.
 WIDE = "float64" if jax.config.read("jax_enable_x64") else "float32"
+
+# Whether Keras can spread a last batch over devices that do not divide it.
+UNEVEN_LAST = False
 
 JIT = True  # what `jit_compile="auto"` means in `fit`
 
@@ -226,8 +241,9 @@ def vjp(function: Callable[[Tensor], Tensor], x: Tensor, dual: Tensor) -> Tensor
     return fast(lambda x, dual: jax.vjp(function, x)[1](dual)[0], x, dual)
 
 
-def shares() -> int:
+def shares(model: keras.Model) -> int:
     """Return among how many devices Keras's loop spreads each batch."""
+    del model
     distribution = keras.distribution.distribution()
     if distribution is None:
         return 1

@@ -1,7 +1,7 @@
 """TensorFlow: compiled functions, derivatives, loops and copies."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
@@ -19,7 +19,6 @@ from keras_nlp_bridge.backends.base import (
     minimum,
     present,
     set_row,
-    shares,
     spread,
     unharmed,
 )
@@ -34,7 +33,6 @@ __all__ = [
     "minimum",
     "present",
     "set_row",
-    "shares",
     "spread",
     "unharmed",
 ]
@@ -47,6 +45,10 @@ WIDE = "float64"  # dtype in which chunks' losses are added up
 # What `jit_compile="auto"` means in `fit`: XLA is slower than TensorFlow in long sums
 # and in convolutions; `fused` asks for it where it is faster.
 JIT = False
+
+# Whether Keras can spread a last batch over devices that do not divide it; the first
+# one they must divide.
+UNEVEN_LAST = True
 
 LONG = 10_000  # numbers from which a copy costs more than a branch
 
@@ -245,6 +247,31 @@ def replicas(model: keras.Model) -> int:
     return model.distribute_strategy.num_replicas_in_sync
 
 
+def check_loop(model: keras.Model) -> None:
+    """Raise where Keras's own loops cannot run a model.
+
+    Before its first step Keras (3.14, 3.15) adds up a batch over the replicas in a way
+    that this strategy does not know, and its `fit` and `evaluate` fail.
+    """
+    workers = tf.distribute.MultiWorkerMirroredStrategy
+    if isinstance(model.distribute_strategy, workers) and replicas(model) > 1:
+        raise ValueError(
+            "under MultiWorkerMirroredStrategy `method` must be one for all samples, "
+            "without validation data or metrics: Keras's own loops, which do the rest, "
+            f"do not run there; got model {model.name!r}."
+        )
+
+
+def shares(model: keras.Model) -> int:
+    """Return among how many devices Keras's loop spreads each batch."""
+    return replicas(model)
+
+
+def scope(model: keras.Model) -> AbstractContextManager[Any]:
+    """Return the context in which what belongs to a model must be made."""
+    return model.distribute_strategy.scope()
+
+
 def replicate(model: keras.Model, tree: Tree) -> Tree:
     """Put a copy of a tree of tensors on the device of each replica of this process."""
     strategy = model.distribute_strategy
@@ -266,19 +293,65 @@ def over_replicas(
     model: keras.Model, part: Callable[[Tree, Any, int], Tree], tree: Tree
 ) -> Tree:
     """Sum ``part(tree, k, parts)`` over the replicas k, each on its device."""
-    strategy = model.distribute_strategy
-    parts = strategy.num_replicas_in_sync
+    parts = replicas(model)
     if parts == 1:
         return part(tree, 0, 1)
-
-    def run(own: Tree) -> Tree:
-        context = tf.distribute.get_replica_context()
-        return part(own, context.replica_id_in_sync_group, parts)
-
-    return tf.nest.map_structure(
-        lambda a: strategy.reduce(tf.distribute.ReduceOp.SUM, a, axis=None),
-        strategy.run(run, args=(tree,)),
+    return summed(
+        model, in_replicas(model, lambda own: part(own, replica(), parts), tree)
     )
+
+
+def replica() -> Any:
+    """Return the number of the replica in which this runs."""
+    return tf.distribute.get_replica_context().replica_id_in_sync_group
+
+
+def in_replicas(model: keras.Model, function: Callable[..., Tree], *args: Tree) -> Tree:
+    """Call a function in each replica of the model; what it returns stays there.
+
+    Of arguments that are spread over the replicas each gets its own.
+    """
+    return model.distribute_strategy.run(function, args=args)
+
+
+def summed(model: keras.Model, tree: Tree) -> Tree:
+    """Sum what `in_replicas` returned over the replicas."""
+    reduce, total = model.distribute_strategy.reduce, tf.distribute.ReduceOp.SUM
+    return tf.nest.map_structure(lambda a: reduce(total, a, axis=None), tree)
+
+
+def train_function(
+    model: keras.Model, step: Callable[[Any], dict[str, Any]]
+) -> Callable[[Any], Any] | None:
+    """Return what Keras's loop calls instead of the function that it makes of a step.
+
+    None where its own will do. Keras runs a step in each replica; ours is made once,
+    outside of them, and has them evaluate their samples: replicas cannot sum anything
+    inside of the branches that a step has.
+    """
+    if replicas(model) == 1:
+        return None
+
+    def on_batch(data: Tree) -> dict[str, Any]:
+        return step(
+            keras.tree.map_structure(
+                lambda a: None if isinstance(a, tf.experimental.Optional) else a, data
+            )
+        )
+
+    if not model.run_eagerly:
+        on_batch = tf.function(on_batch, reduce_retracing=True, autograph=False)
+
+    def several(iterator: Any) -> dict[str, Any]:
+        logs = on_batch(next(iterator))
+        for _ in range(int(model.steps_per_execution) - 1):
+            try:
+                logs = on_batch(next(iterator))
+            except (StopIteration, tf.errors.OutOfRangeError):
+                break
+        return logs
+
+    return several
 
 
 def constant(tree: Tree) -> Tree:

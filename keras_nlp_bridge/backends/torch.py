@@ -11,26 +11,38 @@ from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from keras_nlp_bridge.backends.base import (
+    check_loop,
+    in_replicas,
     loss_scale,
     on_rows,
     over_replicas,
     present,
+    replica,
     replicas,
     replicate,
+    scope,
     shares,
     spread,
+    summed,
+    train_function,
     unharmed,
 )
 
 __all__ = [
+    "check_loop",
+    "in_replicas",
     "loss_scale",
     "on_rows",
     "over_replicas",
     "present",
+    "replica",
     "replicas",
     "replicate",
+    "scope",
     "shares",
     "spread",
+    "summed",
+    "train_function",
     "unharmed",
 ]
 
@@ -38,6 +50,8 @@ Tensor = Any
 Tree = Any
 
 WIDE = "float64"  # dtype in which chunks' losses are added up
+
+UNEVEN_LAST = True  # there is one device
 
 JIT = False  # what `jit_compile="auto"` means in `fit`
 
