@@ -4,6 +4,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from keras import ops, tree
 
 from keras_nlp_bridge.data import Batch
@@ -31,6 +32,11 @@ class BatchOracle:
 
     Attributes
     ----------
+    donated : bool
+        Settable; whether a step may overwrite the state that it was given.
+    live : bool tensor or None
+        Settable; where it is false f is not a number: of a batch that does not count no
+        method stores anything.
     first : tuple
         What the first evaluation saw: the outputs, and `others` as the layers left
         them.
@@ -45,6 +51,7 @@ class BatchOracle:
     ) -> None:
         self.objective, self.backend = objective, backend
         self.batch, self.others = batch, others
+        self.donated, self.live = False, None
         self.first: Any = None
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,6 +63,8 @@ class BatchOracle:
         f, g, seen = self.backend.value_grad_aux(run, x)
         if self.first is None:
             self.first = seen
+        if self.live is not None:
+            f = ops.where(self.live, f, ops.full_like(f, np.nan))
         return f, g
 
     def value(self, x: Tensor) -> Tensor:

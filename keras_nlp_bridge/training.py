@@ -119,7 +119,8 @@ class TrainStep:
             state = self.keeper.without(after.state)
             return after._replace(state=state, metrics=metrics)
 
-        start = start._replace(state=self.keeper.without(start.state))
+        begin = backend.owned(self.keeper.without(start.state))
+        start = start._replace(state=begin)
         if not isinstance(count, int):  # the last batch may be short
             return backend.fold(
                 lambda i, carry: body(
@@ -154,7 +155,11 @@ class TrainStep:
                 before, ops.cast(before.t, dtype) / total, 1 / total
             )
         kind = SharedOracle if self._spread else BatchOracle
+        # After a restart within an epoch its first batches have been seen.
+        unseen = carry.position >= before.t if self.ordered else None
         oracle = kind(objective, backends.current(), batch, others)
+        if self.batches is not None:  # a group has a state of its own
+            oracle.donated, oracle.live = True, unseen
         after = method.step(oracle, before)
         y_pred, seen = oracle.first
         kept = []
@@ -166,9 +171,8 @@ class TrainStep:
                 new = new if is_seed(v) else ops.where(after.accepted, new, old)
             kept.append(new)
         if self.ordered:
-            # After a restart within an epoch its first batches have been seen.
             after, kept = ops.cond(
-                carry.position >= before.t,
+                unseen,
                 lambda: (after, kept),
                 lambda: (before, carry.others),
             )

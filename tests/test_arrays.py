@@ -1,8 +1,10 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_nlp_bridge.arrays import epsilon, namespace
+from keras_nlp_bridge.backends import current
 
 ARRAYS = {
     "numpy": lambda a: np.asarray(a),
@@ -61,6 +63,24 @@ def test_set_row_leaves_its_argument_alone(make):
     )
     np.testing.assert_array_equal(host(b), [[0, 0], [1, 1], [0, 0]])
     np.testing.assert_array_equal(host(a), np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_set_row_of_what_is_owned_leaves_its_origin_alone(keep):
+    """Traced, as steps are: TensorFlow then writes into what it is given."""
+    backend = current()
+    given = ops.convert_to_tensor(np.zeros((3, 2), "float32")), ops.ones((4,))
+
+    def run(tree, kept):
+        a, vector = backend.owned(tree)
+        index, row = ops.cast(1, "int32"), vector[:2]
+        half = ops.cast(0.5, "float32")
+        return backend.set_row(a, index, 2 * row, half, kept, True), vector
+
+    changed, vector = backend.compile(run)(given, ops.convert_to_tensor(keep))
+    np.testing.assert_array_equal(host(changed), [[0, 0], [keep, keep], [0, 0]])
+    np.testing.assert_array_equal(host(given[0]), np.zeros((3, 2)))
+    np.testing.assert_array_equal(host(vector), np.ones(4))
 
 
 def test_numbers_beside_integers_are_integers(make):

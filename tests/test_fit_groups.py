@@ -77,6 +77,32 @@ def test_nan_batch_in_a_group_is_a_rejected_step(method):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.parametrize("method", ["r2", "tr-lsr1", "slbfgs"])
+def test_batches_seen_before_a_restart_are_passed_over_in_a_group(method, tmp_path):
+    """Nor do they leave anything in what a group writes to in place."""
+
+    class Fails(keras.callbacks.Callback):
+        steps = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.steps += 1
+            if self.steps == 16:
+                raise RuntimeError("here")
+
+    def backup(freq):
+        return keras.callbacks.BackupAndRestore(tmp_path, save_freq=freq)
+
+    whole, _ = weights_after(method)
+    with pytest.raises(RuntimeError, match="here"):
+        # Step 15 is tested, and would overwrite a pair that is in use.
+        weights_after(method, backup(14), Fails())
+    resumed, history = weights_after(method, backup("epoch"))
+    assert history.epoch == [1, 2]
+    assert history.result.nit == 24
+    for a, b in zip(whole, resumed, strict=True):
+        np.testing.assert_allclose(b, a, rtol=2e-3, atol=2e-4)
+
+
 def test_arrays_too_large_to_hold_are_fed_in_groups(monkeypatch):
     held, _ = weights_after("r2")
     monkeypatch.setattr(phases, "_MOST_HELD", 0)

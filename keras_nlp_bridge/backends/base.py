@@ -23,6 +23,7 @@ __all__ = [
     "minimum",
     "on_rows",
     "over_replicas",
+    "owned",
     "present",
     "replica",
     "replicas",
@@ -75,6 +76,11 @@ def set_row(
     row = keras.ops.where(keep, scale * row, keras.ops.take(a, i, axis=0))
     index = keras.ops.reshape(keras.ops.cast(i, "int32"), (1, 1))
     return keras.ops.scatter_update(a, index, keras.ops.expand_dims(row, 0))
+
+
+def owned(tree: Tree) -> Tree:
+    """Return a tree of tensors whose matrices `set_row` may overwrite."""
+    return tree
 
 
 def check(model: keras.Model) -> None:

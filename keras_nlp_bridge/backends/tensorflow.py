@@ -18,7 +18,6 @@ from keras_nlp_bridge.backends.base import (
     maximum,
     minimum,
     present,
-    set_row,
     spread,
     unharmed,
 )
@@ -32,7 +31,6 @@ __all__ = [
     "maximum",
     "minimum",
     "present",
-    "set_row",
     "spread",
     "unharmed",
 ]
@@ -56,9 +54,16 @@ LONG = 10_000  # numbers from which a copy costs more than a branch
 def compile(function: Callable[..., Any], donate: bool = False) -> Callable[..., Any]:
     """Trace a function of tensors once per signature.
 
-    Without XLA: on CPUs it is about three times slower on convolutions.
+    Without XLA: on CPUs it is about three times slower on convolutions. If `donate`,
+    the matrices of its first argument are copied, so that it may overwrite them: what
+    it is called with may be a constant of another function.
     """
-    del donate  # a traced function cannot use up what it is called with
+    if donate:
+        given = function
+
+        def function(first: Tree, *rest: Any) -> Any:
+            return given(owned(first), *rest)
+
     return tf.function(_Own(function), autograph=False)
 
 
@@ -91,6 +96,32 @@ def select(condition: Tensor, a: Tree, b: Tree) -> Tree:
     if max(t.shape.num_elements() or 0 for t in tf.nest.flatten(a)) < LONG:
         return tf.nest.map_structure(lambda u, v: tf.where(condition, u, v), a, b)
     return tf.cond(condition, lambda: a, lambda: b)
+
+
+def set_row(
+    a: Tensor, i: Tensor, row: Tensor, scale: Tensor, keep: Tensor, donate: bool
+) -> Tensor:
+    """Make row `i` of `a` ``scale * row`` if `keep`; copy `a` unless donated.
+
+    With `donate` it is overwritten where it lies, so `keep` or `row` must come of all
+    that reads it. The other form copies it: 0.4 ms of a step for ten times 109,386.
+    """
+    if donate:
+        index = tf.reshape(tf.cast(i, "int32"), (1,))
+        return tf.cond(
+            keep,
+            lambda: tf.raw_ops.InplaceUpdate(x=a, i=index, v=(scale * row)[None]),
+            lambda: a,
+        )
+    row = tf.where(keep, scale * row, a[i])
+    return tf.tensor_scatter_nd_update(a, tf.reshape(i, (1, 1)), row[None])
+
+
+def owned(tree: Tree) -> Tree:
+    """Return a tree of tensors whose matrices `set_row` may overwrite."""
+    return tf.nest.map_structure(
+        lambda a: tf.raw_ops.DeepCopy(x=a) if a.shape.rank == 2 else a, tree
+    )
 
 
 class Held:

@@ -149,6 +149,11 @@ def set_row(
     return a
 
 
+def owned(tree: Tree) -> Tree:
+    """Return a tree of tensors whose matrices `set_row` may overwrite."""
+    return keras.tree.map_structure(lambda a: a.clone() if a.ndim == 2 else a, tree)
+
+
 class Held:
     """Samples on the device, passed to a step with each group of batches."""
 

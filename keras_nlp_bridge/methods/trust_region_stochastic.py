@@ -6,6 +6,7 @@ from typing import NamedTuple
 from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.methods.base import (
     Oracle,
+    donated,
     fused,
     in_interval,
     is_number,
@@ -218,7 +219,8 @@ class StochasticRegion(ClockedRegion):
         length = xp.sqrt(xp.dot(s, s))
         values, radii = (state.f, f_new), (state.radius, trial.factor)
         outcome = self.judged(values, trial.pred, finite, length, *radii)
-        pairs = push(state.pairs, pair_of(s, y, finite & self.storable(s, y)))
+        pair = pair_of(s, y, finite & self.storable(s, y))
+        pairs = push(state.pairs, pair, donate=donated(oracle))
         return _Outcome(
             accepted=outcome.accepted,
             nfev=state.nfev + 1,
