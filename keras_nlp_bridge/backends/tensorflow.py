@@ -58,13 +58,8 @@ def compile(function: Callable[..., Any], donate: bool = False) -> Callable[...,
     the matrices of its first argument are copied, so that it may overwrite them: what
     it is called with may be a constant of another function.
     """
-    if donate:
-        given = function
-
-        def function(first: Tree, *rest: Any) -> Any:
-            return given(owned(first), *rest)
-
-    return tf.function(_Own(function), autograph=False)
+    run = _Own(function, donate)
+    return tf.function(run, autograph=False)
 
 
 def fused(function: Callable[..., Any], *args: Any) -> Any:
@@ -165,10 +160,12 @@ class _Own:
     and again, and warns.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[..., Any], donate: bool) -> None:
+        self._function, self._donate = function, donate
 
     def __call__(self, *args: Any) -> Any:
+        if self._donate:
+            args = owned(args[0]), *args[1:]
         return self._function(*args)
 
 
