@@ -7,14 +7,10 @@ from typing import Any
 import keras
 
 from keras_nlp_bridge import backends, data
+from keras_nlp_bridge.devices import check_validation
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizers import METHODS
-from keras_nlp_bridge.phases import (
-    FullSample,
-    Minibatch,
-    OptimizerPhase,
-    check_validation,
-)
+from keras_nlp_bridge.phases import FullSample, Minibatch, OptimizerPhase
 from keras_nlp_bridge.swapping import check_swaps
 
 # Methods for minibatches, by name.

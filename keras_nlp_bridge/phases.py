@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_nlp_bridge import backends, data
+from keras_nlp_bridge.devices import check_devices
 from keras_nlp_bridge.epochs import Epochs, run_epochs, validation
 from keras_nlp_bridge.listening import GroupProgress, listens
 from keras_nlp_bridge.methods import Clocked
@@ -41,7 +42,7 @@ class Minibatch:
 
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
         """Refuse what devices cannot share."""
-        _check_devices(model, x, arguments["batch_size"] or 32)
+        check_devices(model, x, arguments["batch_size"] or 32)
 
     def run(
         self,
@@ -121,7 +122,7 @@ class FullSample:
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
         """Refuse what would make a deterministic method see minibatches."""
         if len(model.metrics) > 1:  # measured by `keras.Model.evaluate`
-            _check_devices(model, x, 32)
+            check_devices(model, x, 32)
         if arguments["batch_size"] is not None:
             raise ValueError(
                 f"`batch_size` must be None for {self.method!r}, which needs all "
@@ -198,7 +199,7 @@ class OptimizerPhase:
 
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
         """Refuse what devices cannot share."""
-        _check_devices(model, x, arguments["batch_size"] or 32)
+        check_devices(model, x, arguments["batch_size"] or 32)
 
     def run(
         self,
@@ -253,37 +254,6 @@ def _steps(dataset: Any) -> int | None:
             continue
         return count if count and count > 0 else None
     return None
-
-
-def check_validation(model: keras.Model, arguments: dict[str, Any]) -> None:
-    """Refuse validation data that the devices cannot share."""
-    if arguments["validation_data"] is not None:
-        x = keras.utils.unpack_x_y_sample_weight(arguments["validation_data"])[0]
-        size = arguments["validation_batch_size"] or 32
-        _check_devices(model, x, size, "validation_batch_size")
-
-
-def _check_devices(
-    model: keras.Model, x: Any, batch_size: int, name: str = "batch_size"
-) -> None:
-    """Raise unless Keras's loops can spread the batches over the devices."""
-    backend = backends.current()
-    backend.check_loop(model)
-    parts = backend.shares(model)
-    if parts == 1 or data.is_dataset(x) or isinstance(x, KerasProblem):
-        return
-    size = len(keras.tree.flatten(x)[0])
-    batches = [min(batch_size, size)]
-    if not backend.UNEVEN_LAST:
-        batches.append(size % batch_size)
-    uneven = {n for n in batches if n % parts}
-    if uneven:
-        which = "batches" if not backend.UNEVEN_LAST else "a first batch"
-        raise ValueError(
-            f"`{name}` must give {which} that can be spread evenly over the "
-            f"{parts} devices of the distribution; got {batch_size} for {size} "
-            f"samples: batches of {' and '.join(map(str, sorted(uneven)))}."
-        )
 
 
 def _inputs(dataset: Any, most: int = 100) -> Iterator[Any]:
