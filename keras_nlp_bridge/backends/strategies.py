@@ -96,7 +96,7 @@ def scope(model: keras.Model) -> AbstractContextManager[Any]:
 def check_loop(model: keras.Model) -> None:
     """Raise where Keras's own loops cannot run a model.
 
-    Before its first step Keras (3.14, 3.15) adds up a batch over the replicas in a way
+    Before its first step Keras 3.15 adds up a batch over the replicas in a way
     that this strategy does not know, and its `fit` and `evaluate` fail.
     """
     workers = tf.distribute.MultiWorkerMirroredStrategy
