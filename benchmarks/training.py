@@ -8,7 +8,9 @@ same number of steps; "equal work" shortens the runs of ours by their cost, in u
 of one forward and backward pass (a forward pass alone is a third), so that all do the
 same work. The metric is measured on test data that no method has seen.
 
-The constants of the methods were chosen on the tasks of `TUNING` and on no others.
+The constants of the methods were chosen on the tasks of `TUNING`; between values as
+good there, those of `CONFIRMING` were looked at. The tasks of `BLIND` were written
+after the constants had been fixed, and have changed none.
 """
 
 import argparse
@@ -112,6 +114,24 @@ def gru() -> keras.Model:
     return keras.Sequential([keras.Input((20, 2)), layers.GRU(32), layers.Dense(1)])
 
 
+def lstm() -> keras.Model:
+    """24 recurrent units with gates, five classes."""
+    return keras.Sequential([keras.Input((30, 1)), layers.LSTM(24), layers.Dense(5)])
+
+
+def dropout() -> keras.Model:
+    """Dense layers with BatchNormalization and Dropout, one number out."""
+    blocks = []
+    for units in (64, 64):
+        blocks += [
+            layers.Dense(units, use_bias=False),
+            layers.BatchNormalization(),
+            layers.Activation("relu"),
+            layers.Dropout(0.1),
+        ]
+    return keras.Sequential([keras.Input((4,)), *blocks, layers.Dense(1)])
+
+
 def transformer() -> keras.Model:
     """Two blocks of attention over 16 patches of 2 x 2 pixels."""
     inputs = keras.Input((16, 4))
@@ -209,6 +229,16 @@ def adding(seed: int, data_dir: str | None) -> Data:
     return split(x, (x[..., 0] * x[..., 1]).sum(1, keepdims=True), False)
 
 
+def tones(seed: int, data_dir: str | None) -> Data:
+    """Noisy sines of 30 samples and of any phase; the class is the frequency."""
+    del seed, data_dir
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 5, 2500).astype("int32")
+    angle = 0.2 * (1 + y)[:, None] * np.arange(30) + rng.uniform(0, 7, (2500, 1))
+    x = np.sin(angle) + rng.normal(0, 0.7, angle.shape)
+    return split(x[..., None].astype("float32"), y, True)
+
+
 def mnist(seed: int, data_dir: str | None) -> Data:
     """MNIST, 60,000 and 10,000 images."""
     del seed
@@ -217,6 +247,10 @@ def mnist(seed: int, data_dir: str | None) -> Data:
 
 def friedman() -> tuple[Any, Any]:
     return datasets.make_friedman1(1000, noise=1.0, random_state=0)
+
+
+def friedman_of(make: Callable[..., Any], noise: float) -> tuple[Any, Any]:
+    return make(1000, noise=noise, random_state=0)
 
 
 def breast_cancer() -> tuple[Any, Any]:
@@ -255,7 +289,19 @@ CONFIRMING = {
     "transformer": Task(transformer, digits("patches"), CLASSES),
     "batchnorm": Task(batchnorm, digits("images"), CLASSES, epochs=12),
 }
-TASKS = TUNING | CONFIRMING
+BLIND = {
+    "noisy-conv": Task(conv, digits("images", 0.3), CLASSES, epochs=12),
+    "lstm": Task(lstm, tones, CLASSES, 32, 15),
+    "friedman2": Task(
+        dropout, table(lambda: friedman_of(datasets.make_friedman2, 50), False), MSE, 32
+    ),
+    "friedman3": Task(
+        dense(4, (64, 64), 1, "relu"),
+        table(lambda: friedman_of(datasets.make_friedman3, 0.1), False),
+        *(MSE, 32),
+    ),
+}
+TASKS = TUNING | CONFIRMING | BLIND
 
 
 class Stream(keras.utils.PyDataset):
@@ -478,7 +524,8 @@ def main() -> None:
         kept = json.loads(store.read_text())
         kept |= {"outcomes": outcomes, "seeds": args.seeds, "scale": args.epochs_scale}
         store.write_text(json.dumps(kept, indent=1) + "\n")
-    for group, tasks in (("tuning", TUNING), ("confirming", CONFIRMING)):
+    groups = {"tuning": TUNING, "confirming": CONFIRMING, "blind": BLIND}
+    for group, tasks in groups.items():
         stores = {t: common.RESULTS / f"training-{t}.json" for t in tasks}
         found = {
             t: json.loads(store.read_text())["outcomes"]

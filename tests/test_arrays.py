@@ -173,3 +173,14 @@ def test_cond_evaluates_one_side_and_while_loop_keeps_the_structure(make):
 def test_numpy_needs_no_keras():
     assert namespace(np.ones(2)) is namespace(np.float32(1))
     assert epsilon("float32") == np.finfo(np.float32).eps
+
+
+@pytest.mark.parametrize("n", [7, 20_000])
+def test_combinations_of_rows(make, n, rng):
+    """Short and long vectors take different ways."""
+    a, b, scale = rng.normal(size=3), rng.normal(size=5), np.float64(-0.5)
+    A, B, v = rng.normal(size=(3, n)), rng.normal(size=(5, n)), rng.normal(size=n)
+    args = [np.asarray(u, "float32") for u in (a, A, b, B, scale, v)]
+    xp = namespace(make(v))
+    found = host(xp.combine(*map(make, args)))
+    np.testing.assert_allclose(found, A.T @ a + B.T @ b - 0.5 * v, atol=1e-4)

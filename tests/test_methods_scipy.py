@@ -958,11 +958,22 @@ def test_r2_shortens_its_steps_while_the_loss_on_fresh_batches_is_up():
     assert walk(StochasticR2(), x, [*risen, *[Bowl(height=90.0)] * 300]).share > 0.12
 
 
+@pytest.mark.parametrize(("ratio", "sign"), [(0.3, 1), (0.75, 0), (0.95, -1)])
+def test_sigma_rests_between_the_target_and_what_shorter_steps_have(ratio, sign):
+    method, bowl, d = StochasticR2(target=0.5), Bowl(), np.ones(3)
+    state = method.init(bowl, np.zeros(3))._replace(f=np.float64(10.0))
+    bowl.value = lambda x: 10 - ratio * 0.1 * 2.0  # alpha 0.1, slope 2
+    # At a fifth of the step the ratio of a quadratic is 1 - 0.2 (1 - 0.5).
+    after = method._tested(bowl, state, d, np.float64(2.0), np.float64(0.1), 0.2)
+    wanted = {1: 0.5 - 0.3, 0: 0, -1: 0.9 - 0.95}[sign]
+    assert after.log_sigma == pytest.approx(method.gain * wanted, abs=1e-9)
+
+
 def test_r2_does_not_lengthen_steps_on_rounding_errors():
     x = np.full(5, 3.0)
     bowls = [Bowl(height=1.0)] * 20 + [Bowl(height=1.0, depth=1e-17)] * 100
     held = walk(StochasticR2(), x, bowls).log_sigma
-    assert held > walk(StochasticR2(blind=0.0), x, bowls).log_sigma + 1
+    assert held > walk(StochasticR2(blind=0.0), x, bowls).log_sigma + 0.5
 
 
 @pytest.mark.parametrize("kind", [StochasticR2, StochasticTRLSR1])
@@ -970,10 +981,11 @@ def test_weight_decay_is_a_share_of_the_step(kind):
     x, bowl = np.array([3.0, -4.0, 12.0]), [Bowl()]
     free = walk(kind(weight_decay=0), x, bowl).x
     held = walk(kind(weight_decay=0.5), x, bowl).x
-    step = np.linalg.norm(free - x)
+    step, length = np.linalg.norm(free - x), np.linalg.norm(free)
     assert step > 0
-    np.testing.assert_allclose(
-        np.linalg.norm(free) - np.linalg.norm(held), 0.5 * step, rtol=1e-9
-    )
+    # A region knows the factor before the step, and so takes the length of x.
+    before = np.linalg.norm(x) if kind is StochasticTRLSR1 else length
+    shorter = 0.5 * step * length / before
+    np.testing.assert_allclose(length - np.linalg.norm(held), shorter, rtol=1e-9)
     # At the origin there is nothing to decay, and the step survives.
     assert np.linalg.norm(walk(kind(weight_decay=0.5), 0 * x, bowl).x) > 0

@@ -1,5 +1,7 @@
 """The trust region of minibatch methods: its coordinates, and when steps are tested."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,36 +36,60 @@ def run(method, oracle, x, steps):
 
 
 @pytest.mark.parametrize("pushes", [0, 2, 3, 7])
-def test_pairs_in_other_coordinates(rng, pushes):
-    n, ratio = 6, np.exp(rng.normal(size=6))
+def test_pairs_under_other_inner_products(rng, pushes):
+    n, old, new = 6, *np.exp(rng.normal(size=(2, 6)))
     H = rng.normal(size=(n, n))
     pairs = empty_pairs(3, np.zeros(n))
     for s in rng.normal(size=(pushes, n)):
-        pairs = push(pairs, pair_of(s, H @ s, np.True_))
-    found = rescaled(pairs, ratio)
+        y = H @ s
+        pair = pair_of(s, old * y, np.True_, co=(s / old, y))
+        pairs = push(pairs, pair)
+    found = rescaled(pairs, old, new)
     live = pairs.live
     assert live.sum() == min(pushes, 3)
-    np.testing.assert_allclose((found.S[live] ** 2).sum(axis=1), 1)
-    np.testing.assert_allclose(
-        found.Y[live], found.S[live] @ (H / np.outer(ratio, ratio)).T, atol=1e-12
+    for metric, some in ((old, pairs), (new, found)):
+        np.testing.assert_allclose((some.S[live] ** 2 / metric).sum(axis=1), 1)
+        np.testing.assert_allclose(
+            some.Y[live], metric * (some.S[live] @ H.T), atol=1e-12
+        )
+        for name, a, b in (("SS", "S", "S"), ("SY", "S", "Y"), ("YY", "Y", "Y")):
+            product = getattr(some, a) / metric @ getattr(some, b).T
+            np.testing.assert_allclose(getattr(some, name), product, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_metric_is_a_change_of_variables(kind, rng):
+    """Steps of x under a metric are those of z = x / scale without one, scaled."""
+    scale, d, x = np.exp(rng.normal(size=6)), np.logspace(-1, 1, 6), np.ones(6)
+    inner = Oracle(
+        lambda z: quadratic(d).value(scale * z),
+        lambda z: scale * quadratic(d).grad(scale * z),
     )
-    for name, a, b in (("SS", "S", "S"), ("SY", "S", "Y"), ("YY", "Y", "Y")):
-        product = getattr(found, a) @ getattr(found, b).T
-        np.testing.assert_allclose(getattr(found, name), product, atol=1e-14)
+    plain = kind(adaptivity=0, weight_decay=0, radius=0.1, test_every=2)
+    in_z = run(plain, inner, x / scale, 8)
+    method = replace(plain, adaptivity=0.25)  # the metric below is never due
+    state = method.init(quadratic(d), x)
+    state = state._replace(squared_scales=scale**2, due=10**6)
+    for k, other in enumerate(in_z):
+        clock = 0.1 + 1e-6 * k, 1e-6
+        state = method.step(quadratic(d), method.with_clock(state, *clock))
+        np.testing.assert_allclose(state.x, scale * other.x, atol=1e-6)
+        assert state.radius == pytest.approx(other.radius)
+        assert state.rho == pytest.approx(other.rho)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_metric_follows_the_gradients_and_the_pairs_follow_the_metric(kind):
     d = np.logspace(-1, 1, 8)
     states = run(kind(), quadratic(d), np.ones(8), 25)
-    metrics = [state.metric for state in states]
+    metrics = [state.squared_scales for state in states]
     changed = [
         k + 1 for k in range(1, 25) if not np.array_equal(metrics[k], metrics[k - 1])
     ]
     assert changed == [10, 20]
     assert (np.diff(metrics[9]) < 0).all()  # the larger the gradients, the shorter
     for state in states[8::6]:
-        live, scaled = state.pairs.live, state.metric * d * state.metric
+        live, scaled = state.pairs.live, d * state.squared_scales
         assert live.any()
         np.testing.assert_allclose(
             state.pairs.Y[live], state.pairs.S[live] * scaled, rtol=1e-8
@@ -73,22 +99,32 @@ def test_the_metric_follows_the_gradients_and_the_pairs_follow_the_metric(kind):
 @pytest.mark.parametrize("power", [0.25, 0.5, 1.0])
 def test_the_metric_is_a_power_of_the_mean_square(power):
     method = StochasticTRLSR1(adaptivity=power)
-    state = run(method, quadratic(np.logspace(-1, 1, 6)), np.ones(6), 10)[-1]
-    root = np.sqrt(state.h / (1 - 0.99**10))
+    states = run(method, quadratic(np.logspace(-1, 1, 6)), np.ones(6), 10)
+    state, weights = states[-1], 0.97 ** np.arange(9, -1, -1)
+    assert state.seen == 10
+    mean = np.average([s.g**2 for s in states], axis=0, weights=weights)
+    root = np.sqrt(mean)
     root += 1e-3 * np.sqrt(np.mean(root**2))
-    shape = state.metric * root**power
+    shape = state.squared_scales * root ** (2 * power)
     np.testing.assert_allclose(shape, shape[0])
-    # A step along the gradient is as long in one space as in the other.
-    g = state.g
-    outer = np.linalg.norm(state.metric**2 * g)
-    assert outer == pytest.approx(np.linalg.norm(state.metric * g))
+    # A step along the gradient is as long in the metric as it is in that of x.
+    g, metric = state.g, state.squared_scales
+    assert np.sum((metric * g) ** 2 / metric) == pytest.approx(
+        np.sum((metric * g) ** 2)
+    )
+
+
+def test_squares_are_those_of_tested_steps():
+    method = StochasticTRLSR1(test_first=4, test_every=3)
+    states = run(method, quadratic(np.arange(1, 5.0)), np.ones(4), 9)
+    assert [int(s.seen) for s in states] == [1, 2, 3, 4, 4, 5, 5, 5, 6]
 
 
 def test_no_adaptivity_leaves_the_coordinates_alone():
     last = run(
         StochasticTRLSR1(adaptivity=0), quadratic(np.arange(1, 5.0)), np.ones(4), 25
     )
-    np.testing.assert_array_equal(last[-1].metric, np.ones(4))
+    np.testing.assert_array_equal(last[-1].squared_scales, np.ones(4))
 
 
 def test_the_radius_does_not_grow_on_rounding_error():
@@ -118,7 +154,7 @@ def test_a_sample_that_is_not_finite_leaves_no_trace_in_the_metric(kind):
 
     states = run(kind(), Oracle(quadratic(d).value, grad), np.ones(6), 12)
     assert np.isfinite(states[-1].h).all()
-    assert len(set(states[-1].metric)) == 6
+    assert len(set(states[-1].squared_scales)) == 6
 
 
 class Samples:
@@ -151,3 +187,84 @@ def test_the_next_sample_judges_a_step_that_was_not_tested(hard):
     else:
         assert after.radius == 0.5 * before.radius
         np.testing.assert_array_equal(after.x, before.previous)
+
+
+class Slopes:
+    """Linear functions, another one at each step; evaluated twice where tested."""
+
+    def __init__(self, slopes, twice=1):
+        self.slopes, self.twice, self.calls = slopes, twice, 0
+
+    def value(self, x):
+        return 5 + np.dot(self.now, x)
+
+    def value_and_grad(self, x):
+        self.now = self.slopes[self.calls // self.twice]
+        self.calls += 1
+        return self.value(x), self.now
+
+
+def test_the_model_is_that_of_averaged_gradients(rng):
+    slopes = rng.normal(size=(8, 4))
+    given = {"test_first": 0, "test_every": 10**6, "weight_decay": 0}
+    method = StochasticTRLSR1(momentum=0.7, **given)
+    m = slopes[0]
+    states = run(method, Slopes(slopes), np.zeros(4), 8)
+    for g, state in zip(slopes, states, strict=True):
+        m = 0.7 * m + 0.3 * g
+        np.testing.assert_allclose(state.m, m)
+        step = state.x - state.previous
+        # Without pairs it goes along -m.
+        cosine = -np.dot(step, m) / np.linalg.norm(step) / np.linalg.norm(m)
+        assert cosine == pytest.approx(1)
+
+
+def test_without_momentum_the_gradient_is_that_of_the_batch(rng):
+    slopes = rng.normal(size=(5, 4))
+    method = StochasticTRLSR1(momentum=0, test_first=0, test_every=10**6)
+    for g, state in zip(
+        slopes, run(method, Slopes(slopes), np.zeros(4), 5), strict=True
+    ):
+        np.testing.assert_array_equal(state.m, g)
+
+
+@pytest.mark.parametrize(("guard", "accepted"), [(0.5, False), (2.0, True)])
+def test_a_step_that_promised_this_batch_nothing_may_raise_it_a_little(guard, accepted):
+    # The second batch slopes the other way: along the average its f rises from 5 to 10.
+    there, back = np.array([1.0, 0.0]), np.array([-0.4, 0.0])
+    method = StochasticTRLSR1(
+        momentum=0.9, guard=guard, radius=12.5, adaptivity=0, weight_decay=0
+    )
+    oracle = Slopes([there, back], twice=2)
+    first = method.step(oracle, method.with_clock(method.init(oracle, np.zeros(2)), *T))
+    first = first._replace(x=np.zeros(2), radius=np.float64(12.5))
+    second = method.step(oracle, method.with_clock(first, *T))
+    assert second.accepted == accepted
+    assert second.radius == 12.5  # nothing was learnt about the model
+    assert second.rho == first.rho
+
+
+T = 0.2, 1e-6  # behind the warm-up, before the decay
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_of_unknown_length_begins_with_short_steps(kind):
+    method = kind(decay=False, radius=1.0, weight_decay=0, adaptivity=0, momentum=0)
+    x, lengths = np.zeros(3), []
+    for state in run(method, Slopes(np.full((40, 3), 1e-3), 2), x, 12):
+        lengths.append(np.linalg.norm(state.x - state.previous) / state.radius)
+    np.testing.assert_allclose(lengths[:7], np.arange(1, 8) / 10)
+    assert lengths[-1] > 0.7  # the radius may have grown behind the step
+
+
+def test_a_batch_that_is_not_finite_is_not_averaged():
+    slopes = np.ones((6, 3)) * np.array([1, 1, 1, np.nan, 2, 2])[:, None]
+    method = StochasticTRLSR1(momentum=0.5, test_first=0, test_every=10**6)
+    m = [state.m[0] for state in run(method, Slopes(slopes), np.zeros(3), 5)]
+    assert m == [1, 1, 1, 1, 1.5]
+
+
+@pytest.mark.parametrize("name", ["momentum", "guard"])
+def test_bad_momentum_is_refused(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be .* got -0.1"):
+        StochasticTRLSR1(**{name: -0.1})

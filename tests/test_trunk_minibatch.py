@@ -62,7 +62,8 @@ def test_products_are_limited():
 @pytest.mark.parametrize("matrix", [A, -A], ids=["convex", "concave"])
 def test_a_step_ends_at_the_region(matrix):
     method, oracle = plain(radius=0.01), Quadratic(matrix)
-    after = method.step(oracle, method.init(oracle, X0))
+    warm = method.init(oracle, X0)._replace(t=np.int32(20))
+    after = method.step(oracle, warm)
     np.testing.assert_allclose(np.linalg.norm(after.x - X0), 0.01, rtol=1e-6)
     assert after.radius == pytest.approx(0.01 * method.grow)
 

@@ -13,6 +13,7 @@ __all__ = [
     "check",
     "check_loop",
     "combine",
+    "combined_rows",
     "dot",
     "drawing",
     "eigh",
@@ -60,6 +61,17 @@ def combine(
 ) -> Tensor:
     """Return ``A'a + B'b + scale v`` for matrices with few and long rows."""
     return keras.ops.matmul(a, A) + keras.ops.matmul(b, B) + scale * v
+
+
+def combined_rows(
+    a: Tensor, A: Tensor, b: Tensor, B: Tensor, scale: Tensor, v: Tensor
+) -> Tensor:
+    """Return the same, row by row: for a compiler that makes one loop of it."""
+    out = scale * v
+    for c, rows in ((a, A), (b, B)):
+        for i in range(rows.shape[0]):
+            out = out + c[i] * rows[i]
+    return out
 
 
 def select(condition: Tensor, a: Tree, b: Tree) -> Tree:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from keras_nlp_bridge.backends.base import (
     check_loop,
-    combine,
     dot,
     drawing,
     eigh,
@@ -32,6 +31,9 @@ from keras_nlp_bridge.backends.base import (
     set_row,
     summed,
     train_function,
+)
+from keras_nlp_bridge.backends.base import (
+    combined_rows as combine,
 )
 from keras_nlp_bridge.backends.convolutions import fast
 

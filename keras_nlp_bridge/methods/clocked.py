@@ -1,6 +1,7 @@
 """Methods for samples that change at every step: the clock, and what they share."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from keras_nlp_bridge.methods.base import (
     status_where,
 )
 
-__all__ = ["Clocked", "clocked_start", "shrinkage"]
+__all__ = ["Clocked", "ahead", "clocked_start", "shrinkage"]
 
 # Measured on small networks: decay of the average where the length is unknown.
 AVERAGING = 0.98
@@ -92,11 +93,15 @@ class Clocked(Method):
         return rise, xp.minimum(xp.maximum(rest, zero), one)
 
     def falling(self, state: Any) -> Array:
-        """Return the clock factor of a radius: flat, then linear to zero from half."""
+        """Return the clock factor of a radius: flat, then linear to zero from half.
+
+        After a warm-up, of a few steps where the length of the run is not known.
+        """
         xp = namespace(state.x)
         rise, rest = self.elapsed(state)
         if not self.decay:
-            return xp.ones_like(rest)
+            t = xp.cast(state.t + 1, xp.dtype(state.x))
+            return xp.minimum(t / LEAST_WARMUP, xp.ones_like(rest))
         return rise * xp.minimum(2 * (1 - rest), xp.ones_like(rest))
 
     def evaluated(self, oracle: Oracle, state: Any) -> tuple[Any, Array, Array]:
@@ -110,48 +115,35 @@ class Clocked(Method):
 
     def settled(
         self,
-        oracle: Oracle,
         state: Any,
         outcome: Any,
-        step: tuple[Array, Array, Array],
+        ahead: Callable[[], Array],
         sound: Array,
         fine: Array,
-        weight_decay: float,
         most: int,
     ) -> Any:
         """End a step: take it if it was accepted; count, and average.
 
         Parameters
         ----------
-        oracle : Oracle
         state : state
             Before the step.
         outcome : NamedTuple
             What the step changes, under the names of the state; ``accepted`` is one.
-        step : tuple of array of shape (n,), scalar, scalar
-            A direction d, the length of the step as a multiple of it, and d'd.
+        ahead : callable
+            Returns where the step leads; see `ahead`.
         sound : bool scalar
             Whether the sample was finite where the step began.
         fine : bool scalar
             Whether the step is no failure even if it was not accepted.
-        weight_decay : float
-            See `shrinkage`.
         most : int
             Failures in a row that end the run.
         """
         xp, x = namespace(state.x), state.x
-        d, length, dd = step
-        square = length * length * dd
-        whole = xp.dot(x, x) + 2 * length * xp.dot(x, d) + square
-        factor = shrinkage(square, whole, weight_decay)
         # Not finite at x: perhaps an untested step went too far. Back, and test.
         # By `cond`: vectors are chosen, not copied.
         stay = xp.cond(sound, lambda: x, lambda: state.previous)
-        x = xp.cond(
-            outcome.accepted,
-            lambda: fused(oracle, _ahead, x, d, length, factor),
-            lambda: stay,
-        )
+        x = xp.cond(outcome.accepted, ahead, lambda: stay)
         fine = fine | outcome.accepted
         rejections = xp.where(fine, state.rejections * 0, state.rejections + 1)
         ended = {
@@ -190,6 +182,17 @@ def clocked_start(x: Array) -> dict[str, Array]:
     }
 
 
+def ahead(
+    oracle: Oracle, x: Array, d: Array, length: Array, weight_decay: float
+) -> Callable[[], Array]:
+    """Return what computes ``x + length * d``, shortened by `shrinkage`."""
+    xp = namespace(x)
+    square = length * length * xp.dot(d, d)
+    whole = xp.dot(x, x) + 2 * length * xp.dot(x, d) + square
+    factor = shrinkage(square, whole, weight_decay)
+    return lambda: fused(oracle, _shortened, x, d, length, factor)
+
+
 def shrinkage(step: Array, whole: Array, weight_decay: float) -> Array:
     """Return the factor that shortens x + s by a share of the step s.
 
@@ -213,5 +216,5 @@ def shrinkage(step: Array, whole: Array, weight_decay: float) -> Array:
     return 1 - weight_decay * xp.sqrt(ratio)
 
 
-def _ahead(x: Array, d: Array, length: Array, factor: Array) -> Array:
+def _shortened(x: Array, d: Array, length: Array, factor: Array) -> Array:
     return factor * (x + length * d)

@@ -7,7 +7,7 @@ from keras_nlp_bridge.methods.base import in_interval
 from keras_nlp_bridge.methods.subproblem import initial_curvature
 from keras_nlp_bridge.methods.trust_region import QuasiNewtonRegion
 from keras_nlp_bridge.methods.trust_region_stochastic import StochasticRegion
-from keras_nlp_bridge.operators.base import Compact, Pairs
+from keras_nlp_bridge.operators.base import Compact, Pair, Pairs
 from keras_nlp_bridge.operators.lbfgs import lbfgs
 
 __all__ = ["TRLBFGS", "StochasticLBFGS"]
@@ -109,7 +109,6 @@ class StochasticLBFGS(StochasticRegion):
         """Return a share of the smallest curvature of the pairs."""
         return initial_curvature(pairs, self.share, self.min_gamma)
 
-    def storable(self, s: Array, y: Array) -> Array:
+    def storable(self, pair: Pair) -> Array:
         """Whether there is enough curvature along s."""
-        xp = namespace(s)
-        return xp.dot(s, y) > self.min_curvature * xp.dot(s, s)
+        return pair.sy > self.min_curvature

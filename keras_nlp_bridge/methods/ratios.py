@@ -93,7 +93,6 @@ class ClockedRegion(Clocked):
         finite: Array,
         length: Array,
         radius: Array,
-        factor: Array,
     ) -> Judged:
         """Compare the decrease of f on one sample with the one that a model promised.
 
@@ -108,10 +107,8 @@ class ClockedRegion(Clocked):
         length : scalar
             Of the step.
         radius : scalar
-            What `factor` is a factor of, and what changes.
-        factor : scalar
-            Of the clock: towards the end of a run the region is smaller by it, and the
-            ratio is held to be good and very good from nearer to 1 on.
+            What changes. While the clock shortens the steps it does not grow: they do
+            not reach it.
 
         Notes
         -----
@@ -122,9 +119,8 @@ class ClockedRegion(Clocked):
         one = xp.ones_like(f)
         slack = 16 * epsilon(xp.dtype(length)) * xp.maximum(xp.abs(f), one)
         ared, relaxed = f - f_new + slack, pred + slack
-        good = finite & (ared >= (1 - factor * (1 - self.low)) * relaxed)
-        very_good = finite & (ared > (1 - factor * (1 - self.high)) * relaxed)
-        very_good = very_good & (length >= 0.8 * factor * radius)
+        good = finite & (ared >= self.low * relaxed)
+        very_good = finite & (ared > self.high * relaxed) & (length >= 0.8 * radius)
         # Where both sides are rounding error, the ratio is 1 by construction.
         very_good = very_good & (relaxed > (1 + self.blind) * slack)
         grown = xp.where(very_good, self.grow * radius, radius)

@@ -175,6 +175,7 @@ class SmallStep(NamedTuple):
     scale: Array  # ()
     sigma: Array  # (), the multiplier of the trust-region constraint
     pred: Array  # (), the decrease of the model
+    length: Array  # ()
 
 
 def step_in_span(
@@ -223,6 +224,7 @@ def step_in_span(
         xp.where(sound, scale, length / radius),
         xp.where(sound, sigma, xp.zeros_like(sigma)),
         xp.where(sound, pred, length * radius),
+        xp.where(sound, xp.sqrt(xp.dot(z, z)), radius),
     )
 
 
@@ -240,6 +242,7 @@ class SpanStep(NamedTuple):
     on_y: Array  # (m,)
     scale: Array  # ()
     pred: Array  # (), the decrease of the model
+    length: Array  # ()
 
 
 def span_step(
@@ -284,6 +287,7 @@ def span_step(
         xp.matmul(c, region.b.over_y),
         xp.where(first, length / radius, small.scale),
         xp.where(first, length * radius, small.pred),
+        xp.where(first, radius, small.length),
     )
     return SpanStep(*(xp.cast(part, dtype) for part in found))
 

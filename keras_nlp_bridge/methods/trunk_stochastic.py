@@ -9,7 +9,7 @@ from keras_nlp_bridge.methods.base import (
     in_interval,
     require_count,
 )
-from keras_nlp_bridge.methods.clocked import clocked_start
+from keras_nlp_bridge.methods.clocked import ahead, clocked_start
 from keras_nlp_bridge.methods.ratios import ClockedRegion
 from keras_nlp_bridge.methods.truncated import truncated_cg
 
@@ -105,28 +105,28 @@ class StochasticTrunk(ClockedRegion):
         pred = -(xp.dot(state.g, cg.p) + xp.dot(cg.p, cg.Hp) / 2)
         outcome = xp.cond(
             sound & (pred > 0),
-            lambda: self._tested(oracle, state, (cg.p, pred, cg.length), factor),
+            lambda: self._tested(oracle, state, cg.p, pred, cg.length),
             lambda: _Outcome(sound & False, state.nfev, state.radius, state.rho),
         )
         state = state._replace(nhev=state.nhev + cg.products)
-        step = cg.p, xp.ones_like(pred), xp.dot(cg.p, cg.p)
-        limits = self.weight_decay, self.max_rejections
+        step = ahead(oracle, state.x, cg.p, xp.ones_like(pred), self.weight_decay)
         # Without a gradient there is no step, but nothing has failed.
-        return self.settled(oracle, state, outcome, step, sound, gg == 0, *limits)
+        fine, most = gg == 0, self.max_rejections
+        return self.settled(state, outcome, step, sound, fine, most)
 
     def _tested(
         self,
         oracle: Oracle,
         state: StochasticTrunkState,
-        step: tuple[Array, Array, Array],
-        factor: Array,
+        p: Array,
+        pred: Array,
+        length: Array,
     ) -> "_Outcome":
         """Evaluate at the trial point on the same sample: radius, acceptance."""
-        p, pred, length = step
         f_new = oracle.value(state.x + p)
         finite = namespace(p).isfinite(f_new)
-        radii = state.radius, factor
-        found = self.judged((state.f, f_new), pred, finite, length, *radii)
+        values = state.f, f_new
+        found = self.judged(values, pred, finite, length, state.radius)
         return _Outcome(found.accepted, state.nfev + 1, found.radius, found.rho)
 
 

@@ -13,9 +13,15 @@ from keras_nlp_bridge.methods.base import (
     require,
     require_count,
 )
-from keras_nlp_bridge.methods.clocked import clocked_start
-from keras_nlp_bridge.methods.metric import FIRST_METRIC, metric_of, observed
-from keras_nlp_bridge.methods.ratios import ClockedRegion
+from keras_nlp_bridge.methods.clocked import clocked_start, shrinkage
+from keras_nlp_bridge.methods.metric import (
+    FIRST_METRIC,
+    averaged,
+    differences,
+    metric_of,
+    squares,
+)
+from keras_nlp_bridge.methods.ratios import ClockedRegion, Judged
 from keras_nlp_bridge.methods.subproblem import (
     Region,
     SpanStep,
@@ -25,6 +31,7 @@ from keras_nlp_bridge.methods.subproblem import (
 )
 from keras_nlp_bridge.operators.base import (
     Compact,
+    Pair,
     Pairs,
     empty_pairs,
     pair_of,
@@ -57,6 +64,7 @@ class StochasticTRState(NamedTuple):
     t: Array  # steps so far, int32
     clock: Array
     tick: Array
+    m: Array  # average of the gradients
     # The model: updated at tested steps.
     radius: Array
     rho: Array  # the last ratio
@@ -64,10 +72,11 @@ class StochasticTRState(NamedTuple):
     model: Region  # the matrix of the pairs
     suspect: Array  # the last step was taken back: test the next one
     loss: Array  # average of f where steps began, on samples not stepped on yet
-    # The metric: the pairs are those of x / metric.
-    h: Array  # average of the squares of the gradients
-    metric: Array
-    due: Array  # the step at which it is next brought up to date, int32
+    # The metric, also of the pairs' Gram matrices, which are of metric^-1-products.
+    h: Array  # average of the squares of the gradients at tested steps
+    seen: Array  # gradients in it, int32
+    squared_scales: Array  # the region is sum(p^2 / squared_scales) <= radius^2
+    due: Array  # the step at which they are next brought up to date, int32
     # For termination.
     rejections: Array
 
@@ -87,10 +96,10 @@ PROMISE = 3.0
 class StochasticRegion(ClockedRegion):
     """The loop on minibatches: steps in a trust region, most of them untested.
 
-    The region is a ball in coordinates scaled by the size of their gradients: a few
-    updates of the scale, at steps 10, 20, 40, ..., change the stored pairs with it.
-    A method says which matrix the pairs make, on which initial one, and which pairs it
-    takes.
+    The region is a ball in coordinates scaled by the size of their gradients. Steps and
+    pairs are those of x: only inner products know of the scales, and a few updates, at
+    steps 10, 20, 40, ..., change the pairs with them. A method says which matrix the
+    pairs make, on which initial one, and which pairs it takes.
     """
 
     memory: int = 10
@@ -98,6 +107,9 @@ class StochasticRegion(ClockedRegion):
     test_first: int = 10
     share: float = 0.5
     adaptivity: float = 0.25
+    momentum: float = 0.5
+    guard: float = 0.5
+    weight_decay: float = 0.08
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,6 +117,9 @@ class StochasticRegion(ClockedRegion):
         require_count("test_every", self.test_every)
         require_count("test_first", self.test_first, least=0)
         in_interval("share", self.share, 0, 1, closed=True)
+        keep = self.momentum
+        require("momentum", keep, is_number(keep) and 0 <= keep < 1, "in [0, 1)")
+        in_interval("guard", self.guard, 0)
         power = self.adaptivity
         require("adaptivity", power, is_number(power) and 0 <= power <= 1, "in [0, 1]")
 
@@ -118,10 +133,12 @@ class StochasticRegion(ClockedRegion):
             radius=radius,
             rho=zero,
             loss=zero,
+            m=xp.zeros_like(x),
             pairs=pairs,
             model=self._model(pairs),
             h=xp.zeros_like(x),
-            metric=xp.ones_like(x),
+            seen=xp.scalar(0, "int32"),
+            squared_scales=xp.ones_like(x),
             due=xp.scalar(FIRST_METRIC, "int32"),
         )
 
@@ -131,54 +148,54 @@ class StochasticRegion(ClockedRegion):
         factor = self.falling(state)
         state, gg, sound = self.evaluated(oracle, state)
         state, sound = self._looked_back(oracle, state, sound)
-        h, g = fused(oracle, observed, state.h, state.metric, state.g)
-        h = xp.cond(sound, lambda: h, lambda: state.h)
-        state, pairs, flat = state._replace(h=h), state.pairs, gg == 0
+        state, down = self._averaged_gradient(oracle, state, sound)
+        pairs, m, flat = state.pairs, state.m, gg == 0
         radius = xp.maximum(factor * state.radius, 1e-8 * xp.ones_like(factor))
 
-        def solved(model: Region, Sg: Array, Yg: Array, *scalars: Array) -> SpanStep:
-            gg, radius, first = scalars
-            return span_step(model, Sg, Yg, gg, g.shape[0], radius, first)
+        def solved(
+            model: Region, Sm: Array, Ym: Array, xx: Array, *scalars: Array
+        ) -> tuple[SpanStep, Array]:
+            mm, radius, first = scalars
+            step = span_step(model, Sm, Ym, mm, m.shape[0], radius, first)
+            return step, shrinkage(step.length**2, xx, self.weight_decay)
 
-        Sg, Yg = products(pairs, g)
-        scalars = xp.dot(g, g), radius, pairs.pushes == 0
-        small = fused(oracle, solved, state.model, Sg, Yg, *scalars)
-        on_s, on_y = xp.matmul(small.on_s, pairs.S), xp.matmul(small.on_y, pairs.Y)
-        s, p = fused(oracle, _joined, on_s, on_y, g, small.scale, state.metric)
-        # Rounding may leave the region by a little, never by much.
-        length = xp.sqrt(xp.dot(s, s))
-        shorter = xp.minimum(
-            radius / xp.where(length > 0, length, radius), xp.ones_like(length)
+        x = state.x
+        scalars = xp.dot(x, x), xp.dot(m, down), radius, pairs.pushes == 0
+        small, shorter = fused(
+            oracle, solved, state.model, *products(pairs, m), *scalars
         )
+        along = small.on_s, pairs.S, small.on_y, pairs.Y, small.scale, down
+        p, ahead = fused(oracle, _moved, *along, x, shorter)
         useful = sound & (small.pred > 0)
         tested = (state.t <= self.test_first) | (state.t % self.test_every == 0)
         tested = tested | state.suspect | (small.pred > PROMISE * xp.abs(state.f))
         outcome = xp.cond(
             tested & useful,
-            lambda: self._tested(
-                oracle,
-                state,
-                _Trial(s * shorter, p * shorter, g, small.pred, factor),
-            ),
+            lambda: self._tested(oracle, state, p, small.pred),
             lambda: _Outcome(
-                useful,
-                state.nfev,
-                state.njev,
-                state.radius,
-                state.rho,
-                state.pairs,
-                state.model,
+                useful, *(getattr(state, name) for name in _Outcome._fields[1:])
             ),
         )
-        step = p, shorter, xp.dot(p, p)
-        limits = self.weight_decay, self.max_rejections
         # Without a gradient there is no step, but nothing has failed.
-        state = self.settled(oracle, state, outcome, step, sound, flat, *limits)
+        most = self.max_rejections
+        state = self.settled(state, outcome, lambda: ahead, sound, flat, most)
         if not self.adaptivity:
             return state
         return xp.cond(
             state.t == state.due, lambda: self._rescaled(state), lambda: state
         )
+
+    def _averaged_gradient(
+        self, oracle: Oracle, state: StochasticTRState, sound: Array
+    ) -> tuple[StochasticTRState, Array]:
+        """Bring m up to date; return also its steepest ascent in the metric."""
+        xp, metric = namespace(state.x), state.squared_scales
+        if not self.momentum:
+            return state._replace(m=state.g), metric * state.g
+        keep = xp.where(state.t == 1, 0.0, xp.scalar(self.momentum, xp.dtype(state.x)))
+        m, down = fused(oracle, averaged, state.m, state.g, keep, metric)
+        m = xp.cond(sound, lambda: m, lambda: state.m)
+        return state._replace(m=m), down
 
     def _looked_back(
         self, oracle: Oracle, state: StochasticTRState, sound: Array
@@ -209,17 +226,19 @@ class StochasticRegion(ClockedRegion):
         return state, sound & ~wrong
 
     def _tested(
-        self, oracle: Oracle, state: StochasticTRState, trial: "_Trial"
+        self, oracle: Oracle, state: StochasticTRState, p: Array, pred: Array
     ) -> "_Outcome":
         """Evaluate at the trial point on the same sample: pair, radius, acceptance."""
-        xp, s = namespace(state.x), trial.s
-        f_new, g_new = oracle.value_and_grad(state.x + trial.p)
-        y = state.metric * g_new - trial.g
-        finite = xp.isfinite(f_new) & xp.isfinite(xp.dot(y, y))
-        length = xp.sqrt(xp.dot(s, s))
-        values, radii = (state.f, f_new), (state.radius, trial.factor)
-        outcome = self.judged(values, trial.pred, finite, length, *radii)
-        pair = pair_of(s, y, finite & self.storable(s, y))
+        xp, metric = namespace(state.x), state.squared_scales
+        f_new, g_new = oracle.value_and_grad(state.x + p)
+        y, *co = fused(oracle, differences, p, state.g, g_new, metric)
+        pair = pair_of(p, y, xp.isfinite(f_new), co=co)
+        finite = xp.isfinite(f_new) & xp.isfinite(pair.yy)
+        # What the model promises for this sample; it was made for an average of them.
+        pred = pred + xp.dot(state.m, p) - xp.dot(state.g, p)
+        length = 1 / pair.s_scale
+        outcome = self._weighed(state, f_new, pred, finite, length)
+        pair = pair._replace(keep=pair.keep & self.storable(pair))
         pairs = push(state.pairs, pair, donate=donated(oracle))
         return _Outcome(
             accepted=outcome.accepted,
@@ -229,14 +248,39 @@ class StochasticRegion(ClockedRegion):
             rho=outcome.rho,
             pairs=pairs,
             model=self._model(pairs),
+            h=squares(state.h, state.g) if self.adaptivity else state.h,
+            seen=state.seen + 1,
+        )
+
+    def _weighed(
+        self,
+        state: StochasticTRState,
+        f_new: Array,
+        pred: Array,
+        finite: Array,
+        length: Array,
+    ) -> Judged:
+        """Judge a step; where this sample was promised nothing, let it pass."""
+        xp, f = namespace(state.x), state.f
+        found = self.judged((f, f_new), pred, finite, length, state.radius)
+        told = (pred > 0) | ~finite
+        low = finite & (f_new <= f + self.guard * xp.abs(f))
+        return Judged(
+            accepted=xp.where(told, found.accepted, low),
+            radius=xp.where(told, found.radius, state.radius),
+            rho=xp.where(told, found.rho, state.rho),
         )
 
     def _rescaled(self, state: StochasticTRState) -> StochasticTRState:
         """Measure the metric anew, and the pairs in it."""
-        metric = metric_of(state.h, state.t, state.g, self.adaptivity, state.metric)
-        pairs = rescaled(state.pairs, state.metric / metric)
+        old = state.squared_scales
+        new = metric_of(state.h, state.seen, state.g, self.adaptivity, old)
+        pairs = rescaled(state.pairs, old, new)
         return state._replace(
-            metric=metric, pairs=pairs, model=self._model(pairs), due=2 * state.due
+            squared_scales=new,
+            pairs=pairs,
+            model=self._model(pairs),
+            due=2 * state.due,
         )
 
     def _model(self, pairs: Pairs) -> Region:
@@ -252,26 +296,24 @@ class StochasticRegion(ClockedRegion):
         """Return gamma."""
         return initial_curvature(pairs, self.share, MIN_CURVATURE)
 
-    def storable(self, s: Array, y: Array) -> Array:
+    def storable(self, pair: Pair) -> Array:
         """Whether the matrix takes this pair."""
-        return namespace(s).scalar(True, "bool")
+        return pair.keep
 
 
-class _Trial(NamedTuple):
-    """A step to be tested."""
-
-    s: Array  # in the coordinates of the region
-    p: Array  # in those of x
-    g: Array  # the gradient in those of the region
-    pred: Array
-    factor: Array
-
-
-def _joined(
-    on_s: Array, on_y: Array, g: Array, scale: Array, metric: Array
+def _moved(
+    on_s: Array,
+    S: Array,
+    on_y: Array,
+    Y: Array,
+    scale: Array,
+    down: Array,
+    x: Array,
+    shorter: Array,
 ) -> tuple[Array, Array]:
-    s = on_s + on_y - g / scale
-    return s, metric * s
+    """Return the step, and where it leads."""
+    p = namespace(x).combine(on_s, S, on_y, Y, -1 / scale, down)
+    return p, shorter * (x + p)
 
 
 class _Outcome(NamedTuple):
@@ -284,6 +326,8 @@ class _Outcome(NamedTuple):
     rho: Array
     pairs: Pairs
     model: Region
+    h: Array
+    seen: Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,8 +346,7 @@ class StochasticTRLSR1(StochasticRegion):
     test_first : int
         And in each of the first so many.
     accept, low, high, shrink, grow : float
-        As in `TRLSR1`; at clock factor c the thresholds are ``1 - c (1 - low)`` and
-        ``1 - c (1 - high)``.
+        As in `TRLSR1`.
     radius : float, optional
         Initial radius; by default ``min(1, 0.1 |x0|)``.
     min_radius, max_radius : float
@@ -318,6 +361,12 @@ class StochasticTRLSR1(StochasticRegion):
     weight_decay : float
         At each step the vector of weights is shortened by this share of the step's
         length. 0 turns it off.
+    momentum : float
+        The model is that of an average of gradients, with this decay; 0 for the
+        gradient of one batch.
+    guard : float
+        Where the average promises no decrease on the batch, a tested step is rejected
+        if f rises there by more than this multiple of ``|f|``.
     adaptivity : float
         Coordinates are divided by this power of the root mean square of their
         gradients; 0 for none, 0.5 for the metric in which Adam descends.
@@ -326,8 +375,10 @@ class StochasticTRLSR1(StochasticRegion):
 
     Notes
     -----
-    Weight decay: 4.7 instead of 6.0 % test error on digits with a fifth of the labels
-    random, 2.8 instead of 3.0 % on MNIST with 784-32-10, the same on the other tasks.
+    Momentum asks for more weight decay: without it and at 0.03 an autoencoder reached a
+    root mean square error of 0.457, with both as they are 0.431; digits with a fifth of
+    the labels random 4.4 and 4.6 %, but 6.3 % with momentum at 0.03; other tasks stayed
+    within the spread over seeds.
     Adaptivity: 9.5 instead of 16.2 % on a small transformer, half the error of a GRU,
     2.5 instead of 2.7 % on five layers of tanh, the same elsewhere; with 0.5 label
     noise was learnt.

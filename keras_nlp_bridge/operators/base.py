@@ -42,7 +42,8 @@ class Pairs(NamedTuple):
     # Overwritten one row at a time.
     S: Array  # (m, n)
     Y: Array  # (m, n)
-    # Gram matrices S S', S Y', Y Y' in the widest dtype of the device; (m, m).
+    # Gram matrices S S', S Y', Y Y' (of the inner product in use) in the widest dtype
+    # of the device; (m, m).
     SS: Array
     SY: Array
     YY: Array
@@ -76,6 +77,8 @@ class Pair(NamedTuple):
 
     s: Array  # (n,)
     y: Array  # (n,)
+    co_s: Array  # (n,): the inner product of a with s is a'co_s
+    co_y: Array
     s_scale: Array  # 1 / |s|
     y_scale: Array  # what makes y that of a step of unit length
     sy: Array  # products of the scaled vectors
@@ -92,15 +95,22 @@ def pair_of(
     stretch: Any = 1.0,
     min_curvature: float = -1.0,
     v: Array | None = None,
+    co: tuple[Array, Array] | None = None,
 ) -> Pair:
     """Measure the pair of a step ``stretch * s`` and a difference y of gradients.
 
     It is not to be stored if it is not finite, if s is zero, or if ``s'y <=
     min_curvature |s| |y|``.  Products with v, by default s, come with it.
+
+    Under another inner product ``a'G b``, y is the vector ``G^-1 (g+ - g)``, and `co`
+    holds ``G s`` and ``G y``.
     """
     xp = namespace(s)
-    v = s if v is None else v
-    ss, sy, yy, sv, yv, vv = xp.dots((s, s), (s, y), (y, y), (s, v), (y, v), (v, v))
+    co_s, co_y = (s, y) if co is None else co
+    v = co_s if v is None else v
+    ss, sy, yy, sv, yv, vv = xp.dots(
+        (s, co_s), (s, co_y), (y, co_y), (s, v), (y, v), (v, v)
+    )
     length = xp.sqrt(ss)
     usable = keep & (length > 0) & xp.isfinite(length)
     s_scale = 1 / xp.where(usable, length, xp.ones_like(length))
@@ -110,7 +120,7 @@ def pair_of(
     if min_curvature > -1:
         keep = keep & (sy > min_curvature * xp.sqrt(yy))
     of_v = sv * s_scale, yv * y_scale
-    return Pair(s, y, s_scale, y_scale, sy, yy, keep, of_v, vv)
+    return Pair(s, y, co_s, co_y, s_scale, y_scale, sy, yy, keep, of_v, vv)
 
 
 def push(
@@ -129,8 +139,8 @@ def push(
     pair : Pair
         See `pair_of`.
     of_s, of_y : tuple of two arrays of shape (m,), optional
-        The products of S and Y with ``pair.s`` and with ``pair.y``, if they have been
-        computed before.
+        The products of S and Y with ``pair.co_s`` and with ``pair.co_y``, if they have
+        been computed before.
     donate : bool
         Whether S and Y of `pairs` may be overwritten: it is not used again.
 
@@ -143,11 +153,11 @@ def push(
     wide, memory = xp.wide, pairs.SS.shape[0]
     if of_s is None and of_y is None:  # each row is read once
         (Ss, Sy), (Ys, Yy) = (
-            xp.on_rows(rows, pair.s, pair.y) for rows in (pairs.S, pairs.Y)
+            xp.on_rows(rows, pair.co_s, pair.co_y) for rows in (pairs.S, pairs.Y)
         )
     else:
-        Ss, Ys = products(pairs, pair.s) if of_s is None else of_s
-        Sy, Yy = products(pairs, pair.y) if of_y is None else of_y
+        Ss, Ys = products(pairs, pair.co_s) if of_s is None else of_s
+        Sy, Yy = products(pairs, pair.co_y) if of_y is None else of_y
     s_scale, y_scale = (xp.cast(v, wide) for v in (pair.s_scale, pair.y_scale))
     Ss, Ys = (xp.cast(v, wide) * s_scale for v in (Ss, Ys))
     Sy, Yy = (xp.cast(v, wide) * y_scale for v in (Sy, Yy))
@@ -167,24 +177,25 @@ def push(
     )
 
 
-def rescaled(pairs: Pairs, ratio: Array) -> Pairs:
-    """Return the pairs in coordinates that are `ratio` times the old ones.
+def rescaled(pairs: Pairs, old: Array, new: Array) -> Pairs:
+    """Return the pairs under another inner product.
 
     Parameters
     ----------
     pairs : Pairs
-        The buffer.
-    ratio : array of shape (n,)
+        The buffer, under the inner product ``sum(a b / old)``.
+    old, new : array of shape (n,)
         Positive.
     """
-    xp = namespace(ratio)
-    S, Y = pairs.S * ratio[None, :], pairs.Y / ratio[None, :]
-    length = xp.sqrt(xp.sum(S * S, axis=1))
+    xp = namespace(new)
+    S, Y = pairs.S, pairs.Y * (new / old)[None, :]
+    length = xp.sqrt(xp.sum(S * S / new[None, :], axis=1))
     unit = xp.where(pairs.live, length, xp.ones_like(length))[:, None]
     S, Y = S / unit, Y / unit
+    co_s, co_y = S / new[None, :], Y / new[None, :]
     SS, SY, YY = (
         xp.cast(xp.matmul(a, xp.transpose(b)), xp.wide)
-        for a, b in ((S, S), (S, Y), (Y, Y))
+        for a, b in ((S, co_s), (S, co_y), (Y, co_y))
     )
     return pairs._replace(S=S, Y=Y, SS=SS, SY=SY, YY=YY)
 
