@@ -74,8 +74,8 @@ class StochasticLBFGS(StochasticRegion):
     ----------
     memory, test_every, test_first, accept, low, high, shrink, grow, radius
         As in `StochasticTRLSR1`; so are ``min_radius``, ``max_radius``, ``share``,
-        ``blind``, ``max_rejections``, ``weight_decay``, ``adaptivity``, ``decay``,
-        ``averaging`` and ``warmup``.
+        ``blind``, ``max_rejections``, ``weight_decay``, ``momentum``, ``guard``,
+        ``adaptivity``, ``decay``, ``averaging`` and ``warmup``.
     min_curvature : float
         A pair is stored if ``s'y > min_curvature s's``.
     min_gamma : float

@@ -231,8 +231,8 @@ class StochasticRegion(ClockedRegion):
         """Evaluate at the trial point on the same sample: pair, radius, acceptance."""
         xp, metric = namespace(state.x), state.squared_scales
         f_new, g_new = oracle.value_and_grad(state.x + p)
-        y, *co = fused(oracle, differences, p, state.g, g_new, metric)
-        pair = pair_of(p, y, xp.isfinite(f_new), co=co)
+        y, co_s, co_y = fused(oracle, differences, p, state.g, g_new, metric)
+        pair = pair_of(p, y, xp.isfinite(f_new), co=(co_s, co_y))
         finite = xp.isfinite(f_new) & xp.isfinite(pair.yy)
         # What the model promises for this sample; it was made for an average of them.
         pred = pred + xp.dot(state.m, p) - xp.dot(state.g, p)
