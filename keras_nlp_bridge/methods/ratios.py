@@ -120,7 +120,8 @@ class ClockedRegion(Clocked):
         slack = 16 * epsilon(xp.dtype(length)) * xp.maximum(xp.abs(f), one)
         ared, relaxed = f - f_new + slack, pred + slack
         good = finite & (ared >= self.low * relaxed)
-        very_good = finite & (ared > self.high * relaxed) & (length >= 0.8 * radius)
+        # Not 0.8: a step in a warm-up of ten has that very length, to rounding.
+        very_good = finite & (ared > self.high * relaxed) & (length >= 0.79 * radius)
         # Where both sides are rounding error, the ratio is 1 by construction.
         very_good = very_good & (relaxed > (1 + self.blind) * slack)
         grown = xp.where(very_good, self.grow * radius, radius)
