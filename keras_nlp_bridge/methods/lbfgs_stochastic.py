@@ -83,7 +83,8 @@ class StochasticLBFGS(StochasticRegion):
 
     Notes
     -----
-    sL-BFGS-TR of [1]_, with pairs and ratio of one batch.
+    sL-BFGS-TR of [1]_, with pairs and ratio of one batch. With momentum one seed of
+    three ended a small transformer at chance; set ``momentum=0`` where that happens.
 
     References
     ----------
