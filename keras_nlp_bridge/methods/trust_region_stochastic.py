@@ -72,7 +72,7 @@ class StochasticTRState(NamedTuple):
     model: Region  # the matrix of the pairs
     suspect: Array  # the last step was taken back: test the next one
     loss: Array  # average of f where steps began, on samples not stepped on yet
-    # The metric, also of the pairs' Gram matrices, which are of metric^-1-products.
+    # The metric of the region, and of the Gram matrices of the pairs.
     h: Array  # average of the squares of the gradients at tested steps
     seen: Array  # gradients in it, int32
     squared_scales: Array  # the region is sum(p^2 / squared_scales) <= radius^2
