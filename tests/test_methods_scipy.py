@@ -21,6 +21,7 @@ from keras_nlp_bridge.methods import (
     StochasticLBFGS,
     StochasticR2,
     StochasticTRLSR1,
+    StochasticTrunk,
     Trunk,
 )
 from keras_nlp_bridge.solving import minimize as knb_minimize
@@ -590,6 +591,7 @@ def test_bad_arguments(method, change, message):
         (StochasticR2, {"least_share": 0}),
         (StochasticR2, {"weight_decay": 1}),
         (StochasticTRLSR1, {"weight_decay": -0.1}),
+        (StochasticTRLSR1, {"test_rarer": 0}),
         (StochasticTRLSR1, {"memory": 2.5}),
         (StochasticTRLSR1, {"radius": 1e9}),
         (StochasticTRLSR1, {"min_radius": 0}),
@@ -938,6 +940,19 @@ class Bowl:
         return self.value(x), self.depth * (x - 1)
 
 
+class Plateau:
+    """A loss that is the same wherever a batch begins, with a slope of noise."""
+
+    def __init__(self, x, slope):
+        self.x, self.slope = x, slope
+
+    def value(self, x):
+        return 2.3 + self.slope @ (x - self.x)
+
+    def value_and_grad(self, x):
+        return self.value(x), self.slope
+
+
 def walk(method, x, bowls):
     state = method.init(bowls[0], x)
     for i, bowl in enumerate(bowls):
@@ -978,9 +993,13 @@ def test_r2_does_not_lengthen_steps_on_rounding_errors():
 
 @pytest.mark.parametrize("kind", [StochasticR2, StochasticTRLSR1])
 def test_weight_decay_is_a_share_of_the_step(kind):
-    x, bowl = np.array([3.0, -4.0, 12.0]), [Bowl()]
-    free = walk(kind(weight_decay=0), x, bowl).x
-    held = walk(kind(weight_decay=0.5), x, bowl).x
+    x, bowl = np.array([3.0, -4.0, 12.0]), Bowl()
+
+    def after(method, x):
+        start = method.init(bowl, x)._replace(worst_loss=2 * bowl.value(x))
+        return method.step(bowl, method.with_clock(start, 0, 1)).x
+
+    free, held = (after(kind(weight_decay=wd), x) for wd in (0, 0.5))
     step, length = np.linalg.norm(free - x), np.linalg.norm(free)
     assert step > 0
     # A region knows the factor before the step, and so takes the length of x.
@@ -988,4 +1007,36 @@ def test_weight_decay_is_a_share_of_the_step(kind):
     shorter = 0.5 * step * length / before
     np.testing.assert_allclose(length - np.linalg.norm(held), shorter, rtol=1e-9)
     # At the origin there is nothing to decay, and the step survives.
-    assert np.linalg.norm(walk(kind(weight_decay=0.5), 0 * x, bowl).x) > 0
+    assert np.linalg.norm(after(kind(weight_decay=0.5), 0 * x)) > 0
+
+
+CLOCKED = [StochasticR2, StochasticTRLSR1, StochasticLBFGS, StochasticTrunk]
+
+
+@pytest.mark.parametrize("kind", CLOCKED)
+@pytest.mark.parametrize(
+    ("worst", "mean", "share"),
+    [
+        *[(2.0, 2.0, 0), (2.0, 1.5, 0.5), (2.0, 1.0, 1), (2.0, 0.1, 1)],
+        *[(2.0, 2.5, 0), (-1.0, -1.25, 0.5), (0.0, -0.25, 0.5), (-np.inf, 0.0, 0)],
+    ],
+)
+def test_weight_decay_grows_with_what_the_loss_has_lost(kind, worst, mean, share):
+    method = kind(weight_decay=0.1, loss_memory=0.75)
+    state = method.init(None, np.ones(3))._replace(
+        t=np.int32(1), loss=np.float64(0.25 * mean), worst_loss=np.float64(worst)
+    )
+    assert method.decay_share(state) == pytest.approx(0.1 * share)
+
+
+@pytest.mark.parametrize("kind", [StochasticR2, StochasticTRLSR1, StochasticLBFGS])
+def test_a_run_that_learns_nothing_keeps_its_weights(kind):
+    """Steps on a plateau are noise: a decay by their length would take x to zero."""
+    rng, method = np.random.default_rng(0), kind()
+    x = rng.normal(size=50)
+    state = method.init(None, x)
+    for k in range(300):
+        plateau = Plateau(state.x, rng.normal(size=50) / 10)
+        state = method.step(plateau, method.with_clock(state, k / 300, 1 / 300))
+    assert np.linalg.norm(state.x - x) > 0.1 * np.linalg.norm(x)  # it did move
+    assert np.linalg.norm(state.x) > 0.95 * np.linalg.norm(x)

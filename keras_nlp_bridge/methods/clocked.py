@@ -12,6 +12,7 @@ from keras_nlp_bridge.methods.base import (
     Status,
     fused,
     in_interval,
+    is_number,
     require,
     status_where,
 )
@@ -43,9 +44,15 @@ class Clocked(Method):
     averaging: bool | None = None
     # Measured on small networks: the first 2 % of the run.
     warmup: float = 0.02
+    weight_decay: float = 0.03
+    # Decay of the average of f where steps begin, on samples not stepped on yet.
+    loss_memory: float = 0.98
 
     def __post_init__(self) -> None:
         in_interval("warmup", self.warmup, 0, 1)
+        in_interval("loss_memory", self.loss_memory, 0, 1)
+        wd = self.weight_decay
+        require("weight_decay", wd, is_number(wd) and 0 <= wd < 1, "in [0, 1)")
         require("decay", self.decay, isinstance(self.decay, bool), "a bool")
         known = self.averaging is None or isinstance(self.averaging, bool)
         require("averaging", self.averaging, known, "a bool or None")
@@ -95,14 +102,24 @@ class Clocked(Method):
     def falling(self, state: Any) -> Array:
         """Return the clock factor of a radius: flat, then linear to zero from half.
 
-        After a warm-up, of a few steps where the length of the run is not known.
+        After a warm-up; `state` is one that `evaluated` returned.
         """
-        xp = namespace(state.x)
-        rise, rest = self.elapsed(state)
+        xp, rise = namespace(state.x), self.rising(state)
         if not self.decay:
-            t = xp.cast(state.t + 1, xp.dtype(state.x))
-            return xp.minimum(t / LEAST_WARMUP, xp.ones_like(rest))
+            return rise
+        rest = self.elapsed(state)[1]
         return rise * xp.minimum(2 * (1 - rest), xp.ones_like(rest))
+
+    def rising(self, state: Any) -> Array:
+        """Return the part of `falling` that is the warm-up's.
+
+        That of a run of unknown length takes a few steps.
+        """
+        if self.decay:
+            return self.elapsed(state)[0]
+        xp = namespace(state.x)
+        t = xp.cast(state.t, xp.dtype(state.x))
+        return xp.minimum(t / LEAST_WARMUP, xp.ones_like(t))
 
     def evaluated(self, oracle: Oracle, state: Any) -> tuple[Any, Array, Array]:
         """Evaluate where a step begins; also g'g, and whether all is finite there."""
@@ -112,6 +129,33 @@ class Clocked(Method):
         state = state._replace(f=f, g=g, gnorm=xp.largest(g), t=state.t + 1)
         state = state._replace(nfev=state.nfev + 1, njev=state.njev + 1)
         return state, gg, xp.isfinite(f) & xp.isfinite(gg)
+
+    def remembered(self, state: Any, fresh: Array) -> Any:
+        """Take f into its average, unless the sample is not a `fresh` one."""
+        xp, keep = namespace(state.x), self.loss_memory
+        loss = keep * state.loss + (1 - keep) * state.f
+        state = state._replace(loss=xp.where(fresh, loss, state.loss))
+        worst = xp.maximum(state.worst_loss, self.mean_loss(state, state.t))
+        return state._replace(worst_loss=xp.where(fresh, worst, state.worst_loss))
+
+    def mean_loss(self, state: Any, t: Array) -> Array:
+        """Return the average of f after t steps; 0 before the first."""
+        xp = namespace(state.x)
+        weight = 1 - self.loss_memory ** xp.cast(t, xp.dtype(state.loss))
+        return state.loss / xp.where(weight > 0, weight, xp.ones_like(weight))
+
+    def decay_share(self, state: Any) -> Array:
+        """Return the weight decay: all of it once the average of f has halved.
+
+        Before, in proportion. Where nothing is learnt the steps are noise, and the
+        decay is all that is left of them: a small transformer at chance had its weights
+        taken to zero.
+        """
+        xp, worst = namespace(state.x), state.worst_loss
+        known = xp.isfinite(worst) & (worst != 0)
+        whole = xp.where(known, xp.abs(worst), xp.ones_like(worst))
+        gone = xp.where(known, worst, 0 * whole) - self.mean_loss(state, state.t)
+        return self.weight_decay * xp.clip(2 * gone / whole, 0.0, 1.0)
 
     def settled(
         self,
@@ -179,11 +223,12 @@ def clocked_start(x: Array) -> dict[str, Array]:
         "stop": xp.scalar(int(Status.RUNNING), "int32"),
         **dict.fromkeys(("nfev", "njev", "nhev", "t", "rejections"), count),
         **{"clock": zero, "tick": zero},
+        **{"loss": zero, "worst_loss": zero - math.inf},
     }
 
 
 def ahead(
-    oracle: Oracle, x: Array, d: Array, length: Array, weight_decay: float
+    oracle: Oracle, x: Array, d: Array, length: Array, weight_decay: Array
 ) -> Callable[[], Array]:
     """Return what computes ``x + length * d``, shortened by `shrinkage`."""
     xp = namespace(x)
@@ -193,7 +238,7 @@ def ahead(
     return lambda: fused(oracle, _shortened, x, d, length, factor)
 
 
-def shrinkage(step: Array, whole: Array, weight_decay: float) -> Array:
+def shrinkage(step: Array, whole: Array, weight_decay: Array) -> Array:
     """Return the factor that shortens x + s by a share of the step s.
 
     That is weight decay without a learning rate: it ends with the steps, and knows no
@@ -204,12 +249,10 @@ def shrinkage(step: Array, whole: Array, weight_decay: float) -> Array:
     ----------
     step, whole : scalar
         Squared lengths of s and of x + s.
-    weight_decay : float
+    weight_decay : scalar
         The share.
     """
     xp = namespace(step)
-    if not weight_decay:
-        return xp.ones_like(step)
     # At least the step's, where x is at the origin.
     whole = xp.maximum(whole, step)
     ratio = step / xp.where(whole > 0, whole, xp.ones_like(whole))

@@ -72,10 +72,11 @@ class StochasticLBFGS(StochasticRegion):
 
     Parameters
     ----------
-    memory, test_every, test_first, accept, low, high, shrink, grow, radius
-        As in `StochasticTRLSR1`; so are ``min_radius``, ``max_radius``, ``share``,
-        ``blind``, ``max_rejections``, ``weight_decay``, ``momentum``, ``guard``,
-        ``adaptivity``, ``decay``, ``averaging`` and ``warmup``.
+    memory, test_every, test_first, test_rarer, accept, low, high, shrink, grow
+        As in `StochasticTRLSR1`; so are ``radius``, ``min_radius``, ``max_radius``,
+        ``share``, ``blind``, ``max_rejections``, ``weight_decay``, ``momentum``,
+        ``guard``, ``adaptivity``, ``decay``, ``averaging``, ``warmup`` and
+        ``loss_memory``.
     min_curvature : float
         A pair is stored if ``s'y > min_curvature s's``.
     min_gamma : float
@@ -83,8 +84,10 @@ class StochasticLBFGS(StochasticRegion):
 
     Notes
     -----
-    sL-BFGS-TR of [1]_, with pairs and ratio of one batch. With momentum one seed of
-    three ended a small transformer at chance; set ``momentum=0`` where that happens.
+    sL-BFGS-TR of [1]_, with pairs and ratio of one batch. With its bound of 1 for gamma
+    an autoencoder ended at an error of 0.455 instead of 0.429 and a GRU at 0.017
+    instead of 0.007 (all with momentum 0.5); momentum of 0.5 instead of 0.4 gave 12.6
+    instead of 8.0 % on a small transformer, with one seed of six far behind.
 
     References
     ----------
@@ -92,10 +95,11 @@ class StochasticLBFGS(StochasticRegion):
        quasi-Newton methods for deep learning, arXiv:2205.09121, 2022.
     """
 
-    # All of the paper.
+    # The first two of the paper; the others measured, see the notes.
     share: float = 0.9
     min_curvature: float = 1e-2
-    min_gamma: float = 1.0
+    min_gamma: float = 0.1
+    momentum: float = 0.4
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -45,9 +45,10 @@ class StochasticR2State(NamedTuple):
     log_sigma: Array
     pooled_ared: Array
     pooled_pred: Array
-    # The loss on batches not stepped on yet: its average, its lowest average, and the
-    # share of the step that is left after it has risen.
+    # The loss on batches not stepped on yet: its average, the highest and the lowest of
+    # its averages, and the share of the step that is left after it has risen.
     loss: Array
+    worst_loss: Array
     best_loss: Array
     share: Array
     suspect: Array  # the last sample was not finite at x: test the next step
@@ -103,7 +104,8 @@ class StochasticR2(Clocked):
         What damping leaves of the length.
     weight_decay : float
         At each step the vector of weights is shortened by this share of the step's
-        length: it needs no learning rate, and ends with the steps. 0 turns it off.
+        length, once the average of f has halved, and in proportion before: it needs no
+        learning rate, and ends with the steps. 0 turns it off.
     decay, averaging, warmup
         See `Clocked`.
 
@@ -131,20 +133,17 @@ class StochasticR2(Clocked):
     # As in R2.
     max_rejections: int = 120
     blind: float = 10.0
-    loss_memory: float = 0.98
     rise: float = 0.05
     damping: float = 0.05
     recovery: float = 0.002
     least_share: float = 0.1
-    weight_decay: float = 0.2
+    weight_decay: float = 0.25
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("beta1", "beta2", "pooling", "accept", "loss_memory", "damping"):
+        for name in ("beta1", "beta2", "pooling", "accept", "damping"):
             in_interval(name, getattr(self, name), 0, 1)
         in_interval("least_share", self.least_share, 0, 1, closed=True)
-        wd = self.weight_decay
-        require("weight_decay", wd, is_number(wd) and 0 <= wd < 1, "in [0, 1)")
         for name in ("blind", "recovery"):
             value = getattr(self, name)
             holds = is_number(value) and 0 <= value < math.inf
@@ -161,7 +160,7 @@ class StochasticR2(Clocked):
         """Return the first state; nothing is evaluated."""
         xp = namespace(x)
         zero, nothing = xp.scalar(0, xp.dtype(x)), xp.zeros_like(x)
-        scalars = ("log_sigma", "pooled_ared", "pooled_pred", "loss")
+        scalars = ("log_sigma", "pooled_ared", "pooled_pred")
         return StochasticR2State(
             **clocked_start(x),
             m=nothing,
@@ -176,6 +175,7 @@ class StochasticR2(Clocked):
         xp = namespace(state.x)
         factor = self._factor(state) * state.share
         state, _, sound = self.evaluated(oracle, state)
+        state = self.remembered(state, sound)
         m, h, d = fused(oracle, self._direction, state.m, state.h, state.g, state.t)
         # By `cond`: these are chosen, not copied.
         m, h = xp.cond(sound, lambda: (m, h), lambda: (state.m, state.h))
@@ -201,7 +201,7 @@ class StochasticR2(Clocked):
                 state.pooled_pred,
             ),
         )
-        step = ahead(oracle, state.x, d, alpha, self.weight_decay)
+        step = ahead(oracle, state.x, d, alpha, self.decay_share(state))
         fine, most = outcome.accepted, int(self.max_rejections)
         after = self.settled(state, outcome, step, sound, fine, most)
         return self._watched(after, sound)
@@ -310,17 +310,14 @@ class StochasticR2(Clocked):
         The loss at the point where a step begins is such a loss, and costs nothing.
         """
         xp = namespace(state.x)
-        keep, t = self.loss_memory, xp.cast(state.t, xp.dtype(state.f))
-        mixed = keep * state.loss + (1 - keep) * state.f
-        mean = mixed / (1 - keep**t)
+        mean, t = self.mean_loss(state, state.t), xp.cast(state.t, xp.dtype(state.f))
         # Until it has forgotten the first batches, the average says little.
-        ready = sound & (t * (1 - keep) >= 1)
+        ready = sound & (t * (1 - self.loss_memory) >= 1)
         best = xp.where(ready, xp.minimum(state.best_loss, mean), state.best_loss)
         risen = ready & (mean > best + self.rise * xp.abs(best))
         one = xp.ones_like(mean)
         change = xp.where(risen, (1 - self.damping) * one, (1 + self.recovery) * one)
         return state._replace(
-            loss=xp.where(sound, mixed, state.loss),
             best_loss=best,
             share=xp.clip(state.share * change, self.least_share, 1.0),
         )

@@ -43,7 +43,6 @@ class ClockedRegion(Clocked):
     blind: float = 10.0
     # As in TRLSR1.
     max_rejections: int = 120
-    weight_decay: float = 0.03
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,8 +55,6 @@ class ClockedRegion(Clocked):
         in_interval("max_radius", self.max_radius, self.min_radius)
         known = is_number(self.blind) and 0 <= self.blind < math.inf
         require("blind", self.blind, known, "at least 0 and finite")
-        wd = self.weight_decay
-        require("weight_decay", wd, is_number(wd) and 0 <= wd < 1, "in [0, 1)")
         if self.radius is not None:
             in_interval("radius", self.radius, 0, self.max_radius, closed=True)
 
@@ -87,41 +84,40 @@ class ClockedRegion(Clocked):
         }
 
     def judged(
-        self,
-        values: tuple[Array, Array],
-        pred: Array,
-        finite: Array,
-        length: Array,
-        radius: Array,
+        self, state: Any, f_new: Array, pred: Array, finite: Array, length: Array
     ) -> Judged:
         """Compare the decrease of f on one sample with the one that a model promised.
 
         Parameters
         ----------
-        values : tuple of two scalars
-            f before and after the step.
+        state : state
+            With f and the radius before the step.
+        f_new : scalar
+            f after the step.
         pred : scalar
             The decrease of the model.
         finite : bool scalar
             Whether all that was evaluated after the step is finite.
         length : scalar
             Of the step.
-        radius : scalar
-            What changes. While the clock shortens the steps it does not grow: they do
-            not reach it.
 
         Notes
         -----
         Sun and Nocedal's relaxed ratio: both sides are larger by the rounding error.
+        What is missing of the promise grows with the length of the step: a step that
+        the warm-up has shortened to a tenth may miss a tenth of what a whole one may.
+        While the clock lets the steps decay the radius does not grow: they do not reach
+        it.
         """
-        f, f_new = values
+        f, radius, rise = state.f, state.radius, self.rising(state)
         xp = namespace(f)
         one = xp.ones_like(f)
         slack = 16 * epsilon(xp.dtype(length)) * xp.maximum(xp.abs(f), one)
         ared, relaxed = f - f_new + slack, pred + slack
-        good = finite & (ared >= self.low * relaxed)
-        # Not 0.8: a step in a warm-up of ten has that very length, to rounding.
-        very_good = finite & (ared > self.high * relaxed) & (length >= 0.79 * radius)
+        good = finite & (ared >= (1 - rise * (1 - self.low)) * relaxed)
+        very_good = finite & (ared > (1 - rise * (1 - self.high)) * relaxed)
+        # Not 0.8: a decay in ten steps has that very factor, to rounding.
+        very_good = very_good & (length >= 0.79 * rise * radius)
         # Where both sides are rounding error, the ratio is 1 by construction.
         very_good = very_good & (relaxed > (1 + self.blind) * slack)
         grown = xp.where(very_good, self.grow * radius, radius)

@@ -39,6 +39,8 @@ class StochasticTrunkState(NamedTuple):
     # Updated at every step.
     radius: Array
     rho: Array  # the last ratio
+    loss: Array  # average of f where steps began, and its highest value
+    worst_loss: Array
     suspect: Array  # the last step was taken back
     # For termination.
     rejections: Array
@@ -62,6 +64,8 @@ class StochasticTrunk(ClockedRegion):
         ``weight_decay``.
     decay, averaging, warmup
         See `Clocked`.
+    loss_memory : float
+        Decay of the average of f where steps begin, on samples not stepped on yet.
 
     Notes
     -----
@@ -94,8 +98,9 @@ class StochasticTrunk(ClockedRegion):
     def step(self, oracle: Oracle, state: StochasticTrunkState) -> StochasticTrunkState:
         """Take one step on the sample of the oracle, and test it there."""
         xp = namespace(state.x)
-        factor = self.falling(state)
         state, gg, sound = self.evaluated(oracle, state)
+        state = self.remembered(state, sound)
+        factor = self.falling(state)
         radius = xp.maximum(factor * state.radius, 1e-8 * xp.ones_like(factor))
         forcing = xp.scalar(self.forcing, xp.dtype(state.x))
         most = int(self.max_products)
@@ -109,7 +114,8 @@ class StochasticTrunk(ClockedRegion):
             lambda: _Outcome(sound & False, state.nfev, state.radius, state.rho),
         )
         state = state._replace(nhev=state.nhev + cg.products)
-        step = ahead(oracle, state.x, cg.p, xp.ones_like(pred), self.weight_decay)
+        one, decay = xp.ones_like(pred), self.decay_share(state)
+        step = ahead(oracle, state.x, cg.p, one, decay)
         # Without a gradient there is no step, but nothing has failed.
         fine, most = gg == 0, self.max_rejections
         return self.settled(state, outcome, step, sound, fine, most)
@@ -125,8 +131,7 @@ class StochasticTrunk(ClockedRegion):
         """Evaluate at the trial point on the same sample: radius, acceptance."""
         f_new = oracle.value(state.x + p)
         finite = namespace(p).isfinite(f_new)
-        values = state.f, f_new
-        found = self.judged(values, pred, finite, length, state.radius)
+        found = self.judged(state, f_new, pred, finite, length)
         return _Outcome(found.accepted, state.nfev + 1, found.radius, found.rho)
 
 
