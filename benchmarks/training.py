@@ -10,7 +10,8 @@ same work. The metric is measured on test data that no method has seen.
 
 The constants of the methods were chosen on the tasks of `TUNING`; between values as
 good there, those of `CONFIRMING` were looked at. The tasks of `BLIND` were written
-after the constants had been fixed, and have changed none.
+after the constants had been fixed, and have changed none. (Four of `CONFIRMING` had
+been such tasks until a weight decay was looked at on two of them.)
 """
 
 import argparse
@@ -146,6 +147,42 @@ def transformer() -> keras.Model:
     return keras.Model(inputs, layers.Dense(10)(x))
 
 
+def residual() -> keras.Model:
+    """Three blocks of convolutions with BatchNormalization, around each a skip."""
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(16, 3, padding="same")(inputs)
+    for _ in range(3):
+        y = layers.Activation("relu")(layers.BatchNormalization()(x))
+        y = layers.Conv2D(16, 3, padding="same", use_bias=False)(y)
+        y = layers.Activation("relu")(layers.BatchNormalization()(y))
+        x = x + layers.Conv2D(16, 3, padding="same")(y)
+    x = layers.GlobalAveragePooling2D()(layers.Activation("relu")(x))
+    return keras.Model(inputs, layers.Dense(10)(x))
+
+
+def normalized() -> keras.Model:
+    """Dense layers with LayerNormalization and gelu, five classes."""
+    blocks = []
+    for units in (64, 64, 64):
+        blocks += [layers.Dense(units), layers.LayerNormalization()]
+        blocks += [layers.Activation("gelu")]
+    return keras.Sequential([keras.Input((20,)), *blocks, layers.Dense(5)])
+
+
+def words() -> keras.Model:
+    """An embedding of four letters and a convolution that looks for words of seven."""
+    return keras.Sequential(
+        [
+            keras.Input((40,), dtype="int32"),
+            layers.Embedding(4, 8),
+            layers.Conv1D(32, 7, activation="relu"),
+            layers.GlobalMaxPooling1D(),
+            layers.Dense(32, activation="relu"),
+            layers.Dense(4),
+        ]
+    )
+
+
 def narrow() -> keras.Model:
     """784-32-10."""
     return keras.Sequential(
@@ -239,6 +276,18 @@ def tones(seed: int, data_dir: str | None) -> Data:
     return split(x[..., None].astype("float32"), y, True)
 
 
+def motifs(seed: int, data_dir: str | None) -> Data:
+    """Forty random letters, among them one of four words with one letter wrong."""
+    del seed, data_dir
+    rng = np.random.default_rng(2)
+    x, known = rng.integers(0, 4, (2500, 40)), rng.integers(0, 4, (4, 7))
+    y = rng.integers(0, 4, 2500).astype("int32")
+    for row, kind, start in zip(x, y, rng.integers(0, 33, 2500), strict=True):
+        row[start : start + 7] = known[kind]
+        row[start + rng.integers(0, 7)] = rng.integers(0, 4)
+    return split(x.astype("int32"), y, True)
+
+
 def mnist(seed: int, data_dir: str | None) -> Data:
     """MNIST, 60,000 and 10,000 images."""
     del seed
@@ -251,6 +300,19 @@ def friedman() -> tuple[Any, Any]:
 
 def friedman_of(make: Callable[..., Any], noise: float) -> tuple[Any, Any]:
     return make(1000, noise=noise, random_state=0)
+
+
+def clusters() -> tuple[Any, Any]:
+    """Ten clusters of five classes in twenty dimensions, a twentieth mislabelled."""
+    return datasets.make_classification(
+        2000,
+        20,
+        n_informative=8,
+        n_classes=5,
+        n_clusters_per_class=2,
+        flip_y=0.05,
+        random_state=0,
+    )
 
 
 def breast_cancer() -> tuple[Any, Any]:
@@ -288,8 +350,7 @@ CONFIRMING = {
     "gru": Task(gru, adding, MSE, 32, 20),
     "transformer": Task(transformer, digits("patches"), CLASSES),
     "batchnorm": Task(batchnorm, digits("images"), CLASSES, epochs=12),
-}
-BLIND = {
+    # Written to be blind, and so for a while.
     "noisy-conv": Task(conv, digits("images", 0.3), CLASSES, epochs=12),
     "lstm": Task(lstm, tones, CLASSES, 32, 15),
     "friedman2": Task(
@@ -300,6 +361,11 @@ BLIND = {
         table(lambda: friedman_of(datasets.make_friedman3, 0.1), False),
         *(MSE, 32),
     ),
+}
+BLIND = {
+    "residual": Task(residual, digits("images"), CLASSES, epochs=10),
+    "clusters": Task(normalized, table(clusters, True), CLASSES, 32, 20),
+    "motifs": Task(words, motifs, CLASSES, 32, 15),
 }
 TASKS = TUNING | CONFIRMING | BLIND
 

@@ -939,18 +939,24 @@ class Bowl:
     def value_and_grad(self, x):
         return self.value(x), self.depth * (x - 1)
 
+    def hvp(self, x, p):
+        return self.depth * p
+
 
 class Plateau:
     """A loss that is the same wherever a batch begins, with a slope of noise."""
 
-    def __init__(self, x, slope):
-        self.x, self.slope = x, slope
+    def __init__(self, x, slope, height=2.3):
+        self.x, self.slope, self.height = x, slope, height
 
     def value(self, x):
-        return 2.3 + self.slope @ (x - self.x)
+        return self.height + self.slope @ (x - self.x)
 
     def value_and_grad(self, x):
         return self.value(x), self.slope
+
+    def hvp(self, x, p):
+        return 0 * p
 
 
 def walk(method, x, bowls):
@@ -991,7 +997,10 @@ def test_r2_does_not_lengthen_steps_on_rounding_errors():
     assert held > walk(StochasticR2(blind=0.0), x, bowls).log_sigma + 0.5
 
 
-@pytest.mark.parametrize("kind", [StochasticR2, StochasticTRLSR1])
+CLOCKED = [StochasticR2, StochasticTRLSR1, StochasticLBFGS, StochasticTrunk]
+
+
+@pytest.mark.parametrize("kind", CLOCKED)
 def test_weight_decay_is_a_share_of_the_step(kind):
     x, bowl = np.array([3.0, -4.0, 12.0]), Bowl()
 
@@ -1002,15 +1011,13 @@ def test_weight_decay_is_a_share_of_the_step(kind):
     free, held = (after(kind(weight_decay=wd), x) for wd in (0, 0.5))
     step, length = np.linalg.norm(free - x), np.linalg.norm(free)
     assert step > 0
-    # A region knows the factor before the step, and so takes the length of x.
-    before = np.linalg.norm(x) if kind is StochasticTRLSR1 else length
+    # Pairs: the factor is known before the step, and so takes the length of x.
+    early = kind in (StochasticTRLSR1, StochasticLBFGS)
+    before = np.linalg.norm(x) if early else length
     shorter = 0.5 * step * length / before
     np.testing.assert_allclose(length - np.linalg.norm(held), shorter, rtol=1e-9)
     # At the origin there is nothing to decay, and the step survives.
     assert np.linalg.norm(after(kind(weight_decay=0.5), 0 * x)) > 0
-
-
-CLOCKED = [StochasticR2, StochasticTRLSR1, StochasticLBFGS, StochasticTrunk]
 
 
 @pytest.mark.parametrize("kind", CLOCKED)
@@ -1029,14 +1036,29 @@ def test_weight_decay_grows_with_what_the_loss_has_lost(kind, worst, mean, share
     assert method.decay_share(state) == pytest.approx(0.1 * share)
 
 
-@pytest.mark.parametrize("kind", [StochasticR2, StochasticTRLSR1, StochasticLBFGS])
+@pytest.mark.parametrize("kind", CLOCKED)
 def test_a_run_that_learns_nothing_keeps_its_weights(kind):
     """Steps on a plateau are noise: a decay by their length would take x to zero."""
-    rng, method = np.random.default_rng(0), kind()
-    x = rng.normal(size=50)
-    state = method.init(None, x)
-    for k in range(300):
-        plateau = Plateau(state.x, rng.normal(size=50) / 10)
-        state = method.step(plateau, method.with_clock(state, k / 300, 1 / 300))
+    ends, x = [], np.random.default_rng(0).normal(size=50)
+    for decay in (0, 0.25):
+        rng, method = np.random.default_rng(1), kind(weight_decay=decay)
+        state = method.init(None, x)
+        for k in range(100):
+            plateau = Plateau(state.x, rng.normal(size=50) / 10)
+            state = method.step(plateau, method.with_clock(state, k / 100, 1 / 100))
+        ends.append(state.x)
     assert np.linalg.norm(state.x - x) > 0.1 * np.linalg.norm(x)  # it did move
-    assert np.linalg.norm(state.x) > 0.95 * np.linalg.norm(x)
+    np.testing.assert_allclose(*ends, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", CLOCKED)
+def test_the_average_of_the_loss_is_that_of_sound_batches(kind):
+    method = kind(loss_memory=0.75)
+    x, slope = np.ones(4), np.full(4, 0.1)
+    state, mean = method.init(None, x), 0.0
+    for k, height in enumerate([5.0, 3.0, np.nan, 4.0]):
+        plateau = Plateau(state.x, slope, height)
+        state = method.step(plateau, method.with_clock(state, k / 10, 0.1))
+        mean = mean if np.isnan(height) else 0.75 * mean + 0.25 * height
+        assert state.loss == pytest.approx(mean)
+        assert state.worst_loss == pytest.approx(5)

@@ -273,18 +273,21 @@ def test_a_run_of_unknown_length_begins_with_short_steps(kind):
 
 @pytest.mark.parametrize("decay", [True, False])
 @pytest.mark.parametrize(
-    ("ratio", "length", "grows"),
-    [(0.93, 0.3, True), (0.92, 0.3, False), (1.0, 0.24, True), (1.0, 0.23, False)],
+    ("ratio", "length", "factor"),
+    [
+        *[(0.93, 0.3, 1.41), (0.92, 0.3, 1), (1.0, 0.24, 1.41), (1.0, 0.23, 1)],
+        *[(0.74, 0.3, 1), (0.72, 0.3, 0.5)],
+    ],
 )
-def test_in_the_warm_up_the_radius_grows_on_ratios_nearer_to_one(
-    decay, ratio, length, grows
+def test_in_the_warm_up_ratios_are_held_to_bounds_nearer_to_one(
+    decay, ratio, length, factor
 ):
     method = StochasticTRLSR1(decay=decay, radius=1.0)
     state = method.with_clock(method.init(None, np.ones(3)), 0.02, 0.01)
     state = state._replace(f=np.float64(2), t=np.int32(3))
     assert method.rising(state) == pytest.approx(0.3)
     found = method.judged(state, 2 - 0.1 * ratio, 0.1, np.True_, np.float64(length))
-    assert found.radius == (method.grow if grows else 1)
+    assert found.radius == factor
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -306,6 +309,23 @@ def test_the_radius_does_not_grow_while_the_clock_shortens_the_steps():
     assert 0.3 < length < 0.5
     found = method.judged(state, 1.9, 0.1, np.True_, length)
     assert found.radius == 1
+
+
+@pytest.mark.parametrize(("height", "wrong"), [(1.5, False), (2.5, True)])
+def test_a_loss_far_above_its_average_makes_the_step_before_it_suspect(height, wrong):
+    method, x = StochasticTRLSR1(test_first=0, test_every=10**6), np.ones(2)
+    g, T = np.array([1e-3, 0.0]), (0.2, 1e-6)
+    oracle = Oracle(lambda z: 1.0, lambda z: g)
+    first = method.step(oracle, method.with_clock(method.init(oracle, x), *T))
+    # The step made f rise, on a sample that has 1 where it began.
+    after = Oracle(lambda z: 1.0 if np.array_equal(z, x) else height, lambda z: g)
+    second = method.step(after, method.with_clock(first, *T))
+    assert second.nfev - first.nfev == 1 + wrong
+    assert second.accepted != wrong
+    assert np.array_equal(second.x, x) == wrong
+    assert second.loss == pytest.approx(
+        first.loss if wrong else 0.98 * first.loss + 0.02 * height
+    )
 
 
 def test_a_batch_that_is_not_finite_is_not_averaged():
