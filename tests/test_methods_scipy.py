@@ -1062,3 +1062,5 @@ def test_the_average_of_the_loss_is_that_of_sound_batches(kind):
         mean = mean if np.isnan(height) else 0.75 * mean + 0.25 * height
         assert state.loss == pytest.approx(mean)
         assert state.worst_loss == pytest.approx(5)
+    start = method.with_clock(method.init(None, x), 0.0, 0.1)
+    assert method.step(Plateau(x, slope, np.nan), start).worst_loss == -np.inf

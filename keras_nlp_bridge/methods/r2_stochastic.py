@@ -137,7 +137,7 @@ class StochasticR2(Clocked):
     damping: float = 0.05
     recovery: float = 0.002
     least_share: float = 0.1
-    weight_decay: float = 0.25
+    weight_decay: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
