@@ -319,7 +319,10 @@ def _moved(
     shorter: Array,
 ) -> tuple[Array, Array]:
     """Return the step, and where it leads."""
-    p = namespace(x).combine(on_s, S, on_y, Y, -1 / scale, down)
+    xp = namespace(x)
+    # Zero where there is no gradient, and no step.
+    scale = xp.where(scale > 0, scale, xp.ones_like(scale))
+    p = xp.combine(on_s, S, on_y, Y, -1 / scale, down)
     return p, shorter * (x + p)
 
 
