@@ -411,6 +411,8 @@ class ScheduleFreeAdamW(optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         i = self._get_variable_index(variable)
+        # That of an embedding comes in slices.
+        gradient = ops.add(gradient, ops.zeros_like(variable))
         z, v, total = self.z[i], self.v[i], self.sums[i]
         t = ops.cast(self.iterations + 1, variable.dtype)
         rate = learning_rate * ops.minimum(t / self.warm, 1.0)
