@@ -242,7 +242,8 @@ def test_minibatches_give_the_same_iterates_on_the_host(method, stochastic):
                 **more,
             )
         )
-    close = {"rtol": 1e-5, "atol": 1e-6} if DOUBLE else CLOSE
+    # Single: the device takes eigenvectors of Gram matrices in it, the host does not.
+    close = {"rtol": 1e-5, "atol": 1e-6} if DOUBLE else {"rtol": 1e-3, "atol": 5e-4}
     np.testing.assert_allclose(runs[0].x, runs[1].x, **close)
     assert runs[0].nfev == runs[1].nfev
 
