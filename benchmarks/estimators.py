@@ -35,7 +35,7 @@ from keras_nlp_bridge import (
     NeuralNetworkRegressor,
 )
 from keras_nlp_bridge.estimators import MLP
-from keras_nlp_bridge.estimators.training import forget_compiled
+from keras_nlp_bridge.estimators.train import forget_compiled
 
 SEEDS = range(3)
 

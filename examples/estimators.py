@@ -39,7 +39,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import keras_nlp_bridge as knb
-from keras_nlp_bridge import datasets
+from keras_nlp_bridge.benchmarking import datasets
 from keras_nlp_bridge.estimators import MLP
 
 FAST = "--fast" in sys.argv

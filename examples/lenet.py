@@ -21,7 +21,8 @@ import keras
 from scipy.optimize import OptimizeResult, minimize
 
 import keras_nlp_bridge as knb
-from keras_nlp_bridge import datasets, plots, runs
+from keras_nlp_bridge import plots
+from keras_nlp_bridge.benchmarking import datasets, recording
 
 parser = argparse.ArgumentParser(description="LeNet on handwritten digits")
 parser.add_argument("--epochs", type=int, default=40)
@@ -74,20 +75,20 @@ finished = []
 
 
 def start(
-    method: str, evaluated: knb.KerasProblem | runs.Counters, samples: int
-) -> runs.Recorder:
-    run = runs.Run(method, samples)
-    recorder = runs.Recorder(run, evaluated, full, epochs=EPOCHS)
+    method: str, evaluated: knb.KerasProblem | recording.Counters, samples: int
+) -> recording.Recorder:
+    run = recording.Run(method, samples)
+    recorder = recording.Recorder(run, evaluated, full, epochs=EPOCHS)
     recorder.start(x0)
     return recorder
 
 
-def finish(recorder: runs.Recorder, result: OptimizeResult) -> None:
+def finish(recorder: recording.Recorder, result: OptimizeResult) -> None:
     recorder.finish(result.x, result.message)
     problem.assign(result.x)  # the result becomes the weights of the model
     recorder.run.test_accuracy = problem.accuracy(test)
     finished.append(recorder.run)
-    print(runs.table(finished), end="\n\n")
+    print(recording.table(finished), end="\n\n")
 
 
 # %%
@@ -132,14 +133,14 @@ finish(recorder, result)
 # %%
 # Adam, in Keras's own loop, for comparison.
 problem.assign(x0)
-recorder = start("Adam", runs.Counters(batches.batches_per_epoch), BATCH)
+recorder = start("Adam", recording.Counters(batches.batches_per_epoch), BATCH)
 model.fit(
     x_train,
     y_train,
     batch_size=BATCH,
     epochs=EPOCHS,
     verbose=0,
-    callbacks=[runs.FitRecorder(recorder)],
+    callbacks=[recording.FitRecorder(recorder)],
 )
 finish(recorder, OptimizeResult(x=problem.x0, message=""))
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from keras_nlp_bridge import callbacks as callbacks
     from keras_nlp_bridge import curvature as curvature
     from keras_nlp_bridge import plots as plots
-    from keras_nlp_bridge.benchmarking import benchmark as benchmark
+    from keras_nlp_bridge.benchmarking.benchmark import benchmark as benchmark
+    from keras_nlp_bridge.benchmarking.table import Benchmark as Benchmark
     from keras_nlp_bridge.estimators import EntityEmbedder as EntityEmbedder
     from keras_nlp_bridge.estimators import ImageClassifier as ImageClassifier
     from keras_nlp_bridge.estimators import (
@@ -28,45 +29,44 @@ if TYPE_CHECKING:
     from keras_nlp_bridge.estimators import (
         NeuralNetworkRegressor as NeuralNetworkRegressor,
     )
-    from keras_nlp_bridge.fitting import fit as fit
-    from keras_nlp_bridge.landscapes import Landscape as Landscape
-    from keras_nlp_bridge.landscapes import landscape as landscape
-    from keras_nlp_bridge.minimizers import METHODS as METHODS
-    from keras_nlp_bridge.minimizers import lbfgs as lbfgs
-    from keras_nlp_bridge.minimizers import r2 as r2
-    from keras_nlp_bridge.minimizers import slbfgs as slbfgs
-    from keras_nlp_bridge.minimizers import tr_lsr1 as tr_lsr1
-    from keras_nlp_bridge.minimizers import trunk as trunk
+    from keras_nlp_bridge.fitting.fit import fit as fit
+    from keras_nlp_bridge.landscapes.landscape import Landscape as Landscape
+    from keras_nlp_bridge.landscapes.landscape import landscape as landscape
+    from keras_nlp_bridge.minimizing.minimize import minimize as minimize
+    from keras_nlp_bridge.minimizing.scipy_method import METHODS as METHODS
+    from keras_nlp_bridge.minimizing.scipy_method import lbfgs as lbfgs
+    from keras_nlp_bridge.minimizing.scipy_method import r2 as r2
+    from keras_nlp_bridge.minimizing.scipy_method import slbfgs as slbfgs
+    from keras_nlp_bridge.minimizing.scipy_method import tr_lsr1 as tr_lsr1
+    from keras_nlp_bridge.minimizing.scipy_method import trunk as trunk
     from keras_nlp_bridge.operators import LBFGS as LBFGS
     from keras_nlp_bridge.operators import LSR1 as LSR1
-    from keras_nlp_bridge.problem import KerasProblem as KerasProblem
-    from keras_nlp_bridge.solving import minimize as minimize
-    from keras_nlp_bridge.tables import Benchmark as Benchmark
+    from keras_nlp_bridge.problem.problem import KerasProblem as KerasProblem
 
 # Each public name and its module; loaded when first used, so that importing the
 # package costs next to nothing on top of keras.
 _HOME = {
-    "Benchmark": "tables",
+    "Benchmark": "benchmarking.table",
     "EntityEmbedder": "estimators",
     "ImageClassifier": "estimators",
-    "KerasProblem": "problem",
+    "KerasProblem": "problem.problem",
     "LBFGS": "operators",
     "LSR1": "operators",
-    "Landscape": "landscapes",
-    "METHODS": "minimizers",
-    "benchmark": "benchmarking",
+    "Landscape": "landscapes.landscape",
+    "METHODS": "minimizing.scipy_method",
+    "benchmark": "benchmarking.benchmark",
     "MultitargetNeuralNetworkRegressor": "estimators",
     "NeuralNetworkBinaryClassifier": "estimators",
     "NeuralNetworkClassifier": "estimators",
     "NeuralNetworkRegressor": "estimators",
-    "fit": "fitting",
-    "landscape": "landscapes",
-    "lbfgs": "minimizers",
-    "minimize": "solving",
-    "r2": "minimizers",
-    "slbfgs": "minimizers",
-    "tr_lsr1": "minimizers",
-    "trunk": "minimizers",
+    "fit": "fitting.fit",
+    "landscape": "landscapes.landscape",
+    "lbfgs": "minimizing.scipy_method",
+    "minimize": "minimizing.minimize",
+    "r2": "minimizing.scipy_method",
+    "slbfgs": "minimizing.scipy_method",
+    "tr_lsr1": "minimizing.scipy_method",
+    "trunk": "minimizing.scipy_method",
 }
 
 _MODULES = ("callbacks", "curvature", "plots")

@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from keras_nlp_bridge.experiments import Experiment
-from keras_nlp_bridge.runs import versions
+from keras_nlp_bridge.benchmarking.experiment import Experiment
+from keras_nlp_bridge.benchmarking.recording import versions
 
 __all__ = ["METHODS", "describe", "lenet", "to_dict"]
 

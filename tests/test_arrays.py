@@ -157,7 +157,7 @@ def test_eigh_and_solve(make):
 
 
 def test_cond_evaluates_one_side_and_while_loop_keeps_the_structure(make):
-    from keras_nlp_bridge.methods.driver import Budget
+    from keras_nlp_bridge.minimizing.driver import Budget
 
     x = make(np.array([1.0, 2.0]))
     xp = namespace(x)

@@ -15,7 +15,7 @@ from problems import EASY, HARD, quadratic
 from scipy.optimize import OptimizeResult, minimize, rosen, rosen_der, rosen_hess
 
 import keras_nlp_bridge as knb
-from keras_nlp_bridge import tables, trials
+from keras_nlp_bridge.benchmarking import table, trial
 
 pytestmark = pytest.mark.once
 
@@ -56,7 +56,7 @@ class Counted:
 
 def test_every_method_of_scipy_solves_rosenbrock_or_says_why_not():
     problems = {"rosen": (rosen, [-1.2, 1.0], rosen_der, rosen_hess)}
-    result = bench(list(trials.SCIPY.values()), problems)
+    result = bench(list(trial.SCIPY.values()), problems)
     status = {row["method"]: row["status"] for row in result.rows}
     loose = {"Nelder-Mead", "Powell", "COBYLA", "COBYQA"}  # their own rules
     assert {m for m, s in status.items() if s == "solved"} >= set(status) - loose
@@ -333,7 +333,7 @@ def result():
 
 def test_a_tidy_frame(result):
     frame = result.table
-    assert list(frame.columns) == list(tables.COLUMNS)
+    assert list(frame.columns) == list(table.COLUMNS)
     assert len(frame) == 3 * 3 * 2
     kinds = {name: frame[name].dtype.kind for name in frame}
     assert {kinds[n] for n in ("seed", "n", "nit", "nfev", "njev", "nhev")} == {"i"}

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_nlp_bridge import Benchmark, Landscape, cli, datasets, experiments
+from keras_nlp_bridge import Benchmark, Landscape, cli
+from keras_nlp_bridge.benchmarking import datasets, experiment
 
 pytestmark = pytest.mark.once
 
@@ -186,7 +187,7 @@ def test_a_method_that_crashes_is_a_row(here, capsys, monkeypatch):
     def crash(self, run, *_):
         raise FloatingPointError("on purpose")
 
-    monkeypatch.setattr(experiments.Experiment, "_fit", crash)
+    monkeypatch.setattr(experiment.Experiment, "_fit", crash)
     code, out, _ = run(
         *(capsys, "compare", *TINY, "--epochs", 2, "--methods", "adam,l-bfgs-b"),
         *("--json", "--quiet"),
@@ -203,15 +204,15 @@ def test_costs_of_rows_are_those_at_the_target():
     data = datasets.DataSet("d", np.eye(2), np.eye(2))
     make = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     make.compile(loss="mse")
-    experiment = experiments.Experiment(data, lambda: make, epochs=1)
+    experiment = experiment.Experiment(data, lambda: make, epochs=1)
     losses = {"quick": (1.0, 0.3, 0.2), "good": (1.0, 0.6, 0.0), "bad": (1.0, 1.1, 0.9)}
     for name, values in losses.items():
-        made = experiments.Run(name, 2)
+        made = experiment.Run(name, 2)
         made.points = [
-            experiments.Point(10.0 * i, float(i), f) for i, f in enumerate(values)
+            experiment.Point(10.0 * i, float(i), f) for i, f in enumerate(values)
         ]
         experiment.runs.append(made)
-    found = {row["method"]: row for row in experiments.rows(experiment, 0.3)}
+    found = {row["method"]: row for row in experiment.rows(experiment, 0.3)}
     assert [found[m]["solved"] for m in losses] == [True, True, False]
     assert [found[m]["cost"] for m in losses] == [1, 2, 2]
     assert [found[m]["seconds"] for m in losses] == [10, 20, 20]

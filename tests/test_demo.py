@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_nlp_bridge import cli, datasets, runs
+from keras_nlp_bridge import cli
+from keras_nlp_bridge.benchmarking import datasets, recording
 
 ROOT = Path(__file__).parents[1]
 TFDS = ROOT.parent / "shared" / "data" / "tensorflow_datasets"
@@ -159,7 +160,7 @@ def test_tensorflow_datasets(tmp_path):
 
 TINY = """
 import numpy as np, tensorflow_datasets as tfds
-from keras_nlp_bridge import datasets
+from keras_nlp_bridge.benchmarking import datasets
 
 class Tiny(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
@@ -335,9 +336,9 @@ class Full:
 
 
 def test_recorder_counts_work_and_stops_its_clock():
-    counters = runs.Counters(batches_per_epoch=10)
-    run = runs.Run("method", 3)
-    recorder = runs.Recorder(run, counters, Full(), epochs=2)
+    counters = recording.Counters(batches_per_epoch=10)
+    run = recording.Run("method", 3)
+    recorder = recording.Recorder(run, counters, Full(), epochs=2)
     began = time.perf_counter()
     recorder.start(np.ones(4))
     stop, steps = False, 0
@@ -359,8 +360,8 @@ def test_recorder_counts_work_and_stops_its_clock():
 
 @pytest.mark.once
 def test_table_and_json_of_a_run_without_points():
-    run = runs.Run("r2", 64, note="interrupted")
-    text = runs.table([run])
+    run = recording.Run("r2", 64, note="interrupted")
+    text = recording.table([run])
     assert "r2: interrupted" in text
     assert run.to_dict()["train_loss"] is None
     json.dumps(run.to_dict(), allow_nan=False)

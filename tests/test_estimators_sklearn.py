@@ -31,7 +31,7 @@ from keras_nlp_bridge import (
     NeuralNetworkRegressor,
 )
 from keras_nlp_bridge.estimators import MLP, Image
-from keras_nlp_bridge.estimators.tables import Rows
+from keras_nlp_bridge.estimators.columns import Rows
 
 pytestmark = pytest.mark.once  # what scikit-learn asks, whatever trains
 

@@ -4,7 +4,7 @@ import pytest
 from keras import layers
 
 import keras_nlp_bridge as knb
-from keras_nlp_bridge.fitting import SCIPY
+from keras_nlp_bridge.fitting.fit import SCIPY
 
 MINIBATCH = ["r2", "tr-lsr1"]
 FULL = ["L-BFGS-B", "CG", "trust-krylov"]

@@ -7,8 +7,7 @@ from keras import layers
 from test_fit import digits, small
 
 import keras_nlp_bridge as knb
-from keras_nlp_bridge import phases
-from keras_nlp_bridge.listening import GroupProgress, listens
+from keras_nlp_bridge.fitting.groups import GroupProgress, listens
 
 METHODS = ["r2", "tr-lsr1", "slbfgs", "trunk"]
 
@@ -49,7 +48,7 @@ def weights_after(method, *callbacks, nan=False, **arguments):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("group", [3, 64])
 def test_groups_end_where_single_batches_end(method, group, monkeypatch):
-    monkeypatch.setattr(phases, "_GROUP", group)
+    monkeypatch.setattr(minibatch_phase, "_GROUP", group)
     weight = np.linspace(0.5, 2, 75)
     listener = Listener()
     one, history_one = weights_after(method, listener, sample_weight=weight)
@@ -105,7 +104,7 @@ def test_batches_seen_before_a_restart_are_passed_over_in_a_group(method, tmp_pa
 
 def test_arrays_too_large_to_hold_are_fed_in_groups(monkeypatch):
     held, _ = weights_after("r2")
-    monkeypatch.setattr(phases, "_MOST_HELD", 0)
+    monkeypatch.setattr(minibatch_phase, "_MOST_HELD", 0)
     fed, _ = weights_after("r2")
     for a, b in zip(held, fed, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -171,7 +170,7 @@ def test_a_step_on_held_samples_is_not_used_on_fed_ones(monkeypatch):
     """The samples of each call count, whether they are kept on the device or not."""
     model = net()
     for seed, most in enumerate([2**30, 0, 2**30]):
-        monkeypatch.setattr(phases, "_MOST_HELD", most)
+        monkeypatch.setattr(minibatch_phase, "_MOST_HELD", most)
         x, y = digits(75, seed=seed)
         fresh = net()
         fresh.set_weights(model.get_weights())

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 from nets import attention, dense
 
 from keras_nlp_bridge import KerasProblem
-from keras_nlp_bridge.flatten import FlatSpec
+from keras_nlp_bridge.problem.layout import FlatSpec
 
 pytestmark = pytest.mark.once  # NumPy alone
 

@@ -5,7 +5,11 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 import keras_nlp_bridge as knb
-from keras_nlp_bridge.methods.linesearch import Conditions, line_search, reduction
+from keras_nlp_bridge.methods.steps.line_search import (
+    Conditions,
+    line_search,
+    reduction,
+)
 
 pytestmark = pytest.mark.once  # NumPy alone
 

@@ -9,9 +9,9 @@ from nets import DOUBLE, precision
 from scipy.optimize import minimize
 
 import keras_nlp_bridge as knb
-from keras_nlp_bridge.methods.driver import Limits, drive
-from keras_nlp_bridge.methods.engines import DeviceEngine
-from keras_nlp_bridge.solving import minimize as knb_minimize
+from keras_nlp_bridge.minimizing.driver import Limits, drive
+from keras_nlp_bridge.minimizing.engines import DeviceEngine
+from keras_nlp_bridge.minimizing.minimize import minimize as knb_minimize
 
 METHODS = list(knb.METHODS.values())
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)

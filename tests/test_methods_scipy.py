@@ -24,7 +24,7 @@ from keras_nlp_bridge.methods import (
     StochasticTrunk,
     Trunk,
 )
-from keras_nlp_bridge.solving import minimize as knb_minimize
+from keras_nlp_bridge.minimizing.minimize import minimize as knb_minimize
 
 pytestmark = pytest.mark.once  # NumPy alone
 

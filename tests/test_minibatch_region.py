@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_nlp_bridge.methods import StochasticLBFGS, StochasticTRLSR1
-from keras_nlp_bridge.operators.base import empty_pairs, pair_of, push, rescaled
+from keras_nlp_bridge.operators.pairs import empty_pairs, pair_of, push, rescaled
 
 pytestmark = pytest.mark.once
 KINDS = [StochasticTRLSR1, StochasticLBFGS]

@@ -8,8 +8,8 @@ from scipy.optimize import minimize, rosen, rosen_der
 from scipy.sparse.linalg import aslinearoperator
 
 from keras_nlp_bridge.operators import LBFGS, LSR1
-from keras_nlp_bridge.operators.base import curvature_range, empty_pairs, pair_of, push
 from keras_nlp_bridge.operators.lbfgs import inverse_product
+from keras_nlp_bridge.operators.pairs import curvature_range, empty_pairs, pair_of, push
 
 pytestmark = pytest.mark.once  # NumPy alone
 

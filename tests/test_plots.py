@@ -12,7 +12,7 @@ from nets import dense, normal
 from keras_nlp_bridge import KerasProblem, Landscape, fit, landscape, plots
 from keras_nlp_bridge.callbacks import Clock
 from keras_nlp_bridge.curvature import Spectrum
-from keras_nlp_bridge.profiles import data_profile, performance_profile
+from keras_nlp_bridge.plots.profiles import data_profile, performance_profile
 
 pytestmark = pytest.mark.once
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_nlp_bridge.profiles import data_profile, performance_profile
+from keras_nlp_bridge.plots.profiles import data_profile, performance_profile
 
 pytestmark = pytest.mark.once
 

@@ -3,14 +3,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from keras_nlp_bridge.methods.subproblem import (
+from keras_nlp_bridge.methods.steps.exact_region import (
     initial_curvature,
     model_step,
     secular,
     spectrum,
 )
-from keras_nlp_bridge.operators.base import empty_pairs, pair_of, product, push
 from keras_nlp_bridge.operators.lsr1 import lsr1, lsr1_unguarded
+from keras_nlp_bridge.operators.pairs import empty_pairs, pair_of, product, push
 
 pytestmark = pytest.mark.once  # NumPy alone
 

@@ -17,7 +17,7 @@ from scipy.sparse.linalg import aslinearoperator
 
 import keras_nlp_bridge as knb
 from keras_nlp_bridge.methods import Trunk
-from keras_nlp_bridge.methods.truncated import truncated_cg
+from keras_nlp_bridge.methods.steps.truncated_cg import truncated_cg
 
 pytestmark = pytest.mark.once  # NumPy alone
 

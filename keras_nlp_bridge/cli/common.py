@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from keras_nlp_bridge.extras import require
 
 if TYPE_CHECKING:
-    from keras_nlp_bridge.runs import Progress, Run
+    from keras_nlp_bridge.benchmarking.recording import Progress, Run
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 

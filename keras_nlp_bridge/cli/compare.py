@@ -22,7 +22,7 @@ from keras_nlp_bridge.cli.inputs import INPUTS, add_inputs, model_maker, read_da
 from keras_nlp_bridge.extras import require
 
 if TYPE_CHECKING:
-    from keras_nlp_bridge.experiments import Experiment
+    from keras_nlp_bridge.benchmarking.experiment import Experiment
 
 _METHODS = "Adam,L-BFGS-B,r2,tr-lsr1"
 
@@ -102,16 +102,16 @@ def _compare(options: argparse.Namespace) -> int:
         start_keras()
         require("matplotlib.figure", "plot", "the picture")
         make_directory(options.output)
-        from keras_nlp_bridge import experiments
+        from keras_nlp_bridge.benchmarking.experiment import Experiment, method_names
 
-        methods = experiments.method_names(options.methods)
+        methods = method_names(options.methods)
         data = read_data(options)
         make = model_maker(options, data)
     done: list[Experiment] = []
     code = 0
     try:
         for seed in range(options.seed, options.seed + options.seeds):
-            experiment = experiments.Experiment(
+            experiment = Experiment(
                 data,
                 make,
                 seconds=None if options.epochs else options.seconds or 20.0,
@@ -142,11 +142,11 @@ def _run(experiment: "Experiment", method: str) -> None:
 
 
 def _report(done: "list[Experiment]", options: argparse.Namespace) -> None:
-    from keras_nlp_bridge import experiments
-    from keras_nlp_bridge.runs import finite, versions
-    from keras_nlp_bridge.tables import Benchmark
+    from keras_nlp_bridge.benchmarking.experiment import rows as rows_of
+    from keras_nlp_bridge.benchmarking.recording import finite, versions
+    from keras_nlp_bridge.benchmarking.table import Benchmark
 
-    rows = [row for one in done for row in experiments.rows(one, options.accuracy)]
+    rows = [row for one in done for row in rows_of(one, options.accuracy)]
     about = {"versions": versions(), "model": options.model, "data": options.data}
     table, files = Benchmark(rows, about), []
     if rows:

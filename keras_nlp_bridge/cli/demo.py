@@ -20,7 +20,7 @@ from keras_nlp_bridge.cli.common import (
 from keras_nlp_bridge.extras import require
 
 if TYPE_CHECKING:
-    from keras_nlp_bridge.experiments import Experiment
+    from keras_nlp_bridge.benchmarking.experiment import Experiment
 
 _DEMO = """\
 Train LeNet, a small convolutional network, on handwritten digits: by SciPy's L-BFGS-B
@@ -104,9 +104,11 @@ def _demo(options: argparse.Namespace) -> int:
         start_keras()
         require("matplotlib.figure", "plot", "the picture")
         make_directory(options.output)
-        from keras_nlp_bridge import datasets, demo, experiments
+        from keras_nlp_bridge import demo
+        from keras_nlp_bridge.benchmarking import datasets
+        from keras_nlp_bridge.benchmarking.experiment import Experiment, method_names
 
-        methods = experiments.method_names(options.methods or demo.METHODS)
+        methods = method_names(options.methods or demo.METHODS)
         images = datasets.load(
             options.dataset,
             samples=options.samples,
@@ -115,7 +117,7 @@ def _demo(options: argparse.Namespace) -> int:
         )
         if images.x_train.ndim != 4:
             raise ValueError(f"`dataset` must hold images; got {images.name!r}.")
-        experiment = experiments.Experiment(
+        experiment = Experiment(
             images,
             lambda: demo.lenet(images.x_train.shape[1:], images.classes or 1),
             seconds=None if options.epochs else options.seconds or 20.0,
@@ -140,7 +142,8 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _report(experiment: "Experiment", options: argparse.Namespace) -> None:
-    from keras_nlp_bridge import demo, plots, runs
+    from keras_nlp_bridge import demo, plots
+    from keras_nlp_bridge.benchmarking import recording
 
     path = None
     if any(run.points for run in experiment.runs):
@@ -151,6 +154,6 @@ def _report(experiment: "Experiment", options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps({**demo.to_dict(experiment), "picture": path and str(path)}))
     else:
-        print("\n" + runs.table(experiment.runs))
+        print("\n" + recording.table(experiment.runs))
         if path:
             print(f"\npicture: {path}")

@@ -14,8 +14,8 @@ from keras_nlp_bridge.cli.common import count
 if TYPE_CHECKING:
     import keras
 
-    from keras_nlp_bridge.datasets import DataSet
-    from keras_nlp_bridge.problem import KerasProblem
+    from keras_nlp_bridge.benchmarking.datasets import DataSet
+    from keras_nlp_bridge.problem.problem import KerasProblem
 
 INPUTS = """\
 MODEL is a file that Keras has saved (.keras), or a function that returns a network,
@@ -51,7 +51,7 @@ def read_data(options: argparse.Namespace) -> "DataSet":
     """
     from dataclasses import replace
 
-    from keras_nlp_bridge import datasets
+    from keras_nlp_bridge.benchmarking import datasets
 
     samples = options.samples
     if not options.data.endswith(".npz"):

@@ -92,7 +92,7 @@ def _spectrum(options: argparse.Namespace) -> int:
         figure.savefig(files[0])
         np.savez(files[1], values=largest, grid=density.grid, density=density.density)
     if options.json:
-        from keras_nlp_bridge.runs import finite, versions
+        from keras_nlp_bridge.benchmarking.recording import finite, versions
 
         record = {
             "versions": versions(),

@@ -27,7 +27,7 @@ from keras_nlp_bridge.extras import require
 if TYPE_CHECKING:
     import keras
 
-    from keras_nlp_bridge.datasets import DataSet
+    from keras_nlp_bridge.benchmarking.datasets import DataSet
 
 _TRAIN = f"""\
 Train a network by any method of knb.fit: ours (r2, tr-lsr1 and slbfgs on minibatches;
@@ -125,7 +125,7 @@ def _method(
     given: str, epochs: int | None, settings: dict[str, Any]
 ) -> tuple[Any, int]:
     """Return `method` for `knb.fit`, and the number of epochs."""
-    from keras_nlp_bridge.fitting import OPTIMIZERS
+    from keras_nlp_bridge.fitting.fit import OPTIMIZERS
 
     if ":" not in given and "," not in given:
         epochs = epochs or 10
@@ -240,7 +240,7 @@ def _save(
     options: argparse.Namespace,
     title: str,
 ) -> None:
-    from keras_nlp_bridge.runs import finite, versions
+    from keras_nlp_bridge.benchmarking.recording import finite, versions
 
     folder, rows = options.output, record["epochs"]
     record = finite({**record, "versions": versions()})

@@ -8,6 +8,13 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from keras_nlp_bridge.estimators.columns import (
+    Rows,
+    Scaling,
+    TableEncoder,
+    distinct_rows,
+    split,
+)
 from keras_nlp_bridge.estimators.networks import form, network, outputs
 from keras_nlp_bridge.estimators.params import (
     NeuralNetworkParameters,
@@ -16,14 +23,7 @@ from keras_nlp_bridge.estimators.params import (
     normalized,
     sample_weights,
 )
-from keras_nlp_bridge.estimators.tables import (
-    Rows,
-    Scaling,
-    TableEncoder,
-    distinct_rows,
-    split,
-)
-from keras_nlp_bridge.estimators.training import (
+from keras_nlp_bridge.estimators.train import (
     Task,
     needs_all_samples,
     train,

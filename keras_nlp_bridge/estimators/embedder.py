@@ -12,9 +12,9 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from keras_nlp_bridge.estimators.base import NeuralNetwork
 from keras_nlp_bridge.estimators.classifiers import NeuralNetworkClassifier
+from keras_nlp_bridge.estimators.columns import TableEncoder
 from keras_nlp_bridge.estimators.params import sample_weights
 from keras_nlp_bridge.estimators.regressors import NeuralNetworkRegressor
-from keras_nlp_bridge.estimators.tables import TableEncoder
 
 Array = NDArray[Any]
 

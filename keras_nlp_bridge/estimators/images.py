@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from keras_nlp_bridge.estimators.classifiers import NeuralNetworkClassifier
-from keras_nlp_bridge.estimators.tables import Rows
+from keras_nlp_bridge.estimators.columns import Rows
 
 
 class ImageClassifier(NeuralNetworkClassifier):

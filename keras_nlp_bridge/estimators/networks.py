@@ -9,7 +9,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.estimators.builders import BUILDERS, Builder, from_config
-from keras_nlp_bridge.estimators.tables import Category, Rows
+from keras_nlp_bridge.estimators.columns import Category, Rows
 
 __all__ = ["form", "network", "outputs", "puts_out_probabilities"]
 

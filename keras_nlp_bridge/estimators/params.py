@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from keras_nlp_bridge.estimators.builders import BUILDERS, Builder
-from keras_nlp_bridge.estimators.training import check_method, needs_all_samples
+from keras_nlp_bridge.estimators.train import check_method, needs_all_samples
 
 Array = NDArray[Any]
 

@@ -9,7 +9,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_array, column_or_1d
 
 from keras_nlp_bridge.estimators.base import NeuralNetwork
-from keras_nlp_bridge.estimators.tables import Scaling
+from keras_nlp_bridge.estimators.columns import Scaling
 
 Array = NDArray[Any]
 

@@ -1,20 +1,20 @@
 """Minimizers: frozen hyper-parameters and pure functions over an oracle."""
 
-from keras_nlp_bridge.methods.base import (
+from keras_nlp_bridge.methods.full_sample.lbfgs import LBFGSMethod
+from keras_nlp_bridge.methods.full_sample.r2 import R2
+from keras_nlp_bridge.methods.full_sample.trunk import Trunk
+from keras_nlp_bridge.methods.full_sample.trust_region import TRLSR1
+from keras_nlp_bridge.methods.method import (
     Method,
     Oracle,
     State,
     Status,
 )
-from keras_nlp_bridge.methods.clocked import Clocked
-from keras_nlp_bridge.methods.lbfgs import LBFGSMethod
-from keras_nlp_bridge.methods.lbfgs_stochastic import TRLBFGS, StochasticLBFGS
-from keras_nlp_bridge.methods.r2 import R2
-from keras_nlp_bridge.methods.r2_stochastic import StochasticR2
-from keras_nlp_bridge.methods.trunk import Trunk
-from keras_nlp_bridge.methods.trunk_stochastic import StochasticTrunk
-from keras_nlp_bridge.methods.trust_region import TRLSR1
-from keras_nlp_bridge.methods.trust_region_stochastic import StochasticTRLSR1
+from keras_nlp_bridge.methods.minibatch.clocked import Clocked
+from keras_nlp_bridge.methods.minibatch.quasi_newton import StochasticTRLSR1
+from keras_nlp_bridge.methods.minibatch.r2 import StochasticR2
+from keras_nlp_bridge.methods.minibatch.trunk import StochasticTrunk
+from keras_nlp_bridge.methods.minibatch.trust_region import TRLBFGS, StochasticLBFGS
 
 __all__ = [
     "R2",

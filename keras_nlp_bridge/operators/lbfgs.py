@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.arrays import Array, namespace
-from keras_nlp_bridge.operators.base import (
+from keras_nlp_bridge.operators.pairs import (
     Compact,
     Pairs,
     compact,
@@ -16,7 +16,7 @@ from keras_nlp_bridge.operators.base import (
     project,
     ranks,
 )
-from keras_nlp_bridge.operators.quasi_newton import QuasiNewton
+from keras_nlp_bridge.operators.scipy_strategy import QuasiNewton
 
 __all__ = ["LBFGS", "inverse_product", "lbfgs", "solve_shifted"]
 

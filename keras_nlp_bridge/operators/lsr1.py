@@ -3,14 +3,14 @@
 import numpy as np
 
 from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
-from keras_nlp_bridge.operators.base import (
+from keras_nlp_bridge.operators.pairs import (
     Compact,
     Pairs,
     compact,
     masked,
     ranks,
 )
-from keras_nlp_bridge.operators.quasi_newton import QuasiNewton
+from keras_nlp_bridge.operators.scipy_strategy import QuasiNewton
 
 __all__ = ["LSR1", "lsr1", "lsr1_unguarded"]
 

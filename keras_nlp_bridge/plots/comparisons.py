@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_nlp_bridge import profiles
 from keras_nlp_bridge.extras import require
+from keras_nlp_bridge.plots import profiles
 from keras_nlp_bridge.plots.base import (
     BLUE,
     GREY,
@@ -29,11 +29,11 @@ def performance_profile(
     Parameters
     ----------
     table : DataFrame, mapping of columns or Profile
-        As `keras_nlp_bridge.profiles.performance_profile` takes or returns it.
+        As `keras_nlp_bridge.plots.profiles.performance_profile` takes or returns it.
     ax : matplotlib Axes, optional
         By default those of a new figure.
     cost, ratios
-        As for `keras_nlp_bridge.profiles.performance_profile`.
+        As for `keras_nlp_bridge.plots.profiles.performance_profile`.
 
     Returns
     -------
@@ -70,11 +70,11 @@ def data_profile(
     Parameters
     ----------
     table : DataFrame, mapping of columns or Profile
-        As `keras_nlp_bridge.profiles.data_profile` takes or returns it.
+        As `keras_nlp_bridge.plots.profiles.data_profile` takes or returns it.
     ax : matplotlib Axes, optional
         By default those of a new figure.
     cost, budgets, dimension
-        As for `keras_nlp_bridge.profiles.data_profile`.
+        As for `keras_nlp_bridge.plots.profiles.data_profile`.
 
     Returns
     -------

@@ -12,7 +12,7 @@ from keras_nlp_bridge.extras import require
 from keras_nlp_bridge.plots.base import STYLES, curve, dress, new_axes, spans_decades
 
 if TYPE_CHECKING:
-    from keras_nlp_bridge.runs import Run
+    from keras_nlp_bridge.benchmarking.recording import Run
 
 __all__ = ["histories", "loss_curves"]
 
@@ -37,7 +37,7 @@ def histories(
     along : str
         "epochs", or a column with what was spent until then: "nfev", the evaluations,
         is in each History of `keras_nlp_bridge.fit`; "seconds" and "steps" are made by
-        `keras_nlp_bridge.callbacks.Clock`.
+        `keras_nlp_bridge.callbacks.polish.Clock`.
     ax : matplotlib Axes, optional
         By default those of a new figure.
     log : bool, optional

@@ -9,8 +9,8 @@ from keras_nlp_bridge.extras import require
 from keras_nlp_bridge.plots.base import BLUE, GREY, ORANGE, new_axes, spans_decades
 
 if TYPE_CHECKING:
-    from keras_nlp_bridge.curvature import Spectrum
-    from keras_nlp_bridge.landscapes import Landscape
+    from keras_nlp_bridge.curvature.eigenpairs import Spectrum
+    from keras_nlp_bridge.landscapes.landscape import Landscape
 
 __all__ = ["landscape", "spectrum"]
 
@@ -21,7 +21,7 @@ def spectrum(found: "Spectrum", ax: Any = None) -> Any:
     Parameters
     ----------
     found : Spectrum
-        Of `keras_nlp_bridge.curvature.spectral_density`.
+        Of `keras_nlp_bridge.curvature.eigenpairs.spectral_density`.
     ax : matplotlib Axes, optional
         By default those of a new figure.
 

@@ -1,0 +1,1 @@
+"""Methods on problems, a row for each run."""

@@ -1,0 +1,336 @@
+"""`benchmark`: methods on problems, each run a row of one table."""
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_nlp_bridge.benchmarking.metering import Budget, Functions
+from keras_nlp_bridge.benchmarking.recording import versions
+from keras_nlp_bridge.benchmarking.table import Benchmark, row_to_json
+from keras_nlp_bridge.benchmarking.trial import SCIPY, Trial, failed
+from keras_nlp_bridge.minimizing.minimize import another_start
+from keras_nlp_bridge.minimizing.scipy_method import METHODS, ScipyMethod
+from keras_nlp_bridge.problem.problem import KerasProblem
+
+__all__ = ["benchmark"]
+
+
+@dataclass(frozen=True)
+class _Method:
+    """A method under the name that it has in the table."""
+
+    label: str
+    solver: Any
+    options: Mapping[str, Any]
+
+
+def benchmark(
+    methods: Any,
+    problems: Mapping[str, Any],
+    seeds: int | Iterable[int] = (0,),
+    budget: Mapping[str, Any] | None = None,
+    *,
+    target: float | Mapping[str, float] | None = None,
+    skip: Callable[[str, str, int], bool] | None = None,
+    warm_up: bool = True,
+    checkpoint: str | Path | None = None,
+    verbose: int = 1,
+) -> Benchmark:
+    """Run methods on problems and gather what each run cost and reached.
+
+    Parameters
+    ----------
+    methods : sequence or mapping
+        Names of our methods or of SciPy's, ``method=`` callables, or pairs (method,
+        options). A mapping gives them labels.
+    problems : mapping of str to problem
+        By name: a `KerasProblem`; a tuple ``(fun, x0[, jac[, hess]])``; a mapping with
+        these and ``hessp``, ``bounds``, ``args``; an object with such attributes; or
+        a function that makes one of these from a seed.
+    seeds : int or iterable of int
+        Given to the functions that make problems. Other problems start at their own x0
+        for seed 0, otherwise beside it, as `minimize` says of ``multistart``.
+    budget : mapping, optional
+        ``gtol`` (1e-5) and ``rtol`` (0): a run ends, and has solved the problem, where
+        the infinity norm of the gradient is at most ``gtol + rtol |g(x0)|``. ``maxfun``
+        (10,000), ``maxiter`` and ``maxtime`` (none): evaluations of the objective,
+        steps and seconds.
+    target : float or mapping of str to float, optional
+        A value of the objective, for all problems or by name. A run ends, and has
+        solved the problem, where it is reached; a small gradient is not enough then.
+    skip : callable, optional
+        ``skip(method, problem, n)`` with the names and the number of variables; true
+        leaves the runs out of the table.
+    warm_up : bool
+        Take two steps from other weights before each run on a `KerasProblem`, so that
+        tracing is not on the clock.
+    checkpoint : str or Path, optional
+        A file ending with ``.jsonl`` that each run is written to when it is finished.
+        If it is there, its runs are not repeated.
+    verbose : int
+        0 for no progress bar.
+
+    Returns
+    -------
+    Benchmark
+        Its `table` is a `pandas.DataFrame`; the columns are described in the notes.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments that make no sense, before anything is run.
+
+    Notes
+    -----
+    Columns: ``method``, ``problem``, ``seed``; ``n``, the number of variables;
+    ``status``: "solved", "maxfun", "maxiter", "maxtime" (the budget is used up),
+    "stopped" (the method ended by its own rule, without solving the problem) or
+    "exception"; the method's ``message``, or the type and text of the exception;
+    ``solved``; ``fun`` and ``gnorm``, the objective and the infinity norm of the
+    gradient at the returned point, evaluated afterwards; ``nit``, ``nfev``, ``njev``,
+    ``nhev`` (a whole Hessian counts n products); ``cost``, in gradients:
+    ``njev + max(0, nfev - njev) / 3 + 2 nhev``, on minibatches divided by their number
+    in an epoch; ``seconds``.
+
+    So that all runs end for the same reasons, tolerances and limits of SciPy's own are
+    switched off; `options` win. Methods on functions, and SciPy's on a `KerasProblem`,
+    are stopped at the evaluation that solves the problem or ends the budget (then the
+    best point counts), ours on a `KerasProblem` by their own rules, since they run on
+    the device. On a `KerasProblem` with minibatches those of our methods that have a
+    variant for them go to the next after each step, all others see all samples;
+    ``fun`` and ``gnorm`` are those of all samples. The model is not changed.
+
+    A run that raises is a row, and so are all runs of a problem that cannot be made.
+    Ctrl-C returns what is finished, with `interrupted` set.
+
+    Examples
+    --------
+    >>> from scipy.optimize import rosen, rosen_der
+    >>> problems = {"Rosenbrock": (rosen, [-1.2, 1.0], rosen_der)}
+    >>> result = benchmark(["BFGS", "lbfgs"], problems, seeds=2, verbose=0)
+    >>> [row["status"] for row in result.rows]
+    ['solved', 'solved', 'solved', 'solved']
+    """
+    entries = _methods(methods)
+    numbers = _seeds(seeds)
+    limits = _budget(budget)
+    aims = _targets(target, _problems(problems))
+    about = {
+        "budget": asdict(limits),
+        "target": target if target is None else aims,
+        "versions": {"python": platform.python_version(), **versions()},
+        "machine": {"cores": os.cpu_count(), "kind": platform.machine()},
+    }
+    journal = _Journal(checkpoint, about)
+    total = len(entries) * len(problems) * len(numbers)
+    bar = keras.utils.Progbar(total, stateful_metrics=["solved"], unit_name="run")
+    wanted = [e.label for e in entries]
+    known = {k: row for k, row in journal.known.items() if k[0] in wanted}
+    rows, done = [], 0
+    try:
+        for name, seed in ((n, s) for n in problems for s in numbers):
+            left = [e for e in entries if (e.label, name, seed) not in known]
+            old = [known[e.label, name, seed] for e in entries if e not in left]
+            runs = _runs(left, name, problems[name], seed, limits, aims, skip, warm_up)
+            for row in chain(old, map(journal.write, runs)):
+                rows.append(row)
+                done += 1
+                if verbose:
+                    bar.update(done, [("solved", sum(row["solved"] for row in rows))])
+    except KeyboardInterrupt:
+        print(
+            "interrupted: the table holds the runs that are finished", file=sys.stderr
+        )
+        return Benchmark(rows, about, interrupted=True)
+    if verbose and done < total:  # some were skipped
+        bar.update(total, finalize=True)
+    return Benchmark(rows, about)
+
+
+def _runs(
+    methods: Sequence[_Method],
+    name: str,
+    given: Any,
+    seed: int,
+    budget: Budget,
+    targets: Mapping[str, float],
+    skip: Callable[[str, str, int], bool] | None,
+    warm_up: bool,
+) -> Iterator[dict[str, Any]]:
+    """Make the problem and yield the row of each method."""
+    if not methods:
+        return
+    heads = [{"method": m.label, "problem": name, "seed": seed} for m in methods]
+    try:
+        problem, x0 = _make(given, seed)
+    except Exception as error:  # whatever a function of the user's raises
+        yield from ({**head, **failed(error)} for head in heads)
+        return
+    for method, head in zip(methods, heads, strict=True):
+        if skip is None or not skip(method.label, name, x0.size):
+            trial = Trial(
+                method.solver, method.options, problem, x0, budget, targets.get(name)
+            )
+            yield {**head, "n": x0.size, **trial.run(warm_up)}
+
+
+def _make(given: Any, seed: int) -> tuple[KerasProblem | Functions, np.ndarray]:
+    """Return the problem and the start of a seed."""
+    made = _is_factory(given)
+    problem = _problem(given(seed) if made else given)
+    x0 = np.atleast_1d(np.asarray(problem.x0))
+    if made or seed == 0:
+        return problem, x0
+    network = problem if isinstance(problem, KerasProblem) else None
+    return problem, another_start(x0, network, np.random.default_rng(seed))
+
+
+def _is_factory(given: Any) -> bool:
+    return callable(given) and not (hasattr(given, "fun") and hasattr(given, "x0"))
+
+
+def _problem(given: Any) -> KerasProblem | Functions:
+    if isinstance(given, KerasProblem):
+        return given
+    names = [field.name for field in fields(Functions)]
+    if isinstance(given, tuple) and 2 <= len(given) <= 4:
+        return Functions(*given)
+    if isinstance(given, Mapping) and {"fun", "x0"} <= set(given) <= set(names):
+        return Functions(**given)
+    if hasattr(given, "fun") and hasattr(given, "x0"):
+        return Functions(**{n: getattr(given, n) for n in names if hasattr(given, n)})
+    raise TypeError(
+        "`problems` must hold KerasProblems, tuples (fun, x0[, jac[, hess]]), mappings "
+        f"or objects with some of {names}, or functions of a seed that make one; "
+        f"got {given!r}."
+    )
+
+
+# -------------------------------------------------------------------------- arguments
+
+
+def _methods(given: Any) -> list[_Method]:
+    if isinstance(given, str) or not isinstance(given, Sequence | Mapping) or not given:
+        raise ValueError(
+            "`methods` must be a sequence or a mapping with at least one method; "
+            f"got {given!r}."
+        )
+    named = isinstance(given, Mapping)
+    entries = given.items() if named else ((None, entry) for entry in given)
+    methods = [_method(label, entry) for label, entry in entries]
+    labels = [method.label for method in methods]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ValueError(f"`methods` must have different labels; got twice: {twice}.")
+    return methods
+
+
+def _method(label: str | None, entry: Any) -> _Method:
+    pair = isinstance(entry, tuple)
+    solver, options = entry if pair and len(entry) == 2 else (entry, {})
+    if not isinstance(options, Mapping):
+        raise TypeError(f"`methods`: options must be a mapping; got {options!r}.")
+    if isinstance(solver, str):
+        key = solver.lower().replace("_", "-")
+        solver = METHODS.get(key) or SCIPY.get(key)
+    if not callable(solver) and solver not in SCIPY.values():
+        known = [*METHODS, *SCIPY.values()]
+        raise ValueError(
+            f"`methods` must be callables or among {known}; got {entry!r}."
+        )
+    if isinstance(solver, ScipyMethod):
+        _check_options(solver, options)
+    if label is None:
+        name = solver if isinstance(solver, str) else getattr(solver, "name", None)
+        name = name or getattr(solver, "__name__", type(solver).__name__)
+        shown = ", ".join(f"{k}={v}" for k, v in options.items())
+        label = f"{name}({shown})" if shown else name
+    return _Method(str(label), solver, dict(options))
+
+
+def _check_options(method: ScipyMethod, options: Mapping[str, Any]) -> None:
+    """Raise for options that no variant of the method has."""
+    try:
+        method.configure(options, minibatches=False)
+    except ValueError:
+        if method.stochastic is None:
+            raise
+        method.configure(options, minibatches=True)
+
+
+def _problems(given: Any) -> list[str]:
+    if not isinstance(given, Mapping) or not given:
+        raise ValueError(
+            f"`problems` must be a mapping of names to problems; got {given!r}."
+        )
+    for problem in given.values():
+        if not _is_factory(problem):
+            _problem(problem)
+    return list(given)
+
+
+def _seeds(given: Any) -> list[int]:
+    seeds = range(given) if isinstance(given, int) else given
+    numbers = list(seeds) if isinstance(seeds, Iterable) else []
+    whole = all(isinstance(s, int | np.integer) and s >= 0 for s in numbers)
+    if not numbers or not whole or len(set(numbers)) < len(numbers):
+        raise ValueError(
+            "`seeds` must be a number of seeds or different whole numbers from 0; "
+            f"got {given!r}."
+        )
+    return [int(s) for s in numbers]
+
+
+def _budget(given: Mapping[str, Any] | None) -> Budget:
+    known = [field.name for field in fields(Budget)]
+    unknown = [name for name in given or {} if name not in known]
+    if unknown:
+        raise ValueError(f"`budget` must be among {known}; got {unknown}.")
+    return Budget(**(given or {}))
+
+
+def _targets(given: Any, names: list[str]) -> dict[str, float]:
+    if not isinstance(given, Mapping):
+        return {} if given is None else dict.fromkeys(names, float(given))
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise ValueError(f"`target` must name problems, {names}; got {unknown}.")
+    return {name: float(value) for name, value in given.items()}
+
+
+class _Journal:
+    """The file that finished runs are written to, if there is one."""
+
+    def __init__(self, path: str | Path | None, about: dict[str, Any]) -> None:
+        self.path = None if path is None else Path(path)
+        self.known: dict[tuple[str, str, int], dict[str, Any]] = {}
+        if self.path is None:
+            return
+        if self.path.exists():
+            before = Benchmark.load(self.path)
+            for key in ("budget", "target"):
+                if before.about.get(key) != about[key]:
+                    raise ValueError(
+                        f"`checkpoint` {str(path)!r} was made with another {key}, "
+                        f"{before.about.get(key)}; got {about[key]}. Take a new file."
+                    )
+            rows = before.rows
+            self.known = {(r["method"], r["problem"], r["seed"]): r for r in rows}
+            before.save(self.path)  # without a line torn by a kill
+        else:
+            Benchmark([], about).save(self.path)
+
+    def write(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Append a run to the file, at once."""
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(row_to_json(row) + "\n")
+        return row

@@ -1,0 +1,1 @@
+"""Methods inside Keras's training loop."""

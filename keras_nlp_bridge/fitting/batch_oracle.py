@@ -1,0 +1,208 @@
+"""Objective and gradient on one minibatch, on one device or spread over replicas."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from keras import ops, tree
+
+from keras_nlp_bridge.problem.data import Batch
+from keras_nlp_bridge.problem.objective import Objective, is_seed
+
+__all__ = ["BatchOracle", "SharedOracle", "size_of"]
+
+Tensor = Any
+
+# Weights. A kernel takes about half a second to compile.
+_LEAST_FUSED = 2**14
+
+
+class BatchOracle:
+    """Objective and gradient on one batch.
+
+    Parameters
+    ----------
+    objective : Objective
+    backend : module
+        One of `keras_nlp_bridge.backends`.
+    batch : Batch
+    others : list of tensors
+        Values of the variables that x does not hold.
+
+    Attributes
+    ----------
+    donated : bool
+        Settable; whether a step may overwrite the state that it was given.
+    live : bool tensor or None
+        Settable; where it is false f is not a number: of a batch that does not count no
+        method stores anything.
+    first : tuple
+        What the first evaluation saw: the outputs, and `others` as the layers left
+        them.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        backend: ModuleType,
+        batch: Batch,
+        others: list[Tensor],
+    ) -> None:
+        self.objective, self.backend = objective, backend
+        self.batch, self.others = batch, others
+        self.donated, self.live = False, None
+        self.first: Any = None
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f and g at x."""
+
+        def run(z: Tensor) -> Any:
+            return self.objective.forward(z, self.batch, self.others)
+
+        f, g, seen = self.backend.value_grad_aux(run, x)
+        if self.first is None:
+            self.first = seen
+        if self.live is not None:
+            f = ops.where(self.live, f, ops.full_like(f, np.nan))
+        return f, g
+
+    def value(self, x: Tensor) -> Tensor:
+        """Return f at x."""
+        return self.objective.forward(x, self.batch, self.others)[0]
+
+    def grad(self, x: Tensor) -> Tensor:
+        """Return g at x."""
+        return self.value_and_grad(x)[1]
+
+    def hvp(self, x: Tensor, p: Tensor) -> Tensor:
+        """Return the Hessian at x times p."""
+        return self.backend.hvp(self.value, x, p)
+
+    def fused(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a pure function, as one kernel where that is worth its compilation."""
+        if self.objective.spec.size < _LEAST_FUSED:
+            return function(*args)
+        return self.backend.fused(function, *args)
+
+
+class SharedOracle(BatchOracle):
+    """The same on a batch of which each replica of the model holds a part.
+
+    A mean over the batch is that of its parts, weighted by what each is divided by; of
+    several outputs that are masked differently, by the mean of their divisors.
+    """
+
+    _divisor: Any = None  # of the batch; known from the first evaluation on
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f and g at x."""
+        moved: list[int] = []
+
+        def part(batch: Batch) -> Any:
+            others = self._own()
+            f, g, (y_pred, seen) = self.backend.value_grad_aux(
+                lambda z: self._forward(z, batch, others), x
+            )
+            moved[:] = [
+                i
+                for i, (a, b) in enumerate(zip(seen, others, strict=True))
+                if a is not b
+            ]
+            weight, divisor = self._weight(y_pred, batch)
+            sums = divisor, _times(weight, f), _times(weight, g), size_of(batch)
+            return sums, y_pred, [seen[i] for i in moved]
+
+        sums, y_pred, seen = self._in_replicas(part)
+        divisor, f, g, size = self.backend.summed(self.objective.model, sums)
+        if self._divisor is None:
+            self._divisor = divisor
+            self.first = y_pred, self._joined(moved, seen, size)
+        return f / self._divisor, g / self._divisor
+
+    def value(self, x: Tensor) -> Tensor:
+        """Return f at x."""
+
+        def part(batch: Batch) -> Tensor:
+            f, (y_pred, _) = self._forward(x, batch, self._own())
+            return _times(self._weight(y_pred, batch)[0], f)
+
+        return self._mean(part)
+
+    def hvp(self, x: Tensor, p: Tensor) -> Tensor:
+        """Return the Hessian at x times p."""
+
+        def part(batch: Batch) -> Tensor:
+            others, weights = self._own(), []
+
+            def value(z: Tensor) -> Tensor:
+                f, (y_pred, _) = self._forward(z, batch, others)
+                weights.append(self._weight(y_pred, batch)[0])
+                return f
+
+            product = self.backend.hvp(value, x, p)
+            return _times(weights[0], product)
+
+        return self._mean(part)
+
+    def _forward(self, x: Tensor, batch: Batch, others: list[Tensor]) -> Any:
+        """Evaluate a part; Keras gives the loss of no samples no number at all."""
+        f, seen = self.objective.forward(x, batch, others)
+        return ops.sum(f), seen
+
+    def _mean(self, part: Callable[[Batch], Tensor]) -> Tensor:
+        total = self.backend.summed(self.objective.model, self._in_replicas(part))
+        return total / self._divisor
+
+    def _in_replicas(self, part: Callable[[Batch], Any]) -> Any:
+        return self.backend.in_replicas(self.objective.model, part, self.batch)
+
+    def _own(self) -> list[Tensor]:
+        """Return the values of other variables in a replica, with seeds of its own."""
+        return [
+            value + ops.cast(ops.stack([self.backend.replica(), 0]), value.dtype)
+            if is_seed(v)
+            else value
+            for v, value in zip(self.objective.others, self.others, strict=True)
+        ]
+
+    def _weight(self, y_pred: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return what the loss of a part is multiplied by, and its part of a divisor.
+
+        Scalars of x's dtype; the divisor is that of the sum over all parts.
+        """
+        dtype, model = self.objective.spec.dtype, self.objective.model
+        if self.objective.reduction == "sum":
+            one = ops.ones((), dtype)
+            return one, one / self.backend.replicas(model)
+        divisors = self.objective.divisors(y_pred, batch.sample_weight)
+        divisor = ops.mean(ops.cast(divisors, dtype))
+        return divisor, divisor
+
+    def _joined(self, moved: list[int], seen: Any, size: Tensor) -> list[Tensor]:
+        """Return `others` as the layers left them: statistics are averaged."""
+
+        def part(batch: Batch, seen: list[Tensor]) -> list[Tensor]:
+            share = ops.cast(size_of(batch), wide) / ops.cast(size, wide)
+            first = ops.cast(ops.equal(self.backend.replica(), 0), wide)
+            return [
+                _times(share if "float" in str(v.dtype) else first, ops.cast(v, wide))
+                for v in seen
+            ]
+
+        wide, others = self.backend.WIDE, list(self.others)
+        model = self.objective.model
+        parts = self.backend.in_replicas(model, part, self.batch, seen)
+        for i, value in zip(moved, self.backend.summed(model, parts), strict=True):
+            others[i] = ops.cast(value, others[i].dtype)
+        return others
+
+
+def size_of(batch: Batch) -> Tensor:
+    """Return the number of samples of a batch, as a tensor."""
+    return ops.convert_to_tensor(ops.shape(tree.flatten(batch.x)[0])[0], "int32")
+
+
+def _times(weight: Tensor, a: Tensor) -> Tensor:
+    """Multiply by a weight; where it is 0, nothing was measured."""
+    return ops.where(weight > 0, weight * a, ops.zeros_like(a))

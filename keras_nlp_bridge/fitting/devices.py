@@ -1,0 +1,42 @@
+"""Batches that Keras's loops can spread over the devices of a distribution."""
+
+from typing import Any
+
+import keras
+
+from keras_nlp_bridge import backends
+from keras_nlp_bridge.problem import data
+from keras_nlp_bridge.problem.problem import KerasProblem
+
+__all__ = ["check_devices", "check_validation"]
+
+
+def check_validation(model: keras.Model, arguments: dict[str, Any]) -> None:
+    """Refuse validation data that the devices cannot share."""
+    if arguments["validation_data"] is not None:
+        x = keras.utils.unpack_x_y_sample_weight(arguments["validation_data"])[0]
+        size = arguments["validation_batch_size"] or 32
+        check_devices(model, x, size, "validation_batch_size")
+
+
+def check_devices(
+    model: keras.Model, x: Any, batch_size: int, name: str = "batch_size"
+) -> None:
+    """Raise unless Keras's loops can spread the batches over the devices."""
+    backend = backends.current()
+    backend.check_loop(model)
+    parts = backend.shares(model)
+    if parts == 1 or data.is_dataset(x) or isinstance(x, KerasProblem):
+        return
+    size = len(keras.tree.flatten(x)[0])
+    batches = [min(batch_size, size)]
+    if not backend.UNEVEN_LAST:
+        batches.append(size % batch_size)
+    uneven = {n for n in batches if n % parts}
+    if uneven:
+        which = "batches" if not backend.UNEVEN_LAST else "a first batch"
+        raise ValueError(
+            f"`{name}` must give {which} that can be spread evenly over the "
+            f"{parts} devices of the distribution; got {batch_size} for {size} "
+            f"samples: batches of {' and '.join(map(str, sorted(uneven)))}."
+        )

@@ -1,0 +1,325 @@
+"""`fit`: the place of `keras.Model.fit` for methods without a learning rate."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_nlp_bridge import backends
+from keras_nlp_bridge.fitting.averages import check_swaps
+from keras_nlp_bridge.fitting.devices import check_validation
+from keras_nlp_bridge.fitting.minibatch_phase import (
+    FullSample,
+    Minibatch,
+    OptimizerPhase,
+)
+from keras_nlp_bridge.methods import Clocked
+from keras_nlp_bridge.minimizing.scipy_method import METHODS
+from keras_nlp_bridge.problem import data
+
+# Methods for minibatches, by name.
+MINIBATCH = {name: METHODS[name].stochastic for name in ("r2", "tr-lsr1", "slbfgs")}
+
+# SciPy's methods that `fit` drives on all samples: those that use gradients.
+SCIPY = (
+    *("CG", "BFGS", "Newton-CG", "L-BFGS-B", "TNC", "SLSQP"),
+    *("trust-ncg", "trust-krylov", "trust-constr"),
+)
+
+
+def fit(
+    model: keras.Model,
+    x: Any = None,
+    y: Any = None,
+    method: Any = "tr-lsr1",
+    batch_size: int | None = None,
+    epochs: int = 1,
+    verbose: Any = "auto",
+    callbacks: Any = None,
+    validation_split: float = 0.0,
+    validation_data: Any = None,
+    shuffle: bool = True,
+    class_weight: Mapping[int, float] | None = None,
+    sample_weight: Any = None,
+    initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
+    validation_steps: int | None = None,
+    validation_batch_size: int | None = None,
+    validation_freq: int | Sequence[int] = 1,
+    options: Mapping[str, Any] | None = None,
+    *,
+    loss: Any = None,
+    averaging: bool | None = None,
+    seed: int = 0,
+) -> keras.callbacks.History:
+    """Train a model by a minimizer; otherwise like `keras.Model.fit`.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled with a loss (any metrics, any optimizer, which is not used), or not
+        compiled at all; then `loss` is needed.
+    x, y : data
+        Everything that `keras.Model.fit` takes. For full-sample methods x may also be
+        a `KerasProblem` on the model, whose compiled functions are used again.
+    method : str, callable, Method or list
+        "r2", "tr-lsr1", "slbfgs": by minibatches, inside Keras's own loop, without a
+        learning rate; so does "trunk", for large batches, if `batch_size` is given or
+        `options` are ``{"stochastic": True}``. A method of SciPy that uses gradients,
+        or one of ours for full samples: all samples at once, an iteration is an epoch.
+        A list such as
+        ``["adam:5", "L-BFGS-B:200"]`` or ``[("r2", 5, {}), ...]`` runs one after the
+        other; names of Keras optimizers may stand in it.
+    batch_size : int, optional
+        For minibatch methods and Keras optimizers, also in a list; 32 by default, as in
+        Keras.
+    epochs : int
+        Passes over the data, or iterations. Minibatch methods decay their steps
+        towards the last epoch.
+    verbose, callbacks, validation_split, validation_data
+        As in `keras.Model.fit`, and so are `shuffle`, `class_weight`, `sample_weight`,
+        `initial_epoch`, `steps_per_epoch`, `validation_steps`,
+        `validation_batch_size` and `validation_freq`.
+    options : mapping, optional
+        The method's options.
+    loss : optional
+        As in `keras.Model.compile`, for a model that is not compiled.
+    averaging : bool, optional
+        Minibatch methods: leave the average of the iterates in the model instead of
+        the last one. By default only if the length of the run is not known.
+    seed : int
+        Of the order of arrays; the order of an epoch depends on it and on the
+        number of the epoch alone, so that an interrupted run can be resumed.
+
+    Returns
+    -------
+    keras.callbacks.History
+        Its attribute ``result`` is a `scipy.optimize.OptimizeResult`. Besides Keras's
+        logs it holds ``nfev``, the evaluations of the phase so far, the last ratio
+        ``rho``, scale and acceptance of a minibatch method, and ``grad_norm`` of a
+        full-sample one.
+
+    Raises
+    ------
+    ValueError
+        Before any training, for arguments that make no sense together.
+
+    Notes
+    -----
+    Callbacks see the method's scale as ``model.optimizer.learning_rate`` (1 / sigma of
+    r2, the radius of tr-lsr1); changing it scales the steps. During the call the
+    method's state is the model's optimizer, so that `ModelCheckpoint`,
+    `BackupAndRestore` and `model.save` keep it.
+
+    `SwapEMAWeights` needs a method that keeps an average: `averaging` set to True, or
+    in a list a Keras optimizer with ``use_ema=True``. Evaluations then see the average;
+    phases of a list without one run without that callback.
+
+    Where BatchNormalization's running statistics still show where they began (with the
+    momentum of 0.99 after less than 700 steps), they are computed anew at the end, on
+    up to 100 batches. Validation in the course of the run still sees the running ones,
+    and may look far worse than the model that is returned.
+    """
+    arguments = dict(
+        batch_size=batch_size,
+        verbose=verbose,
+        callbacks=callbacks,
+        validation_data=validation_data,
+        shuffle=shuffle,
+        class_weight=class_weight,
+        steps_per_epoch=steps_per_epoch,
+        validation_steps=validation_steps,
+        validation_batch_size=validation_batch_size or batch_size,
+        validation_freq=validation_freq,
+    )
+    _check(model, epochs, initial_epoch, loss)
+    with backends.current().scope(model):  # in which optimizers have to be made
+        phases = _phases(
+            method, epochs - initial_epoch, dict(options or {}), averaging, batch_size
+        )
+    if validation_split:
+        if validation_data is not None:
+            raise ValueError(
+                "`validation_split` and `validation_data` must not be given together."
+            )
+        x, y, sample_weight, arguments["validation_data"] = _split(
+            x, y, sample_weight, validation_split
+        )
+    for phase in phases:
+        phase.check(model, x, _arguments_of(phase, phases, arguments))
+    check_validation(model, arguments)
+    check_swaps(callbacks, (phase.averages for phase in phases), method)
+    if loss is not None:
+        model.compile(loss=loss, optimizer="sgd")
+    runs = []
+    for phase in phases:
+        given, own = (x, y, sample_weight), _arguments_of(phase, phases, arguments)
+        runs.append(phase.run(model, given, own, initial_epoch, seed))
+        initial_epoch += phase.epochs
+        if model.stop_training:
+            break
+    return _joined(runs)
+
+
+def _arguments_of(
+    phase: Any, phases: list[Any], arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a phase's arguments: `batch_size` is for those of a list with batches."""
+    batches = any(not isinstance(p, FullSample) for p in phases)
+    if batches and isinstance(phase, FullSample):
+        return {**arguments, "batch_size": None}
+    return arguments
+
+
+def _check(model: Any, epochs: int, initial_epoch: int, loss: Any) -> None:
+    backends.current()  # says what to set where there are no derivatives
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"`model` must be a keras.Model; got {type(model)}.")
+    if isinstance(epochs, bool) or int(epochs) != epochs or epochs < 1:
+        raise ValueError(f"`epochs` must be an integer of at least 1; got {epochs!r}.")
+    if not 0 <= initial_epoch < epochs:
+        raise ValueError(
+            f"`initial_epoch` must be in [0, epochs={epochs}); got {initial_epoch}."
+        )
+    if loss is None and not model.compiled:
+        raise ValueError(
+            "`loss` must be given for a model that is not compiled; got loss=None."
+        )
+    if loss is not None and model.compiled:
+        raise ValueError(
+            "`loss` must be None for a compiled model, which has its own; "
+            f"got {loss!r}. Compile the model with it instead."
+        )
+
+
+def _phases(
+    method: Any,
+    epochs: int,
+    options: dict[str, Any],
+    averaging: bool | None,
+    batch_size: int | None,
+) -> list[Any]:
+    """Turn `method` into phases; all names and options are checked here."""
+    if not isinstance(method, (list, tuple)):
+        if _key(method) == "trunk":
+            options = {"stochastic": batch_size is not None, **options}
+        return [_phase(method, epochs, options, averaging)]
+    if options:
+        raise ValueError(
+            "`options` must be None beside a list of methods; give each its own as "
+            f"(method, epochs, options); got {options}."
+        )
+    phases = []
+    for entry in method:
+        if isinstance(entry, str):
+            name, _, count = entry.rpartition(":")
+            entry = (name, count, {})
+        if len(entry) not in (2, 3) or not str(entry[1]).isdigit():
+            raise ValueError(
+                "`method` as a list must hold 'name:epochs' or (method, epochs[, "
+                f"options]); got {entry!r}."
+            )
+        rest = dict(entry[2] or {}) if len(entry) == 3 else {}
+        phases.append(_phase(entry[0], int(entry[1]), rest, averaging, listed=True))
+    if not phases:
+        raise ValueError("`method` must not be an empty list.")
+    return phases
+
+
+def _phase(
+    method: Any,
+    epochs: int,
+    options: dict[str, Any],
+    averaging: bool | None,
+    listed: bool = False,
+) -> Any:
+    if isinstance(method, Clocked):
+        return Minibatch(method, epochs)
+    if isinstance(method, keras.optimizers.Optimizer) and listed:
+        return OptimizerPhase(method, epochs)
+    key = _key(method)
+    if callable(method) and not key:
+        return FullSample(method, options, epochs)
+    if key in MINIBATCH or (key == "trunk" and options.pop("stochastic", False)):
+        return Minibatch(_minibatch_method(key, options, averaging), epochs)
+    full = METHODS | {name.lower(): name for name in SCIPY}
+    if key in full:
+        return FullSample(full[key], options, epochs)
+    if listed and key in OPTIMIZERS:
+        config = {"class_name": key, "config": options}
+        return OptimizerPhase(keras.optimizers.get(config), epochs)
+    known = [*MINIBATCH, *(m for m in METHODS if m not in MINIBATCH), *SCIPY]
+    raise ValueError(f"`method` must be one of {known}; got {method!r}.")
+
+
+def _key(method: Any) -> str:
+    """Return the name of one of our methods, or else something that is none."""
+    for name, known in METHODS.items():
+        if known is method:
+            return name
+    return method.lower().replace("_", "-") if isinstance(method, str) else ""
+
+
+OPTIMIZERS = frozenset(
+    "adam adamw sgd rmsprop adagrad adadelta adamax nadam ftrl lion lamb muon".split()
+)
+
+
+def _minibatch_method(
+    name: str, options: dict[str, Any], averaging: bool | None
+) -> Clocked:
+    kind: Any = METHODS[name].stochastic
+    unknown = sorted(set(options) - set(kind.option_names()))
+    if unknown:
+        raise ValueError(
+            f"`options` of {name!r} must be among {list(kind.option_names())}; "
+            f"got {unknown}."
+        )
+    if averaging is not None:
+        options = {"averaging": averaging, **options}
+    return kind(**options)
+
+
+def _split(x: Any, y: Any, weight: Any, share: float) -> tuple[Any, Any, Any, Any]:
+    """Set the last samples apart for validation, as Keras does."""
+    if not 0 < share < 1:
+        raise ValueError(f"`validation_split` must be in [0, 1); got {share!r}.")
+    if data.is_dataset(x):
+        raise ValueError(
+            "`validation_split` needs arrays; "
+            f"got {type(x).__name__}. Give `validation_data`."
+        )
+    loaded = data.load(x, y, weight, dtype=keras.config.floatx(), copy=False)
+    cut = math.floor(loaded.size * (1 - share))
+    if cut == 0 or cut == loaded.size:
+        raise ValueError(
+            f"`validation_split` must leave samples on both sides; got {share} of "
+            f"{loaded.size} samples."
+        )
+
+    def part(where: slice) -> list[Any]:
+        return [
+            None if p is None else keras.tree.map_structure(lambda a: a[where], p)
+            for p in loaded.batch
+        ]
+
+    x, y, weight = part(slice(cut))
+    return x, y, weight, tuple(part(slice(cut, None)))
+
+
+def _joined(runs: list[keras.callbacks.History]) -> keras.callbacks.History:
+    """One History of all phases; the result is the last one's."""
+    last = runs[-1]
+    if len(runs) == 1:
+        return last
+    epochs, columns = [], {}
+    for run in runs:
+        for name, values in run.history.items():
+            column = columns.setdefault(name, [None] * len(epochs))
+            column.extend(values)
+        epochs += run.epoch
+        for column in columns.values():
+            column.extend([None] * (len(epochs) - len(column)))
+    last.epoch, last.history = epochs, columns
+    return last

@@ -1,0 +1,375 @@
+"""The phases of a fit: minibatches, all samples, or a Keras optimizer."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, TypeGuard
+
+import keras
+import numpy as np
+
+from keras_nlp_bridge import backends
+from keras_nlp_bridge.fitting.averages import with_own_swaps, without_swaps
+from keras_nlp_bridge.fitting.devices import check_devices
+from keras_nlp_bridge.fitting.full_sample_phase import Epochs, run_epochs, validation
+from keras_nlp_bridge.fitting.groups import GroupProgress, listens
+from keras_nlp_bridge.fitting.method_state import MethodState
+from keras_nlp_bridge.fitting.train_step import (
+    Loan,
+    TrainStep,
+    asked_jit,
+    lagging,
+    lent,
+    refresh_statistics,
+)
+from keras_nlp_bridge.methods import Clocked
+from keras_nlp_bridge.problem import data
+from keras_nlp_bridge.problem.objective import build
+from keras_nlp_bridge.problem.problem import KerasProblem
+from keras_nlp_bridge.problem.samples import Batches
+
+
+@dataclass
+class Minibatch:
+    """A phase of minibatch steps inside Keras's loop."""
+
+    method: Clocked
+    epochs: int
+
+    @property
+    def averages(self) -> bool:
+        """Whether an average of the iterates is kept."""
+        return self.method.averages
+
+    def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
+        """Refuse what devices cannot share."""
+        check_devices(model, x, arguments["batch_size"] or 32)
+
+    def run(
+        self,
+        model: keras.Model,
+        given: tuple[Any, Any, Any],
+        arguments: dict[str, Any],
+        first: int,
+        seed: int,
+    ) -> keras.callbacks.History:
+        """Train inside Keras's own loop."""
+        x, y, weight = given
+        arguments = dict(arguments)
+        last = first + self.epochs
+        batches = None
+        if x is not None and not data.is_dataset(x):
+            # Our own order, a function of seed and epoch: runs can be resumed.
+            wide = "float64" if keras.config.floatx() == "float64" else "float32"
+            classes = arguments.pop("class_weight")
+            # Whoever changes the arrays during the call is on his own, as with Keras.
+            loaded = data.load(x, y, weight, classes, dtype=wide, copy=False)
+            batches = Batches(
+                loaded.batch,
+                arguments.pop("batch_size") or 32,
+                arguments.pop("shuffle"),
+                seed,
+            )
+            x, y, weight = batches, None, None
+            arguments |= {"shuffle": False, "class_weight": None}
+        per_epoch = arguments["steps_per_epoch"] or (
+            batches.steps if batches else _steps(x)
+        )
+        method = self.method
+        if not per_epoch and method.decay:
+            method = replace(method, decay=False)
+        if not model.built:
+            build(model, data.first_inputs(x))
+        grouped = batches is not None and _form_groups(model, arguments, batches)
+        groups = batches if grouped else None
+        loan = _loan(model, method, seed, batches, groups, bool(per_epoch))
+        keeper = loan.step.keeper
+        done = int(keeper.iterations)
+        keeper.total.assign(done + (per_epoch or 0) * self.epochs)
+        order = _Order(keeper, batches, done - first * (per_epoch or 0))
+        arguments["callbacks"] = with_own_swaps(arguments["callbacks"], keeper)
+        arguments["callbacks"] = _callbacks(model, arguments, order, groups, last)
+        held = groups.held(loan.held) if _fits(groups) else nullcontext()
+        with held as loan.held:
+            with backends.current().unharmed(model), lent(model, keeper, loan):
+                history = model.fit(
+                    x,
+                    y,
+                    sample_weight=weight,
+                    epochs=last,
+                    initial_epoch=first,
+                    **arguments,
+                )
+                history.result = loan.step.result(history)
+        # Here, because it then lives as long as the model, and no longer.
+        history.loan = loan
+        if groups is not None:
+            groups.group = 1
+        stale = method.averages or lagging(model, int(keeper.iterations))
+        if stale and keeper.holds_result(model.trainable_variables):
+            refresh_statistics(model, _inputs(x))
+        return history
+
+
+@dataclass
+class FullSample:
+    """A phase of a minimizer on all samples; one iteration is one epoch."""
+
+    method: Any
+    options: dict[str, Any]
+    epochs: int
+    averages = False
+
+    def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
+        """Refuse what would make a deterministic method see minibatches."""
+        if len(model.metrics) > 1:  # measured by `keras.Model.evaluate`
+            check_devices(model, x, 32)
+        if arguments["batch_size"] is not None:
+            raise ValueError(
+                f"`batch_size` must be None for {self.method!r}, which needs all "
+                "samples at each evaluation (a minibatch method such as 'tr-lsr1' "
+                f"takes it); got {arguments['batch_size']}."
+            )
+        if arguments["steps_per_epoch"] is not None:
+            raise ValueError(
+                f"`steps_per_epoch` must be None for {self.method!r}, whose epoch is "
+                f"an iteration on all samples; got {arguments['steps_per_epoch']}."
+            )
+
+    def run(
+        self,
+        model: keras.Model,
+        given: tuple[Any, Any, Any],
+        arguments: dict[str, Any],
+        first: int,
+        seed: int,
+    ) -> keras.callbacks.History:
+        """Minimize under the callbacks."""
+        x, y, weight = given
+        problem = x
+        if not isinstance(x, KerasProblem):
+            problem = KerasProblem(
+                model,
+                x,
+                y,
+                sample_weight=weight,
+                class_weight=arguments["class_weight"],
+                seed=seed,
+            )
+        last = first + self.epochs
+        callbacks = without_swaps(arguments["callbacks"])
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = keras.callbacks.CallbackList(
+                callbacks,
+                add_history=True,
+                add_progbar=arguments["verbose"] != 0,
+                verbose=1 if arguments["verbose"] == "auto" else arguments["verbose"],
+                epochs=last,
+                steps=1,
+                model=model,
+            )
+        validate = validation(
+            model,
+            arguments["validation_data"],
+            arguments["validation_batch_size"],
+            arguments["validation_steps"],
+            arguments["validation_freq"],
+        )
+        model.stop_training = False
+        epochs = Epochs(problem, callbacks, validate, first, last)
+        callbacks.on_train_begin()
+        result = run_epochs(problem, self.method, self.options, epochs)
+        callbacks.on_train_end(epochs.logs)
+        model.history.result = result
+        return model.history
+
+
+@dataclass
+class OptimizerPhase:
+    """A phase of an ordinary Keras optimizer, in a list of methods."""
+
+    optimizer: keras.optimizers.Optimizer
+    epochs: int
+
+    @property
+    def averages(self) -> bool:
+        """Whether the optimizer keeps an average of the weights."""
+        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        each = getattr(inner, "optimizers", [inner])
+        return any(getattr(one, "use_ema", False) for one in each)
+
+    def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
+        """Refuse what devices cannot share."""
+        check_devices(model, x, arguments["batch_size"] or 32)
+
+    def run(
+        self,
+        model: keras.Model,
+        given: tuple[Any, Any, Any],
+        arguments: dict[str, Any],
+        first: int,
+        seed: int,
+    ) -> keras.callbacks.History:
+        """Train by an ordinary optimizer."""
+        del seed
+        x, y, weight = given
+        if not self.averages:
+            callbacks = without_swaps(arguments["callbacks"])
+            arguments = arguments | {"callbacks": callbacks}
+        with lent(model, self.optimizer):
+            return model.fit(
+                x,
+                y,
+                sample_weight=weight,
+                epochs=first + self.epochs,
+                initial_epoch=first,
+                **arguments,
+            )
+
+
+class _Order(keras.callbacks.Callback):
+    """Tells the data and the method's state which epoch begins."""
+
+    def __init__(
+        self, keeper: MethodState, batches: Batches | None, shift: int
+    ) -> None:
+        super().__init__()
+        self.keeper, self.batches, self.shift = keeper, batches, shift
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if self.batches is not None:
+            self.batches.epoch = epoch
+            self.keeper.position.assign(self.shift + epoch * self.batches.steps)
+
+
+def _steps(dataset: Any) -> int | None:
+    """Batches in an epoch, if the data set knows."""
+    for ask in (
+        lambda: dataset.num_batches,
+        lambda: int(np.asarray(dataset.cardinality())),
+        lambda: len(dataset),
+    ):
+        try:
+            count = ask()
+        except (AttributeError, TypeError):
+            continue
+        return count if count and count > 0 else None
+    return None
+
+
+def _inputs(dataset: Any, most: int = 100) -> Iterator[Any]:
+    """Yield inputs of the first batches, if the data can be read once more."""
+    if iter(dataset) is dataset:
+        return
+    batches = (
+        (dataset[i] for i in range(dataset.num_batches))
+        if isinstance(dataset, keras.utils.PyDataset)
+        else dataset
+    )
+    for batch, _ in zip(batches, range(most), strict=False):
+        yield keras.utils.unpack_x_y_sample_weight(batch)[0]
+
+
+# Arrays of at most so many bytes are kept on the device.
+_MOST_HELD = 2**30
+
+# Batches in a group, and bytes of a group that is fed from the host.
+_GROUP = 64
+_GROUP_BYTES = 2**26
+
+
+def _form_groups(
+    model: keras.Model, arguments: dict[str, Any], batches: Batches
+) -> bool:
+    """Let Keras's loop see groups of batches, if nobody could tell."""
+    told = arguments["callbacks"]
+    told = told.callbacks if isinstance(told, keras.callbacks.CallbackList) else told
+    plain = type(model).compute_metrics is keras.Model.compute_metrics
+    if (
+        arguments["steps_per_epoch"] is not None
+        or backends.current().replicas(model) > 1
+        or model.run_eagerly
+        or not plain
+        or asked_jit(model) not in ("auto", backends.current().JIT)
+        or listens(keras.tree.flatten(told or []))
+    ):
+        return False
+    batches.group = min(_GROUP, batches.steps)
+    if batches.nbytes > _MOST_HELD:
+        size = batches.nbytes // batches.steps
+        batches.group = max(1, min(batches.group, _GROUP_BYTES // size))
+    # Keras would build these from the first group.
+    few = batches.few()
+    y_pred = model(few.x, training=False)
+    model.compute_loss(few.x, few.y, y_pred, few.sample_weight)
+    model.compute_metrics(few.x, few.y, y_pred, few.sample_weight)
+    model.reset_metrics()
+    return True
+
+
+def _fits(groups: Batches | None) -> TypeGuard[Batches]:
+    """Whether all samples may be on the device at once."""
+    return groups is not None and groups.nbytes <= _MOST_HELD
+
+
+def _loan(
+    model: keras.Model,
+    method: Clocked,
+    seed: int,
+    batches: Batches | None,
+    groups: Batches | None,
+    timed: bool,
+) -> Loan:
+    """Return a train_step: that of the last fit, if it is compiled and will do."""
+    own = model.optimizer
+    keeper = MethodState(method)
+    if isinstance(own, MethodState) and own.method == method and own.built:
+        keeper = own  # a loaded model goes on with the state that it carries
+    parts = [*model.variables, *model.metrics, model.loss, *model.layers]
+    layout = None if groups is None else (_fits(groups), *groups.layout)
+    key = (method, seed, timed, batches is not None, layout)
+    key += (tuple(v.trainable for v in model.variables), model.jit_compile)
+    key += (model.run_eagerly, model.steps_per_execution)
+    last = getattr(getattr(model, "history", None), "loan", None)
+    if keeper is not own and last is not None and last.serves(key, parts):
+        last.step.batches = groups
+        last.step.keeper.restart(model.trainable_variables)
+        return last
+    keeper.build(model.trainable_variables)
+    step = TrainStep(model, keeper, seed, groups, timed, batches is not None)
+    return Loan(step, key, parts)
+
+
+def _callbacks(
+    model: keras.Model,
+    arguments: dict[str, Any],
+    order: keras.callbacks.Callback,
+    groups: Batches | None,
+    epochs: int,
+) -> Any:
+    """Add ours; those that get groups are told of steps."""
+    callbacks = _with(arguments["callbacks"], order)
+    if groups is None or isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    verbose = 1 if arguments["verbose"] == "auto" else arguments["verbose"]
+    if verbose:
+        callbacks.append(GroupProgress(groups.group, groups.steps))
+    return keras.callbacks.CallbackList(
+        callbacks,
+        add_history=True,
+        model=model,
+        verbose=verbose,
+        epochs=epochs,
+        steps=groups.steps,
+    )
+
+
+def _with(callbacks: Any, extra: keras.callbacks.Callback) -> Any:
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks.append(extra)
+        return callbacks
+    if callbacks is None:
+        callbacks = []
+    elif not isinstance(callbacks, (list, tuple)):
+        callbacks = [callbacks]
+    return [*callbacks, extra]

@@ -1,0 +1,1 @@
+"""The objective around the weights."""

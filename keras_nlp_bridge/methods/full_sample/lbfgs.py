@@ -1,0 +1,250 @@
+"""Limited-memory BFGS with a line search, for a fixed objective."""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
+from keras_nlp_bridge.methods.method import (
+    Method,
+    Oracle,
+    Progress,
+    Status,
+    donated,
+    in_interval,
+    require_count,
+    start,
+    status_where,
+)
+from keras_nlp_bridge.methods.steps.line_search import Conditions, Found, line_search
+from keras_nlp_bridge.operators.lbfgs import inverse_product
+from keras_nlp_bridge.operators.pairs import (
+    Pairs,
+    empty_pairs,
+    newest,
+    pair_of,
+    products,
+    push,
+)
+
+__all__ = ["LBFGSMethod"]
+
+
+# Variables beyond which pairs are worth less than the memory traffic they cost.
+LARGE = 10_000
+
+
+class LBFGSState(NamedTuple):
+    """State of `LBFGSMethod`."""
+
+    # At the iterate.
+    x: Array
+    f: Array
+    g: Array
+    gnorm: Array
+    # Outcome of the last step.
+    accepted: Array
+    stop: Array
+    # Counters.
+    nfev: Array
+    njev: Array
+    nhev: Array
+    left: Array  # evaluations that the run may still make, int32
+    # The model: updated at accepted steps.
+    pairs: Pairs
+    scale: Array  # of the initial inverse matrix
+    products: tuple[Array, Array]  # of the pairs with g: S g and Y g
+    # For termination.
+    progress: Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class LBFGSMethod(Method):
+    """Limited-memory BFGS: a step is a line search along ``-H g``.
+
+    Objective and gradient are evaluated together at each trial of the line search, and
+    the first trial is mostly the last.  If a search finds nothing, the pairs are
+    forgotten and the next step goes along the gradient; if that finds nothing either,
+    the run ends and says so.
+
+    Parameters
+    ----------
+    memory : int, optional
+        Number of pairs; by default 20, and 10 for more than 10,000 variables.
+    decrease : float
+        A step is accepted if f falls by this share of what its slope promises.
+    curvature : float
+        And if the slope has become this much flatter.
+    max_trials : int
+        Most evaluations of one line search; then its best point with a decrease is
+        taken.
+    min_curvature : float
+        A pair is stored if ``s'y > min_curvature |s| |y|``.
+    max_rejections : int
+        Steps in a row that end the run if none lowers f or the gradient.
+
+    Notes
+    -----
+    Algorithm 7.5 of [1]_ with the inverse matrix in the compact form of [2]_, and the
+    line search of [3]_.  Where a decrease is lost in rounding, the slopes decide.
+
+    References
+    ----------
+    .. [1] J. Nocedal, S. J. Wright, Numerical Optimization, 2nd ed., 2006.
+    .. [2] R. H. Byrd, J. Nocedal, R. B. Schnabel, Representations of quasi-Newton
+       matrices and their use in limited memory methods, Math. Program. 63, 1994.
+    .. [3] J. J. More, D. J. Thuente, Line search algorithms with guaranteed sufficient
+       decrease, ACM Trans. Math. Softw. 20, 1994.
+    """
+
+    # With n = 2..100, 20 needed 7 to 20 % fewer evaluations than 10; on a LeNet with
+    # 61,706 weights 6 % more, each step reading twice as much.
+    memory: int | None = None  # 20, and 10 beyond `LARGE` variables
+    # Of SciPy's L-BFGS-B.
+    decrease: float = 1e-3
+    curvature: float = 0.9
+    max_trials: int = 20
+    # A hundred times less than what two vectors at a right angle lose in rounding.
+    min_curvature: float = 1e-10
+    # Enough for a restart to show an effect.
+    max_rejections: int = 20
+
+    limited: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name in ("max_trials", "max_rejections"):
+            require_count(name, getattr(self, name))
+        if self.memory is not None:
+            require_count("memory", self.memory)
+        in_interval("decrease", self.decrease, 0, 0.5)
+        in_interval("curvature", self.curvature, self.decrease, 1)
+        in_interval("min_curvature", self.min_curvature, 0, 1)
+
+    def init(self, oracle: Oracle, x: Array) -> LBFGSState:
+        """Evaluate f and g at the start; there is no pair yet."""
+        xp = namespace(x)
+        first = start(oracle, x)
+        memory = 20 if x.shape[0] <= LARGE else 10
+        pairs = empty_pairs(int(self.memory or memory), x)
+        nothing = xp.zeros(pairs.live.shape, xp.dtype(x))
+        return LBFGSState(
+            **first,
+            left=xp.scalar(2**30, "int32"),
+            pairs=pairs,
+            scale=xp.scalar(1, xp.wide),
+            products=(nothing, nothing),
+            progress=Progress.at(first["f"], first["gnorm"]),
+        )
+
+    def refresh(self, oracle: Oracle, state: LBFGSState) -> LBFGSState:
+        """Evaluate f and g again at x; the best of the old sample is forgotten."""
+        state = super().refresh(oracle, state)
+        return state._replace(
+            products=products(state.pairs, state.g),
+            progress=state.progress.refreshed(state),
+            left=state.left - 1,
+        )
+
+    def step(self, oracle: Oracle, state: LBFGSState) -> LBFGSState:
+        """Search along the quasi-Newton direction, and learn from the step."""
+        xp = namespace(state.x)
+        fresh = ~xp.any(state.pairs.live)
+        d, slope, newton = self._direction(state, fresh)
+        found = line_search(
+            oracle,
+            (state.x, state.f, state.g),
+            d,
+            slope,
+            (state.progress.f_best, state.progress.f_start),
+            state.left,
+            Conditions(self.decrease, self.curvature, int(self.max_trials)),
+        )
+        accepted = found.t > 0
+        pairs, scale, of_g = self._learned(oracle, state, d, found)
+        # Nothing found: forget the pairs; so they are if they give no descent.
+        pairs = pairs._replace(live=pairs.live & accepted & (newton | fresh))
+        gnorm = xp.largest(found.g)
+        progress = state.progress.after(accepted, found.f, gnorm)
+        return state._replace(
+            x=found.x,
+            f=found.f,
+            g=found.g,
+            gnorm=gnorm,
+            accepted=accepted,
+            stop=self._verdict(xp, state, found, fresh, progress.idle),
+            nfev=state.nfev + found.trials,
+            njev=state.njev + found.gradients,
+            left=state.left - found.trials,
+            pairs=pairs,
+            scale=scale,
+            products=of_g,
+            progress=progress,
+        )
+
+    def _direction(self, state: LBFGSState, fresh: Array) -> tuple[Array, Array, Array]:
+        """Return the direction, its slope, and whether it comes from the matrix."""
+        xp, g = namespace(state.x), state.g
+
+        def steepest() -> tuple[Array, Array]:
+            # A step of length one; where that overflows, shorter.
+            length = xp.sqrt(xp.dot(g, g))
+            length = xp.where(xp.isfinite(length) & (length > 0), length, state.gnorm)
+            return g * (-1 / length), -length
+
+        def newton() -> tuple[Array, Array]:
+            pairs, of_g = state.pairs, state.products
+            d = inverse_product(pairs, state.scale, g, -1.0, of_g)
+            return d, xp.dot(g, d)
+
+        d, slope = xp.cond(fresh, steepest, newton)
+        descent = (slope < 0) & xp.isfinite(slope)
+        d, slope = xp.cond(descent, lambda: (d, slope), steepest)
+        return d, slope, descent
+
+    def _learned(
+        self, oracle: Oracle, state: LBFGSState, d: Array, found: Found
+    ) -> tuple[Pairs, Array, tuple[Array, Array]]:
+        """Store the pair of the step; scale the initial matrix by it; products with g.
+
+        S and Y are read once: their products with the difference of two gradients are
+        the difference of their products, unless that is lost in rounding.
+        """
+        xp, old = namespace(d), state.pairs
+        y, dtype = found.g - state.g, xp.dtype(d)
+        least = max(self.min_curvature, 4 * epsilon(dtype))
+        pair = pair_of(d, y, found.t > 0, found.t, least, found.g)
+        # The inverse matrix needs no products of the new s with the older pairs.
+        nothing = xp.zeros_like(state.products[0])
+        of_g = products(old, found.g)
+        length = xp.sqrt(pair.yy) / pair.y_scale
+        clear = length > epsilon(dtype) ** 0.25 * xp.sqrt(pair.vv)
+        of_y = xp.cond(
+            clear,
+            lambda: (of_g[0] - state.products[0], of_g[1] - state.products[1]),
+            lambda: products(old, y),
+        )
+        pairs = push(old, pair, (nothing, nothing), of_y, donated(oracle))
+        here = newest(old, pairs.pushes > old.pushes)
+        of_g = tuple(
+            xp.where(here, new, a) for new, a in zip(pair.of_v, of_g, strict=True)
+        )
+        sy, yy = xp.cast(pair.sy, xp.wide), xp.cast(pair.yy, xp.wide)
+        ratio = sy / xp.where(pair.keep, yy, xp.ones_like(yy))
+        return pairs, xp.where(pair.keep, ratio, state.scale), of_g
+
+    def _verdict(
+        self,
+        xp: Namespace,
+        state: LBFGSState,
+        found: Found,
+        fresh: Array,
+        idle: Array,
+    ) -> Array:
+        """Status after a step; the last of several reasons wins."""
+        stop = status_where(idle >= self.max_rejections, Status.STALLED, Status.RUNNING)
+        # A search cut short by the limit of evaluations says nothing.
+        complete = found.trials < state.left
+        failed = (found.t <= 0) & complete & fresh
+        stop = status_where(failed, Status.STALLED, stop)
+        stuck = xp.cond(failed, lambda: xp.all(found.last == state.x), lambda: failed)
+        stop = status_where(stuck, Status.SMALL_STEP, stop)
+        return status_where(found.unbounded, Status.UNBOUNDED, stop)

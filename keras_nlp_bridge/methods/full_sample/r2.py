@@ -1,0 +1,312 @@
+"""Quadratic regularization, R2: gradient steps whose length the ratio controls."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from keras_nlp_bridge.arrays import Array, epsilon, namespace
+from keras_nlp_bridge.methods.method import (
+    Method,
+    Oracle,
+    Status,
+    in_interval,
+    is_number,
+    require,
+    require_count,
+    start,
+    status_where,
+    unbounded_below,
+)
+
+__all__ = ["R2"]
+
+
+class R2State(NamedTuple):
+    """State of `R2`."""
+
+    # At the iterate.
+    x: Array
+    f: Array
+    g: Array
+    gnorm: Array
+    # Outcome of the last step.
+    accepted: Array
+    stop: Array
+    # Counters.
+    nfev: Array
+    njev: Array
+    nhev: Array
+    # Updated at every step.
+    alpha: Array  # 1 / sigma
+    blend: Array  # share of the average in the direction, at most `momentum`
+    # Updated at accepted steps.
+    average: Array  # of the gradients; (0,) without momentum
+    history: Array  # the last `nonmonotone` accepted values of f
+    # For termination.
+    rejections: Array
+    f_start: Array
+    f_best: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class R2(Method):
+    """Quadratic regularization: ``s = -g / sigma`` minimizes ``g's + sigma |s|^2 / 2``.
+
+    Parameters
+    ----------
+    momentum : float
+        Weight beta of the average of past gradients in the direction (FOMO); 0 is R2.
+        It is lowered wherever the direction would not be gradient-related.
+    step_rule : {"r2", "tr"}
+        Length of the step: ``alpha |d|`` or the radius ``alpha``.
+    nonmonotone : int
+        The decrease is measured from the largest of the last so many accepted values.
+    eta1, eta2 : float, optional
+        A step is accepted above ``eta1 * pred``, and sigma decreased above
+        ``eta2 * pred``.
+    gamma1, gamma2 : float
+        Factors of ``alpha = 1 / sigma`` after a rejected and a very good step.
+    gamma3 : float
+        Factor of the momentum after a rejected step.
+    theta1, theta2 : float, optional
+        How much of a descent direction and how short the direction may be.
+    alpha_max : float, optional
+        Largest alpha.
+    max_rejections : int
+        Rejections in a row that end the run.
+    l1, l0 : float
+        Weight of a regularizer: minimize ``f(x) + l1 |x|_1``, or ``f(x) + l0`` times
+        the number of entries of x that are not zero.  The step minimizes model and
+        regularizer together, which thresholds x.  Not with momentum, ``step="tr"`` or
+        ``nonmonotone``.
+
+    Notes
+    -----
+    With a regularizer h, ``fun`` of a result is ``f + h``, its ``jac`` the gradient of
+    f, and its ``optimality``, which ``gtol`` is for, the infinity norm of ``(x - prox(x
+    - alpha grad f)) / alpha`` [2]_.
+
+    R2, TR and FOMO of JSOSolvers.jl [1]_.  Differences: a trial value that is not a
+    number is a rejection that shrinks the step, the step of ``step_rule="tr"`` is
+    measured by the present direction, and a decrease that is lost in rounding error is
+    accepted.  As a SciPy option ``step_rule`` is called ``step``.
+
+    References
+    ----------
+    .. [1] E. G. Birgin, J. L. Gardenghi, J. M. Martinez, S. A. Santos, P. L. Toint,
+       Worst-case evaluation complexity for unconstrained nonlinear optimization using
+       high-order regularized models, Math. Program. 163, 2017 (p = 1), as in
+       JuliaSmoothOptimizers/JSOSolvers.jl, ``src/fomo.jl``.
+    .. [2] A. Y. Aravkin, R. Baraldi, D. Orban, A proximal quasi-Newton trust-region
+       method for nonsmooth regularized optimization, SIAM J. Optim. 32, 2022 (R2).
+    """
+
+    # All defaults are those of JSOSolvers, src/fomo.jl; None depends on the dtype.
+    momentum: float = 0.0
+    step_rule: str = "r2"
+    nonmonotone: int = 1
+    eta1: float | None = None  # eps^(1/4)
+    eta2: float = 0.95
+    gamma1: float = 0.5
+    gamma2: float = 2.0
+    gamma3: float = 0.5
+    theta1: float = 0.1
+    theta2: float | None = None  # eps^(1/3)
+    alpha_max: float | None = None  # 1 / eps
+    # From alpha_max, halving reaches a step of no length in fewer.
+    max_rejections: int = 120
+    l1: float = 0.0
+    l0: float = 0.0
+
+    aliases: ClassVar[dict[str, str]] = {"step": "step_rule"}
+
+    def __post_init__(self) -> None:
+        holds = is_number(self.momentum) and 0 <= self.momentum < 1
+        require("momentum", self.momentum, holds, "in [0, 1)")
+        rules = ("r2", "tr")
+        require("step", self.step_rule, self.step_rule in rules, f"one of {rules}")
+        require_count("nonmonotone", self.nonmonotone)
+        require_count("max_rejections", self.max_rejections)
+        in_interval("eta2", self.eta2, 0, 1)
+        if self.eta1 is not None:
+            in_interval("eta1", self.eta1, 0, self.eta2, closed=True)
+        in_interval("gamma1", self.gamma1, 0, 1)
+        in_interval("gamma2", self.gamma2, 1)
+        in_interval("gamma3", self.gamma3, 0, 1)
+        in_interval("theta1", self.theta1, 0, 1)
+        if self.theta2 is not None:
+            in_interval("theta2", self.theta2, 0, 1)
+        if self.alpha_max is not None:
+            in_interval("alpha_max", self.alpha_max, 0)
+        self._check_regularizer()
+
+    def _check_regularizer(self) -> None:
+        for name in ("l1", "l0"):
+            value = getattr(self, name)
+            holds = is_number(value) and 0 <= value < math.inf
+            require(name, value, holds, "a number of at least 0")
+        require("l0", self.l0, not (self.l1 and self.l0), "0 where `l1` is not")
+        plain = not self.momentum and self.step_rule == "r2" and self.nonmonotone == 1
+        name = "l1" if self.l1 else "l0"
+        rule = "0 with `momentum`, `step='tr'` or `nonmonotone`"
+        require(name, getattr(self, name), plain or not self._regularized, rule)
+
+    @property
+    def _regularized(self) -> bool:
+        return bool(self.l1 or self.l0)
+
+    def _regularizer(self, x: Array) -> Array:
+        """Value of the regularizer."""
+        xp = namespace(x)
+        if self.l1:
+            return self.l1 * xp.sum(xp.abs(x))
+        return self.l0 * xp.sum(xp.cast(x != 0, xp.dtype(x)))
+
+    def _thresholded(self, z: Array, mu: Array) -> Array:
+        """Minimize ``|x - z|^2 / (2 mu)`` plus the regularizer: soft or hard."""
+        xp = namespace(z)
+        if not self._regularized:
+            return z
+        nothing = xp.zeros_like(z)
+        if self.l1:
+            kept = xp.maximum(xp.abs(z) - mu * self.l1, nothing)
+            return xp.where(z > 0, kept, -kept)
+        return xp.where(z * z > 2 * mu * self.l0, z, nothing)
+
+    def _measured(self, state: R2State) -> R2State:
+        """Set the measure of stationarity, where there is a regularizer."""
+        if not self._regularized:
+            return state
+        xp, x, alpha = namespace(state.x), state.x, state.alpha
+        distance = x - self._thresholded(x - alpha * state.g, alpha)
+        return state._replace(gnorm=xp.max(xp.abs(distance)) / alpha)
+
+    def init(self, oracle: Oracle, x: Array) -> R2State:
+        """Evaluate at the start; the first step is about as long as a unit gradient."""
+        xp = namespace(x)
+        first = start(oracle, x)
+        f, g = first["f"], first["g"]
+        length = xp.sqrt(xp.dot(g, g))
+        alpha = 2.0 ** -xp.round(xp.log(length + 1) / math.log(2))
+        alpha = alpha if self.step_rule == "r2" else alpha * length
+        f = f + self._regularizer(x) if self._regularized else f
+        state = R2State(
+            **{**first, "f": f},
+            alpha=alpha,
+            blend=xp.zeros_like(f),
+            average=xp.zeros_like(g) if self.momentum else xp.zeros((0,), xp.dtype(x)),
+            history=xp.stack([f] * int(self.nonmonotone)),
+            rejections=xp.scalar(0, "int32"),
+            f_start=f,
+            f_best=f,
+        )
+        return self._measured(state)
+
+    def refresh(self, oracle: Oracle, state: R2State) -> R2State:
+        """Evaluate f and g again at x; values of the old sample are forgotten."""
+        state = super().refresh(oracle, state)
+        f = state.f + self._regularizer(state.x) if self._regularized else state.f
+        state = state._replace(f=f, history=state.history * 0 + f, f_best=f)
+        return self._measured(state)
+
+    def step(self, oracle: Oracle, state: R2State) -> R2State:
+        """Try one step along the direction; adapt its length."""
+        x, f, g = state.x, state.f, state.g
+        xp = namespace(x)
+        eps = epsilon(xp.dtype(x))
+        d = g + state.blend * (state.average - g) if self.momentum else g
+        mu = self._multiplier(state.alpha, d)
+        candidate = self._thresholded(x - mu * d, mu)
+        f_new = oracle.value(candidate)
+        model = mu * xp.dot(g, d)
+        if self._regularized:
+            h_new = self._regularizer(candidate)
+            f_new = f_new + h_new
+            model = self._regularizer(x) - h_new + xp.dot(g, x - candidate)
+
+        # Comparisons instead of a ratio: with a NaN all are false.
+        reference = xp.max(state.history)
+        pred = reference - f + model
+        ared = reference - f_new
+        # A decrease lost in rounding counts, but these may not add up to a climb.
+        slack = 10 * eps * xp.maximum(xp.abs(f), xp.ones_like(f))
+        slack = xp.where(f_new - state.f_best <= slack, slack, xp.zeros_like(f))
+        eta1 = eps**0.25 if self.eta1 is None else self.eta1
+        promising = xp.isfinite(f_new) & (ared + slack >= eta1 * pred)
+        g_new = xp.cond(promising, lambda: oracle.grad(candidate), lambda: g)
+        gnorm_new = xp.max(xp.abs(g_new))
+        accepted = promising & xp.isfinite(gnorm_new)
+        very_good = accepted & (ared >= self.eta2 * pred)
+
+        limit = 1 / eps if self.alpha_max is None else self.alpha_max
+        longer = xp.minimum(self.gamma2 * state.alpha, limit * xp.ones_like(f))
+        alpha = xp.where(very_good, longer, state.alpha)
+        alpha = xp.where(accepted, alpha, self.gamma1 * state.alpha)
+        newest = xp.concatenate([state.history[1:], xp.stack([f_new])], axis=0)
+        rejections = xp.where(accepted, state.rejections * 0, state.rejections + 1)
+        x_next, g_next = xp.select(accepted, (candidate, g_new), (x, g))
+        after = state._replace(
+            x=x_next,
+            f=xp.where(accepted, f_new, f),
+            g=g_next,
+            gnorm=xp.where(accepted, gnorm_new, state.gnorm),
+            accepted=accepted,
+            stop=self._verdict(state, accepted, rejections, f_new, candidate),
+            nfev=state.nfev + 1,
+            njev=state.njev + xp.cast(promising, "int32"),
+            alpha=alpha,
+            history=xp.where(accepted, newest, state.history),
+            rejections=rejections,
+            f_best=xp.where(accepted & (f_new < state.f_best), f_new, state.f_best),
+        )
+        return self._blended(g, after) if self.momentum else self._measured(after)
+
+    def _multiplier(self, alpha: Array, d: Array) -> Array:
+        """Step length per unit of the direction: where R2 and TR differ."""
+        if self.step_rule == "r2":
+            return alpha
+        xp = namespace(d)
+        length = xp.sqrt(xp.dot(d, d))
+        return alpha / xp.where(length > 0, length, xp.ones_like(length))
+
+    def _blended(self, g_old: Array, state: R2State) -> R2State:
+        """Update the average and its share, so that the direction stays related to g.
+
+        The share b is the largest up to `momentum` with ``(1-b)|g|^2 + b m'g + (f_max -
+        f) / mu >= theta1 |g|^2`` and ``|g| >= theta2 |(1-b) g + b m|``.
+        """
+        xp, g, f = namespace(state.x), state.g, state.f
+        theta2 = self.theta2
+        theta2 = epsilon(xp.dtype(g)) ** (1 / 3) if theta2 is None else theta2
+        older = (1 - self.momentum) * g_old + self.momentum * state.average
+        m = xp.where(state.accepted, older, state.average)
+        gg = xp.dot(g, g)
+        excess = gg - xp.dot(m, g)
+        mu = self._multiplier(state.alpha, g)
+        room = (1 - self.theta1) * gg + (xp.max(state.history) - f) / mu
+        distance = xp.sqrt(xp.dot(m - g, m - g))
+        one, most = xp.ones_like(gg), self.momentum * xp.ones_like(gg)
+        first = xp.where(excess > 0, room / xp.where(excess > 0, excess, one), most)
+        second = (1 - theta2) * xp.sqrt(gg) / xp.where(distance > 0, distance, one)
+        second = xp.where(distance > 0, second, most)
+        share = xp.minimum(most, xp.minimum(first, second))
+        share = xp.where(state.accepted, share, self.gamma3 * state.blend)
+        return state._replace(average=m, blend=share)
+
+    def _verdict(
+        self,
+        state: R2State,
+        accepted: Array,
+        rejections: Array,
+        f_new: Array,
+        candidate: Array,
+    ) -> Array:
+        """Status after a step; the last of several reasons wins."""
+        xp = namespace(state.x)
+        stop = status_where(
+            rejections >= self.max_rejections, Status.STALLED, Status.RUNNING
+        )
+        stuck = xp.all(candidate == state.x)
+        stop = status_where(stuck, Status.SMALL_STEP, stop)
+        unbounded = unbounded_below(f_new, state.f_start)
+        return status_where(unbounded, Status.UNBOUNDED, stop)

@@ -1,0 +1,1 @@
+"""Methods for samples that change at every step."""

@@ -1,0 +1,129 @@
+"""Trust regions on minibatches: actual and predicted decrease, and what they decide."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from keras_nlp_bridge.arrays import Array, epsilon, namespace
+from keras_nlp_bridge.methods.method import (
+    in_interval,
+    is_number,
+    require,
+    require_count,
+)
+from keras_nlp_bridge.methods.minibatch.clocked import Clocked
+
+__all__ = ["ClockedRegion", "Judged"]
+
+
+class Judged(NamedTuple):
+    """What a trial point decides."""
+
+    accepted: Array
+    radius: Array
+    rho: Array  # the ratio; -1 where f or a gradient is not finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockedRegion(Clocked):
+    """A trust region on samples that change at every step.
+
+    Its states have the fields ``radius`` and ``rho``, the last ratio.
+    """
+
+    accept: float = 1e-4
+    low: float = 0.1
+    high: float = 0.75
+    shrink: float = 0.5
+    grow: float = 1.41
+    radius: float | None = None
+    min_radius: float = 1e-6
+    max_radius: float = 1e3
+    # As in StochasticR2.
+    blind: float = 10.0
+    # As in TRLSR1.
+    max_rejections: int = 120
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_count("max_rejections", self.max_rejections)
+        for name in ("accept", "low", "shrink"):
+            in_interval(name, getattr(self, name), 0, 1)
+        in_interval("high", self.high, self.low, 1)
+        in_interval("grow", self.grow, 1)
+        in_interval("min_radius", self.min_radius, 0)
+        in_interval("max_radius", self.max_radius, self.min_radius)
+        known = is_number(self.blind) and 0 <= self.blind < math.inf
+        require("blind", self.blind, known, "at least 0 and finite")
+        if self.radius is not None:
+            in_interval("radius", self.radius, 0, self.max_radius, closed=True)
+
+    def first_radius(self, x: Array) -> Array:
+        """Return the radius at the start: a tenth of the length of x, at most 1."""
+        xp = namespace(x)
+        one, length = xp.scalar(1, xp.dtype(x)), xp.sqrt(xp.dot(x, x))
+        if self.radius is not None:
+            return xp.scalar(self.radius, xp.dtype(x))
+        return xp.where(length > 0, xp.minimum(0.1 * length, one), one)
+
+    def rate(self, state: Any) -> Array:
+        """Return the radius."""
+        return state.radius
+
+    def rescaled(self, state: Any, factor: Array) -> Any:
+        """Multiply the radius."""
+        return state._replace(radius=state.radius * factor)
+
+    def logs(self, state: Any) -> dict[str, Array]:
+        """Return the last ratio, the radius, and whether the step was accepted."""
+        xp = namespace(state.x)
+        return {
+            "rho": state.rho,
+            "radius": state.radius,
+            "accepted": xp.cast(state.accepted, xp.dtype(state.x)),
+        }
+
+    def judged(
+        self, state: Any, f_new: Array, pred: Array, finite: Array, length: Array
+    ) -> Judged:
+        """Compare the decrease of f on one sample with the one that a model promised.
+
+        Parameters
+        ----------
+        state : state
+            With f and the radius before the step.
+        f_new : scalar
+            f after the step.
+        pred : scalar
+            The decrease of the model.
+        finite : bool scalar
+            Whether all that was evaluated after the step is finite.
+        length : scalar
+            Of the step.
+
+        Notes
+        -----
+        Sun and Nocedal's relaxed ratio: both sides are larger by the rounding error.
+        What is missing of the promise grows with the length of the step: a step that
+        the warm-up has shortened to a tenth may miss a tenth of what a whole one may.
+        While the clock lets the steps decay the radius does not grow: they do not reach
+        it.
+        """
+        f, radius, rise = state.f, state.radius, self.rising(state)
+        xp = namespace(f)
+        one = xp.ones_like(f)
+        slack = 16 * epsilon(xp.dtype(length)) * xp.maximum(xp.abs(f), one)
+        ared, relaxed = f - f_new + slack, pred + slack
+        good = finite & (ared >= (1 - rise * (1 - self.low)) * relaxed)
+        very_good = finite & (ared > (1 - rise * (1 - self.high)) * relaxed)
+        # Not 0.8: a decay in ten steps has that very factor, to rounding.
+        very_good = very_good & (length >= 0.79 * rise * radius)
+        # Where both sides are rounding error, the ratio is 1 by construction.
+        very_good = very_good & (relaxed > (1 + self.blind) * slack)
+        grown = xp.where(very_good, self.grow * radius, radius)
+        after = xp.where(good, grown, self.shrink * radius)
+        return Judged(
+            accepted=finite & (ared >= self.accept * relaxed),
+            radius=xp.clip(after, self.min_radius, self.max_radius),
+            rho=xp.where(finite, ared / relaxed, -one),
+        )

@@ -1,0 +1,1 @@
+"""Running a method as SciPy runs its own."""

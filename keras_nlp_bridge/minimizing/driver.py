@@ -1,0 +1,205 @@
+"""The one loop that every method runs in; it sees numbers only.
+
+Steps happen in an engine: see `methods.engines`.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from numpy.typing import NDArray
+
+from keras_nlp_bridge.methods.method import Status
+
+__all__ = [
+    "Budget",
+    "Engine",
+    "Final",
+    "Limits",
+    "Outcome",
+    "Report",
+    "drive",
+]
+
+
+class Report(NamedTuple):
+    """What is known of a state on the host: numbers, no vectors."""
+
+    f: float
+    gnorm: float
+    accepted: bool
+    stop: int
+    nfev: int
+    njev: int
+    nhev: int
+
+
+# Evaluations where there is no limit; a number that single precision holds.
+_ENDLESS = 2**30
+
+
+class Budget(NamedTuple):
+    """What one call of an engine may use, and where on the clock it begins."""
+
+    steps: int
+    gtol: float
+    elapsed: float  # fraction of the run before the first step
+    tick: float  # fraction that one step takes
+    evaluations: float = _ENDLESS  # of f that may still be made
+
+
+class Final(NamedTuple):
+    """What belongs to the point that a run hands out."""
+
+    report: Report
+    x: NDArray[Any]
+    g: NDArray[Any]
+
+
+class Engine(Protocol):
+    """A method, an oracle, and the state between them."""
+
+    stride: int  # steps worth taking in one call
+
+    def start(self, x0: NDArray[Any]) -> Report:
+        """Make the first state."""
+        ...
+
+    def advance(self, budget: Budget) -> tuple[int, Report]:
+        """Take steps until something in the budget is used up."""
+        ...
+
+    def point(self) -> NDArray[Any]:
+        """Return a copy of the present iterate."""
+        ...
+
+    def finish(self) -> Final:
+        """Return the solution with f and g that belong to it."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """When a run ends.
+
+    Attributes
+    ----------
+    gtol, rtol : float
+        Infinity norm of the gradient, absolute and relative to the first one.
+    maxiter, maxfun, maxtime : float
+        Steps, evaluations of f and seconds; infinite for no limit.
+    """
+
+    gtol: float = 1e-5
+    rtol: float = 0.0
+    maxiter: float = math.inf
+    maxfun: float = math.inf
+    maxtime: float = math.inf
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended, and where."""
+
+    status: Status
+    nit: int
+    final: Final
+    seconds: float
+
+
+def drive(
+    engine: Engine,
+    x0: NDArray[Any],
+    limits: Limits,
+    *,
+    horizon: float = math.inf,
+    watch: Callable[[int, Report], bool] | None = None,
+    on_batch: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Run a method from x0 until something ends the run.
+
+    Parameters
+    ----------
+    engine : Engine
+        Where the steps happen.
+    x0 : ndarray of shape (n,)
+        Start.
+    limits : Limits
+        Tolerances and limits.
+    horizon : float
+        Number of steps that the clock counts to; if infinite, ``limits.maxtime`` is the
+        clock.
+    watch : callable, optional
+        Called after each step with the number of steps and the report; a true answer
+        ends the run.
+    on_batch : callable, optional
+        Whether the present sample is a minibatch, whose gradient says nothing about
+        convergence.
+
+    Returns
+    -------
+    Outcome
+        The result.
+    """
+    begin = time.perf_counter()
+    report = engine.start(x0)
+    first = report.gnorm if math.isfinite(report.gnorm) else 0.0
+    gtol = limits.gtol + limits.rtol * first
+    nit, seconds = 0, time.perf_counter() - begin
+    while True:
+        tolerance = -math.inf if on_batch() else gtol
+        status = _verdict(report, nit, seconds, limits, tolerance)
+        if status is not Status.RUNNING:
+            break
+        steps = 1 if watch else _steps(engine, report, nit, seconds, limits)
+        clock = _clock(nit, seconds, horizon, limits.maxtime)
+        left = math.ceil(min(limits.maxfun - report.nfev, _ENDLESS))
+        taken, report = engine.advance(Budget(steps, tolerance, *clock, left))
+        nit += taken
+        if watch is not None and watch(nit, report):
+            status = Status.USER
+            break
+        seconds = time.perf_counter() - begin
+    final = engine.finish()
+    return Outcome(status, nit, final, time.perf_counter() - begin)
+
+
+def _verdict(
+    report: Report, nit: int, seconds: float, limits: Limits, gtol: float
+) -> Status:
+    """Say whether a run goes on; of several reasons to end it the first counts."""
+    if report.gnorm <= gtol and math.isfinite(report.f):
+        return Status.FIRST_ORDER
+    if report.stop != Status.RUNNING:
+        return Status(report.stop)
+    if nit >= limits.maxiter:
+        return Status.MAX_ITER
+    if report.nfev >= limits.maxfun:
+        return Status.MAX_EVAL
+    if seconds >= limits.maxtime:
+        return Status.MAX_TIME
+    return Status.RUNNING
+
+
+def _steps(
+    engine: Engine, report: Report, nit: int, seconds: float, limits: Limits
+) -> int:
+    """Count the steps that no limit forbids, each one evaluation like those before."""
+    most = min(engine.stride, limits.maxiter - nit, limits.maxfun - report.nfev)
+    if math.isfinite(limits.maxtime):
+        # The time of the first step is not known, and tracing is part of it.
+        most = min(most, (limits.maxtime - seconds) / (seconds / nit) if nit else 1)
+    return max(1, math.ceil(most))
+
+
+def _clock(
+    nit: int, seconds: float, horizon: float, maxtime: float
+) -> tuple[float, float]:
+    """Fraction of the run gone by, and that of a step: whichever clock is ahead."""
+    by_steps, by_time = nit / horizon, seconds / maxtime
+    tick = max(1 / horizon, by_time / nit if nit else 0.0)
+    if math.isinf(horizon) and not math.isinf(maxtime) and not nit:
+        tick = 1e-3  # a guess for the first step
+    return max(by_steps, by_time), tick

@@ -1,0 +1,244 @@
+"""The two places where steps happen: Python on NumPy arrays, compiled on a device."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_nlp_bridge.arrays import Array, namespace
+from keras_nlp_bridge.methods.method import (
+    Method,
+    Oracle,
+    Status,
+)
+from keras_nlp_bridge.methods.minibatch.clocked import Clocked
+from keras_nlp_bridge.minimizing.driver import Budget, Final, Report
+
+__all__ = ["DeviceEngine", "HostEngine"]
+
+
+class HostEngine:
+    """Steps in Python on NumPy arrays.
+
+    Parameters
+    ----------
+    method : Method
+        The method.
+    oracle : Oracle
+        Values and derivatives at ndarrays.  If it has a method ``counts``, that is
+        believed about the evaluations, not the state: finite differences call f.
+    sample_id : callable, optional
+        Returns a number that changes whenever the sample of the oracle does.
+    """
+
+    # A step in Python costs more than looking at the result of one.
+    stride = 1
+
+    def __init__(
+        self, method: Method, oracle: Oracle, sample_id: Callable[[], Any] | None = None
+    ) -> None:
+        self._method, self._oracle = method, oracle
+        self._sample_id = sample_id or (lambda: 0)
+
+    def start(self, x0: NDArray[Any]) -> Report:
+        """Make the first state."""
+        self._sample = self._sample_id()
+        with np.errstate(all="ignore"):
+            self._state = self._method.init(self._oracle, x0)
+        return self._report()
+
+    def advance(self, budget: Budget) -> tuple[int, Report]:
+        """Take one step, on the present sample."""
+        method, state = self._method, self._state
+        with np.errstate(all="ignore"):
+            if isinstance(method, Clocked):  # evaluates first whatever the sample
+                state = method.with_clock(state, budget.elapsed, budget.tick)
+            elif self._sample_id() != self._sample:
+                state = method.refresh(self._oracle, state)
+            if method.limited:
+                left = np.int32(budget.evaluations)
+                state = state._replace(left=left)
+            self._sample = self._sample_id()
+            self._state = method.step(self._oracle, state)
+        return 1, self._report()
+
+    def point(self) -> NDArray[Any]:
+        """Return a copy of the present iterate."""
+        return self._state.x.copy()
+
+    def finish(self) -> Final:
+        """Return the solution with f and g that belong to it."""
+        method, state = self._method, self._state
+        if isinstance(method, Clocked) or self._sample_id() != self._sample:
+            with np.errstate(all="ignore"):
+                at = state._replace(x=method.solution(state))
+                self._state = method.refresh(self._oracle, at)
+        return Final(self._report(), self._state.x.copy(), self._state.g.copy())
+
+    def _report(self) -> Report:
+        s = self._state
+        counts = getattr(self._oracle, "counts", lambda: (s.nfev, s.njev, s.nhev))()
+        return Report(
+            float(s.f), float(s.gnorm), bool(s.accepted), int(s.stop), *map(int, counts)
+        )
+
+
+class SampleOracle(NamedTuple):
+    """The oracle of one sample, for tracing."""
+
+    traceable: Any
+    sample: Any
+
+    donated = True  # the engine keeps one state
+
+    def value(self, x: Array) -> Array:
+        """Return f(x)."""
+        return self.traceable.value(x, self.sample)
+
+    def value_and_grad(self, x: Array) -> tuple[Array, Array]:
+        """Return f(x) and the gradient at x."""
+        return self.traceable.value_and_grad(x, self.sample)
+
+    def grad(self, x: Array) -> Array:
+        """Return the gradient at x."""
+        return self.traceable.value_and_grad(x, self.sample)[1]
+
+    def hvp(self, x: Array, p: Array) -> Array:
+        """Return the product of the Hessian at x with p."""
+        return self.traceable.hvp(x, p, self.sample)
+
+
+class DeviceEngine:
+    """Steps in compiled calls; the state never leaves the device.
+
+    Over a whole run x0 goes in, and x and the gradient come out in one copy; in between
+    a few numbers per call.  The sample is an argument of the compiled functions, so a
+    new one does not trace anew.
+
+    Parameters
+    ----------
+    method : Method
+        The method.
+    problem : object
+        With ``backend``, ``traceable``, ``sample``, ``sample_id``, ``compiled``,
+        ``to_device``, ``to_host``, ``fetch``, ``count``, ``n`` and ``dtype`` as those
+        of a `KerasProblem`.
+    stride : int
+        Largest number of steps in one call.
+    """
+
+    def __init__(self, method: Method, problem: Any, stride: int = 16) -> None:
+        self._method, self._problem, self.stride = method, problem, stride
+        self._counted = (0, 0, 0)
+
+    def start(self, x0: NDArray[Any]) -> Report:
+        """Make the first state."""
+        problem, method = self._problem, self._method
+
+        def init(x: Array, sample: Any) -> tuple[Any, Any]:
+            state = method.init(SampleOracle(traceable, sample), x)
+            return state, _numbers(state)
+
+        traceable = problem.traceable
+        run = problem.compiled(("init", method), lambda: problem.backend.compile(init))
+        self._sample = problem.sample_id
+        self._state, numbers = run(problem.to_device(x0), problem.sample)
+        return self._report(problem.fetch(numbers))
+
+    def advance(self, budget: Budget) -> tuple[int, Report]:
+        """Take steps in one compiled call, on the present sample."""
+        problem, method = self._problem, self._method
+
+        def run(state: Any, sample: Any, knobs: Array) -> tuple[Any, Any]:
+            oracle = SampleOracle(traceable, sample)
+            state, steps = _advanced(method, oracle, state, knobs)
+            return state, (steps, _numbers(state))
+
+        traceable = problem.traceable
+        advance = problem.compiled(
+            ("advance", method), lambda: problem.backend.compile(run, donate=True)
+        )
+        stale = problem.sample_id != self._sample
+        self._sample = problem.sample_id
+        knobs = problem.backend.to_device(np.array([*budget, stale], problem.dtype))
+        self._state, result = advance(self._state, problem.sample, knobs)
+        steps, numbers = problem.fetch(result)
+        return int(steps), self._report(numbers)
+
+    def point(self) -> NDArray[Any]:
+        """Return a copy of the present iterate."""
+        return self._problem.to_host(self._state.x)
+
+    def finish(self) -> Final:
+        """Return the solution with f and g that belong to it."""
+        problem, method = self._problem, self._method
+        again = isinstance(method, Clocked) or problem.sample_id != self._sample
+
+        def final(state: Any, sample: Any) -> tuple[Any, Any]:
+            if again:
+                state = state._replace(x=method.solution(state))
+                state = method.refresh(SampleOracle(traceable, sample), state)
+            both = namespace(state.x).concatenate([state.x, state.g], axis=0)
+            return both, _numbers(state)
+
+        traceable = problem.traceable
+        run = problem.compiled(
+            ("final", method, again), lambda: problem.backend.compile(final)
+        )
+        both, numbers = run(self._state, problem.sample)
+        report, both = self._report(problem.fetch(numbers)), problem.to_host(both)
+        return Final(report, both[: problem.n].copy(), both[problem.n :].copy())
+
+    def _report(self, numbers: Any) -> Report:
+        f, gnorm, accepted, stop, *counts = numbers
+        new = [int(c) - old for c, old in zip(counts, self._counted, strict=True)]
+        self._problem.count(*new)
+        self._counted = tuple(map(int, counts))
+        return Report(float(f), float(gnorm), bool(accepted), int(stop), *self._counted)
+
+
+# Numbers in a report, and one more.
+_PACKED = 8
+
+
+def _numbers(state: Any) -> Any:
+    """Return the part of a state that `Report` is made of, as one array if possible."""
+    numbers = (
+        *(state.f, state.gnorm, state.accepted, state.stop),
+        *(state.nfev, state.njev, state.nhev),
+    )
+    xp = namespace(state.x)
+    if state.x.shape[0] <= _PACKED:  # an array of this size would pass for a vector
+        return numbers
+    return xp.stack([xp.cast(v, xp.wide) for v in numbers])
+
+
+def _advanced(
+    method: Method, oracle: Oracle, state: Any, knobs: Array
+) -> tuple[Any, Array]:
+    """Refresh if the sample is new, then step until the budget is used up; traced."""
+    xp = namespace(state.x)
+    steps, gtol, elapsed, tick, evaluations, stale = (knobs[i] for i in range(6))
+    if isinstance(method, Clocked):
+        state = method.with_clock(state, elapsed, tick)
+    else:
+        old = state
+        state = xp.cond(stale > 0, lambda: method.refresh(oracle, old), lambda: old)
+    if method.limited:
+        state = state._replace(left=xp.cast(evaluations, "int32"))
+
+    def unfinished(loop: tuple[Array, Any]) -> Array:
+        count, state = loop
+        going = (xp.cast(count, xp.dtype(steps)) < steps) & ~(state.gnorm <= gtol)
+        if method.limited:
+            going = going & (state.left > 0)
+        return going & (state.stop == int(Status.RUNNING))
+
+    def body(loop: tuple[Array, Any]) -> tuple[Array, Any]:
+        count, state = loop
+        return count + 1, method.step(oracle, state)
+
+    zero = xp.scalar(0, "int32")
+    count, state = xp.while_loop(unfinished, body, (zero, state))
+    return state, count

@@ -1,0 +1,130 @@
+"""`minimize`: methods by name, several starts, the solution written into the model."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.optimize
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import OptimizeResult
+
+from keras_nlp_bridge.methods.method import require_count
+from keras_nlp_bridge.minimizing.scipy_method import METHODS, ScipyMethod
+
+if TYPE_CHECKING:
+    from keras_nlp_bridge.problem.problem import KerasProblem
+
+__all__ = ["NO_JAC", "USE_HESSP", "another_start", "minimize"]
+
+# What SciPy's methods do not take; they warn about it.
+NO_JAC = ("nelder-mead", "powell", "cobyla", "cobyqa")
+USE_HESSP = ("newton-cg", "trust-ncg", "trust-krylov", "trust-constr", "trunk")
+
+
+def minimize(
+    fun: Any,
+    x0: ArrayLike | None = None,
+    args: Any = (),
+    method: str | Callable[..., Any] = "tr-lsr1",
+    *,
+    jac: Any = None,
+    options: Mapping[str, Any] | None = None,
+    multistart: int = 1,
+    seed: int = 0,
+    assign: bool = True,
+    **keywords: Any,
+) -> OptimizeResult:
+    """Minimize a `KerasProblem` or a function, by one of our methods or SciPy's.
+
+    Parameters
+    ----------
+    fun : KerasProblem or callable
+        What to minimize.
+    x0 : array_like of shape (n,), optional
+        Start; by default the present weights of the problem's model.
+    args : tuple
+        Further arguments of a function.
+    method : str or callable
+        A name in `METHODS` or of a method of SciPy, or a ``method=`` callable.
+    jac : callable, bool or str, optional
+        As in `scipy.optimize.minimize`; a problem brings its own.
+    options : mapping, optional
+        Options of the method.
+    multistart : int
+        Number of starts, of which the best result is returned.  The first is x0;
+        further ones shuffle the values of each variable of a problem, and add to
+        each entry of an ordinary x0 a normal number of the size ``max(1, |x0_i|)``.
+    seed : int
+        Of the further starts.
+    assign : bool
+        Write the solution into the model of a problem.
+    **keywords
+        Further arguments of `scipy.optimize.minimize`: ``hess``, ``hessp``, ``bounds``,
+        ``constraints``, ``tol``, ``callback``.
+
+    Returns
+    -------
+    OptimizeResult
+        SciPy's; with several starts also ``starts``, the objective each led to.
+    """
+    require_count("multistart", multistart)
+    solver = (
+        METHODS.get(method.lower().replace("_", "-"), method)
+        if isinstance(method, str)
+        else method
+    )
+    problem = fun if hasattr(type(fun), "fun_and_jac") else None
+    if problem is not None:
+        keywords = {**_ingredients(problem, solver), **keywords}
+        jac = keywords.pop("jac") if jac is None else jac
+        x0, fun = (problem.x0 if x0 is None else x0), problem.fun
+    elif x0 is None:
+        raise ValueError("`x0` must be given unless `fun` is a KerasProblem; got None.")
+
+    def solve(start: Any) -> OptimizeResult:
+        if isinstance(solver, ScipyMethod):
+            given = dict(options or {}, **keywords)
+            return solver(fun, start, args, jac, **given)
+        return scipy.optimize.minimize(
+            fun, start, args, solver, jac, options=options, **keywords
+        )
+
+    starts = _starts(np.asarray(x0), problem, int(multistart), seed)
+    results = [solve(start) for start in starts]
+    best = min(results, key=lambda r: r.fun if np.isfinite(r.fun) else math.inf)
+    if len(results) > 1:
+        best.starts = np.array([r.fun for r in results])
+    if problem is not None and assign:
+        problem.assign(best.x)
+    return best
+
+
+def _ingredients(problem: "KerasProblem", solver: Any) -> dict[str, Any]:
+    """Return what a problem gives to a method, and the method takes."""
+    name = solver.name if isinstance(solver, ScipyMethod) else str(solver).lower()
+    given: dict[str, Any] = {"jac": None if name in NO_JAC else problem.jac}
+    if name in USE_HESSP:
+        given["hessp"] = problem.hessp
+    if problem.bounds is not None:
+        given["bounds"] = problem.bounds
+    return given
+
+
+def _starts(
+    x0: NDArray[Any], problem: "KerasProblem | None", count: int, seed: int
+) -> list[NDArray[Any]]:
+    rng = np.random.default_rng(seed)
+    return [x0, *(another_start(x0, problem, rng) for _ in range(count - 1))]
+
+
+def another_start(
+    x0: NDArray[Any], problem: "KerasProblem | None", rng: np.random.Generator
+) -> NDArray[Any]:
+    """Draw a start beside x0, as `minimize` says of `multistart`."""
+    if problem is None:
+        return x0 + np.maximum(1, np.abs(x0)) * rng.standard_normal(x0.shape)
+    start = np.array(x0)
+    for part in problem.slices.values():
+        start[part] = rng.permutation(start[part])
+    return start

@@ -1,0 +1,332 @@
+"""SciPy's side of a minimizer: its functions, callbacks and arguments, checked."""
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import (
+    Bounds,
+    HessianUpdateStrategy,
+    OptimizeResult,
+    approx_fprime,
+)
+from scipy.sparse import issparse
+from scipy.sparse.linalg import LinearOperator
+
+from keras_nlp_bridge.arrays import epsilon
+from keras_nlp_bridge.minimizing.driver import Engine, Report
+
+__all__ = [
+    "ScipyOracle",
+    "Watcher",
+    "learns",
+    "refuse_limits_of_x",
+    "require_products",
+    "start_vector",
+]
+
+
+class ScipyOracle:
+    """SciPy's fun, jac and hessp as an oracle that counts, checks and copies.
+
+    The functions get their own copy of x, and what they return is copied, so they may
+    write into both.  Values and gradients are cast to the dtype of x.
+    """
+
+    # The engine keeps one state: see `methods.base.donated`.
+    donated = True
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        jac: Any,
+        hess: Any,
+        hessp: Any,
+        args: tuple[Any, ...],
+        dtype: np.dtype[Any],
+    ) -> None:
+        self._args, self._dtype = args, dtype
+        # Where jac is True, SciPy hands on two functions that remember: one is enough.
+        both = getattr(fun, "fun", None)
+        if callable(both) and getattr(jac, "__self__", None) is fun:
+            fun, jac = both, True
+        self._fun, self._jac = fun, jac
+        self._hess, self._hessp = copy.deepcopy(hess) if learns(hess) else hess, hessp
+        # Where `hess` has been evaluated, or has learned last; and its value.
+        self._matrix: tuple[NDArray[Any], Any] | None = None
+        self._last_g: tuple[NDArray[Any], NDArray[Any]] | None = None
+        self._nfev = self._njev = self._nhev = 0
+        self._last: tuple[NDArray[Any], Any, Any] | None = None
+        self._errstate = np.geterr()
+        if not callable(jac) and jac not in (None, False, True, *_DIFFERENCES):
+            raise ValueError(
+                f"`jac` must be callable, True, False, None or one of {_DIFFERENCES}; "
+                f"got {jac!r}."
+            )
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return the numbers of calls of fun, jac and hessp."""
+        return self._nfev, self._njev, self._nhev
+
+    def value(self, x: NDArray[Any]) -> Any:
+        """Return f(x), a scalar in the dtype of x."""
+        with np.errstate(**self._errstate):
+            answer = self._fun(x.copy(), *self._args)
+        self._nfev += 1
+        g = None
+        if self._jac is True:
+            answer, g = answer
+            g = self._vector(g, x)
+        value = np.asarray(answer)
+        if value.size != 1 or value.dtype.kind not in "buif":
+            raise ValueError(
+                "`fun` must return a real scalar; got "
+                f"{f'shape {value.shape}' if value.size != 1 else value.dtype}."
+            )
+        f = self._dtype.type(value.reshape(())[()])
+        # Only for the gradient at this point: f may be another function by then.
+        # The functions get copies, and methods never write into x: no copy here.
+        self._last = x, f, g
+        return f
+
+    def _remembered(self, x: NDArray[Any]) -> tuple[Any, Any]:
+        """Return f and, where fun returns both, the gradient at x."""
+        last = self._last
+        if last is None or not (last[0] is x or np.array_equal(last[0], x)):
+            self.value(x)
+        return self._last[1:]  # type: ignore[index,return-value]
+
+    def grad(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return the gradient at x, where f has been evaluated last."""
+        self._njev += 1
+        g = self._gradient(x)
+        if learns(self._hess):
+            self._last_g = x, g
+        return g
+
+    def _gradient(self, x: NDArray[Any]) -> NDArray[Any]:
+        if self._jac is True:
+            return self._remembered(x)[1]
+        if callable(self._jac):
+            with np.errstate(**self._errstate):
+                return self._vector(self._jac(x.copy(), *self._args), x)
+        return self._vector(self._differences(x), x)
+
+    def value_and_grad(self, x: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        """Return f(x) and the gradient; where f is not finite, NaN for the latter."""
+        f = self.value(x)
+        return f, self.grad(x) if np.isfinite(f) else np.full_like(x, np.nan)
+
+    def hvp(self, x: NDArray[Any], p: NDArray[Any]) -> NDArray[Any]:
+        """Return the product of the Hessian at x with p."""
+        self._nhev += 1
+        if self._hessp is not None:
+            with np.errstate(**self._errstate):
+                product = self._hessp(x.copy(), p.copy(), *self._args)
+            return self._vector(product, x, "hessp")
+        if isinstance(self._hess, str):
+            return self._difference_of_gradients(x, p)
+        if self._matrix is None or not np.array_equal(self._matrix[0], x):
+            self._matrix = x, self._matrix_at(x)
+        return self._vector(self._matrix[1] @ p, x, "hess")
+
+    def _matrix_at(self, x: NDArray[Any]) -> Any:
+        """Return the Hessian at x: what multiplies with a vector by ``@``."""
+        hess = self._hess
+        if learns(hess):
+            if self._matrix is None:
+                hess.initialize(x.size, "hess")
+            # Methods ask for products where they have the gradient, which is the last
+            # unless a step was rejected; then x has not changed.
+            at, g = self._last_g  # type: ignore[misc]
+            if np.array_equal(at, x):
+                if self._matrix is not None:
+                    hess.update(x - self._matrix[0], g - self._known_g)
+                self._known_g = g
+            return _Multiplier(hess)
+        if _is_matrix(hess):
+            matrix = hess
+        else:
+            with np.errstate(**self._errstate):
+                matrix = hess(x.copy(), *self._args)
+        if isinstance(matrix, np.ndarray) or not _is_matrix(matrix):
+            matrix = np.atleast_2d(np.asarray(matrix))
+        if matrix.shape != (x.size, x.size):
+            raise ValueError(
+                f"`hess` must be or return a matrix of shape {(x.size, x.size)}; "
+                f"got shape {matrix.shape}."
+            )
+        return matrix
+
+    def _difference_of_gradients(
+        self, x: NDArray[Any], p: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Central or forward difference along p, of the size of rounding's optimum."""
+        eps = epsilon(self._dtype.name)
+        length = np.linalg.norm(p) or 1.0
+        central = self._hess == "3-point"
+        h = eps ** (1 / 3 if central else 1 / 2) * (1 + np.linalg.norm(x)) / length
+
+        def gradient(z: NDArray[Any]) -> NDArray[Any]:
+            self.value(z)  # `grad` may need it, and methods count on the order
+            return self.grad(z)
+
+        behind = gradient(x - h * p) if central else self._start_gradient(x, gradient)
+        return (gradient(x + h * p) - behind) / ((2 if central else 1) * h)
+
+    def _start_gradient(
+        self, x: NDArray[Any], gradient: Callable[[NDArray[Any]], NDArray[Any]]
+    ) -> NDArray[Any]:
+        if self._matrix is None or not np.array_equal(self._matrix[0], x):
+            self._matrix = x, gradient(x)
+        return self._matrix[1]
+
+    def _vector(self, value: Any, x: NDArray[Any], name: str = "jac") -> NDArray[Any]:
+        array = np.atleast_1d(np.asarray(value))
+        if array.shape != x.shape or array.dtype.kind not in "buif":
+            raise ValueError(
+                f"`{name}` must return real numbers of shape {x.shape}; got shape "
+                f"{array.shape} of {array.dtype}."
+            )
+        return np.array(array, self._dtype)
+
+    def _differences(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Differentiate by SciPy's forward differences, or by two of them."""
+        kind = self._jac or "2-point"
+        eps = epsilon(self._dtype.name)
+        f = self._remembered(x)[0]
+
+        def fun(z: NDArray[Any]) -> Any:
+            return f if np.array_equal(z, x) else self.value(z)
+
+        if kind == "2-point":
+            return approx_fprime(x, fun, np.sqrt(eps))
+        scale = np.maximum(1, np.abs(x)).astype(self._dtype)
+        if kind == "3-point":
+            h = eps ** (1 / 3) * scale
+            sides = approx_fprime(x, fun, h), approx_fprime(x, fun, -h)
+            return (sides[0] + sides[1]) / 2
+        step = 1e-20
+        rows = x + 1j * step * np.eye(x.size)
+        self._nfev += x.size
+        values = [np.imag(self._fun(row, *self._args)) for row in rows]
+        return np.reshape(values, x.shape) / step
+
+
+_DIFFERENCES = ("2-point", "3-point", "cs")
+
+
+class _Multiplier:
+    """A quasi-Newton matrix of SciPy, multiplying by ``@``."""
+
+    def __init__(self, strategy: Any) -> None:
+        self._strategy = strategy
+
+    def __matmul__(self, p: NDArray[Any]) -> NDArray[Any]:
+        return self._strategy.dot(p)
+
+
+def learns(hess: Any) -> bool:
+    """Whether this is a quasi-Newton matrix."""
+    return isinstance(hess, HessianUpdateStrategy)
+
+
+def _is_matrix(hess: Any) -> bool:
+    return isinstance(hess, np.ndarray | LinearOperator) or issparse(hess)
+
+
+def require_products(name: str, hess: Any, hessp: Any) -> None:
+    """Raise unless there is something to multiply with the Hessian by."""
+    known = hess in ("2-point", "3-point") if isinstance(hess, str) else callable(hess)
+    if hessp is not None and not callable(hessp):
+        raise ValueError(f"`hessp` must be callable; got {hessp!r}.")
+    if hessp is None and hess is None:
+        raise ValueError(
+            f"`hessp` or `hess` must be given for {name}; got None. "
+            "`hess=keras_nlp_bridge.LSR1()` learns one from the gradients."
+        )
+    if hessp is None and not (known or learns(hess) or _is_matrix(hess)):
+        raise ValueError(
+            "`hess` must be callable, a matrix, a LinearOperator, a "
+            f"HessianUpdateStrategy, '2-point' or '3-point'; got {hess!r}."
+        )
+
+
+class Watcher:
+    """The user's callback, in the form that its signature asks for."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        callback: Callable[..., Any] | None,
+        start: NDArray[Any] | None,
+    ) -> None:
+        if callback is not None and not callable(callback):
+            raise ValueError(f"`callback` must be callable; got {callback!r}.")
+        self._engine, self._callback = engine, callback
+        self._by_result = callback is not None and _takes_result(callback)
+        self._needs_x = getattr(callback, "needs_x", True)
+        self.iterates = None if start is None else [np.array(start, float)]
+        self.needed = callback is not None or start is not None
+
+    def __call__(self, nit: int, report: Report) -> bool:
+        """Call back; true if the answer is to stop."""
+        # Not the truth of the callback: one that collects is empty at first.
+        asked = self._callback is not None and self._needs_x
+        x = self._engine.point() if asked or self.iterates is not None else None
+        if self.iterates is not None and x is not None:
+            self.iterates.append(x.copy())
+        if self._callback is None:
+            return False
+        try:
+            if self._by_result:
+                result = OptimizeResult(x=x, fun=report.f, nit=nit)
+                self._callback(intermediate_result=result)
+            else:
+                self._callback(x)
+        except StopIteration:
+            return True
+        return False
+
+
+def _takes_result(callback: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(callback).parameters
+    except (TypeError, ValueError):  # some builtins have no signature
+        return False
+    return set(parameters) == {"intermediate_result"}
+
+
+def start_vector(x0: ArrayLike) -> NDArray[Any]:
+    """Return x0 as SciPy passes it on: a real vector, float32 or float64."""
+    x = np.atleast_1d(np.asarray(x0))
+    if x.ndim != 1:
+        raise ValueError(f"`x0` must have at most one dimension; got shape {x.shape}.")
+    if x.dtype.kind not in "buif":
+        raise ValueError(f"`x0` must be real; got dtype {x.dtype}.")
+    if not x.size:
+        raise ValueError("`x0` must have at least one entry; got shape (0,).")
+    return np.array(x, np.float32 if x.dtype == np.float32 else np.float64)
+
+
+def refuse_limits_of_x(name: str, bounds: Any, constraints: Any) -> None:
+    """Raise if there are bounds or constraints: our methods cannot honour them."""
+    if constraints is not None and np.size(constraints):
+        raise ValueError(
+            f"`constraints` must be empty for {name}, which cannot honour them; "
+            f"got {constraints!r}."
+        )
+    if bounds is None:
+        return
+    if isinstance(bounds, Bounds):
+        limits = [bounds.lb, bounds.ub]
+    else:
+        limits = [v for pair in bounds for v in pair if v is not None]
+    if any(np.isfinite(v).any() for v in limits):
+        raise ValueError(
+            f"`bounds` must be None for {name}, which cannot honour them; "
+            f"got {bounds!r}. L-BFGS-B, TNC and trust-constr can."
+        )

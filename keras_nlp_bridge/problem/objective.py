@@ -1,0 +1,409 @@
+"""A model's loss on a batch as a pure function of one flat vector.
+
+Written with Keras's public functional tools only, so it is the same text for all
+backends; the derivatives are taken by `backends`.
+"""
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_nlp_bridge import backends
+from keras_nlp_bridge.problem.data import Batch, Tree
+from keras_nlp_bridge.problem.layout import FlatSpec
+
+Tensor = Any
+
+
+class _WithLoss(keras.Model):
+    """Gives an existing model another compiled loss and leaves it as it is."""
+
+    def __init__(self, inner: keras.Model, loss: Any) -> None:
+        super().__init__(name=f"{inner.name}_with_loss")
+        self.inner = inner
+        self.output_names = getattr(inner, "output_names", None)
+        self.built = True
+        self.compile(loss=loss, optimizer="sgd")
+
+    def call(self, inputs: Tree, training: bool | None = None) -> Tree:
+        return self.inner(inputs, training=training)
+
+
+class _Shift(keras.layers.Layer):
+    """Holds outputs, adds a tensor and keeps the mask, which addition would lose."""
+
+    def __init__(self) -> None:
+        super().__init__(name="hold_and_shift", autocast=False)
+        self.supports_masking = True
+
+    def call(self, inputs: Tensor, shift: Tensor) -> Tensor:
+        return ops.stop_gradient(inputs) + ops.cast(shift, inputs.dtype)
+
+
+class _SeesMask(keras.layers.Layer):
+    """Tells whether a tensor carries a Keras mask."""
+
+    def __init__(self) -> None:
+        super().__init__(name="sees_mask", autocast=False)
+        self.supports_masking = True
+        self.masked = False
+
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        self.masked = self.masked or mask is not None
+        return inputs
+
+
+class _Count(keras.losses.Loss):
+    """Sums a loss of one per element: the divisor behind Keras's mean losses."""
+
+    def __init__(self) -> None:
+        super().__init__(name="count", reduction="sum")
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        del y_true
+        return ops.ones(ops.shape(y_pred)[: max(1, len(y_pred.shape) - 1)])
+
+
+class Objective:
+    """The loss of a batch at ``x``, with every other variable given as a value.
+
+    Nothing is written: the model runs in a `keras.StatelessScope`.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A built model.
+    variables : sequence of keras.Variable
+        The variables that ``x`` holds.
+    loss : str, callable, keras.losses.Loss, list or dict, optional
+        As in `keras.Model.compile`; by default the model's compiled loss.
+    training : bool
+        The mode in which layers run.
+    parted : bool
+        Whether the batch in a replica is a part of one: penalties, which come with
+        each part, then count by halves, thirds, ... beside sums of losses.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        variables: Sequence[keras.Variable],
+        loss: Any = None,
+        training: bool = False,
+        parted: bool = False,
+    ) -> None:
+        self.model = model
+        self.training, self.parted = training, parted
+        self.variables = list(variables)
+        self.spec = FlatSpec.of(self.variables)
+        self.trainer = model if loss is None else _WithLoss(model, loss)
+        chosen = {id(v) for v in self.variables}
+        metrics = {id(v) for v in model.metrics_variables}
+        self.others = [
+            v for v in model.variables if id(v) not in chosen and id(v) not in metrics
+        ]
+        self._takes_training = (
+            "training" in inspect.signature(self.trainer.compute_loss).parameters
+        )
+        default = type(self.trainer).compute_loss is keras.Model.compute_loss
+        self._own_loss = not default or self.trainer.loss is not None
+        self._shift = _Shift()
+        self.may_mask = False
+        self._drew: Callable[[], bool] = lambda: False
+
+    def split(self, x: Tensor) -> list[Tensor]:
+        """Cut the flat vector into the variables' shapes and dtypes."""
+        spec = self.spec
+        parts = _cut(x, spec.sizes)
+        return [
+            ops.cast(ops.reshape(part, shape), dtype)
+            for part, shape, dtype in zip(parts, spec.shapes, spec.dtypes, strict=True)
+        ]
+
+    def join(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Put the variables' tensors into one flat vector; inverse of `split`."""
+        flat = [ops.cast(ops.reshape(t, (-1,)), self.spec.dtype) for t in tensors]
+        return ops.concatenate(flat) if len(flat) > 1 else flat[0]
+
+    def terms(
+        self,
+        x: Tensor,
+        batch: Batch,
+        others: Sequence[Tensor],
+        shift: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Total loss of a batch, and the part of it that is not data loss.
+
+        Parameters
+        ----------
+        x : tensor of shape (n,)
+        batch : Batch of tensors
+        others : sequence of tensors
+            Values of `self.others`.
+        shift : tensor, optional
+            Added to the flattened outputs, which are then constants, before the
+            loss is taken.
+
+        Returns
+        -------
+        total, extra : scalar tensors of dtype ``spec.dtype``
+            `extra` holds regularizers and `add_loss` terms.
+        """
+        with self._scope(x, others):
+            y_pred = self.model(batch.x, training=self.training)
+            if shift is not None:
+                y_pred = self._shifted(y_pred, shift)
+            total = self._compute_loss(batch, y_pred)
+            extra = self._penalties()
+            return (
+                ops.cast(total, self.spec.dtype),
+                ops.cast(extra, self.spec.dtype),
+            )
+
+    def forward(
+        self, x: Tensor, batch: Batch, others: Sequence[Tensor]
+    ) -> tuple[Tensor, tuple[Tree, list[Tensor]]]:
+        """Total loss of a batch, outputs, and `others` as the layers left them."""
+        with self._scope(x, others) as scope:
+            given = [scope.get_current_value(v) for v in self.others]
+            y_pred = self.model(batch.x, training=self.training)
+            total = self._compute_loss(batch, y_pred)
+            found = [scope.get_current_value(v) for v in self.others]
+        moved = [
+            value if new is old else new
+            for value, new, old in zip(others, found, given, strict=True)
+        ]
+        return ops.cast(total, self.spec.dtype), (y_pred, moved)
+
+    def outputs(self, x: Tensor, batch: Batch, others: Sequence[Tensor]) -> Tensor:
+        """All outputs for a batch in one flat vector."""
+        with self._scope(x, others):
+            y_pred = self.model(batch.x, training=self.training)
+        return self.join(keras.tree.flatten(y_pred))
+
+    def counts(self, x: Tensor, batch: Batch, others: Sequence[Tensor]) -> Tensor:
+        """Divisor of the mean loss of a batch, one per output."""
+        with self._scope(x, others):
+            return self.divisors(
+                self.model(batch.x, training=self.training), batch.sample_weight
+            )
+
+    def divisors(self, y_pred: Tree, sample_weight: Tree | None) -> Tensor:
+        """Divisor of the mean loss of outputs, one per output."""
+        flat, count = keras.tree.flatten(y_pred), _Count()
+        weights: list[Tensor | None] = [None] * len(flat)
+        if sample_weight is not None and self.reduction == _BY_WEIGHT:
+            weights = keras.tree.flatten(sample_weight)
+        # Keras leaves the loss of no samples as it is: not one number, but none.
+        return ops.stack(
+            [ops.sum(count(p, p, w)) for p, w in zip(flat, weights, strict=True)]
+        )
+
+    @property
+    def reduction(self) -> str:
+        """How the compiled losses reduce, in one word; "mixed" if they differ."""
+        if type(self.trainer).compute_loss is not keras.Model.compute_loss:
+            return _BY_SAMPLE  # the user's own; taken as a mean, as Keras does
+        losses = [loss for loss in keras.tree.flatten(self.trainer.loss)]
+        found = {
+            getattr(loss, "reduction", _BY_SAMPLE)
+            for loss in losses
+            if loss is not None
+        }
+        found = {_BY_SAMPLE if r == "mean" else r for r in found}
+        return found.pop() if len(found) == 1 else "mixed" if found else _BY_SAMPLE
+
+    def check(
+        self, batch: Batch, others: Sequence[Tensor], x: Tensor
+    ) -> list[keras.Variable]:
+        """Run once on a few samples; return the variables that the layers moved.
+
+        Also lets Keras build its loss, sees whether outputs are masked, and raises
+        what Keras raises for data that do not fit the model.
+
+        Raises
+        ------
+        ValueError
+            The loss is not one number, or random in a way that no seed of the
+            model controls.
+        """
+        total, moved, foreign = self._trial(batch, others, x)
+        if len(total.shape):
+            raise ValueError(
+                "`loss` must be reduced to one number; "
+                f"got a loss of shape {tuple(total.shape)} (reduction=None?)."
+            )
+        again, _, _ = self._trial(batch, others, x)
+        values = [ops.convert_to_numpy(ops.cast(f, "float32")) for f in (total, again)]
+        if foreign or not np.array_equal(*values, equal_nan=True):
+            raise ValueError(
+                "`model` must draw random numbers by keras.random only, from a "
+                "keras.random.SeedGenerator that is an attribute of the layer; "
+                f"got {'a global seed' if foreign else 'two values at one x'} in "
+                f"{self.model.name!r}."
+            )
+        return moved
+
+    def _trial(
+        self, batch: Batch, others: Sequence[Tensor], x: Tensor
+    ) -> tuple[Tensor, list[keras.Variable], bool]:
+        """Loss of a batch, the variables that moved, whether a foreign seed did."""
+        metrics = {id(v) for v in self.trainer.metrics_variables}
+        mask = _SeesMask()
+        with self._scope(x, others) as scope:
+            known = {*scope.state_mapping, *metrics}
+            given = [scope.get_current_value(v) for v in self.others]
+            y_pred = self.model(batch.x, training=self.training)
+            total = self._compute_loss(batch, y_pred)
+            if not self._own_loss and not self.trainer.losses:
+                raise ValueError(
+                    "`loss` must be given, or the model compiled with one or add "
+                    "its own; got a model without any loss."
+                )
+            for output in keras.tree.flatten(y_pred):
+                mask(output)
+            drew = self._drew()
+        self.may_mask = mask.masked
+        moved = [
+            v
+            for v, old in zip(self.others, given, strict=True)
+            if scope.get_current_value(v) is not old or (drew and is_seed(v))
+        ]
+        foreign = any(
+            "int" in keras.backend.standardize_dtype(value.dtype)
+            for key, value in scope.state_mapping.items()
+            if key not in known
+        )
+        return total, moved, foreign
+
+    @contextmanager
+    def _scope(
+        self, x: Tensor, others: Sequence[Tensor]
+    ) -> Iterator[keras.StatelessScope]:
+        """Let the model see x and the values of all other variables."""
+        values = [*self.split(x), *others]
+        mapping = list(zip([*self.variables, *self.others], values, strict=True))
+        # A model with several outputs notes the loss of each, here to no purpose: an
+        # evaluation is no step. In Keras's loop on JAX they have no value of their own.
+        mapping += [
+            (v, ops.zeros(v.shape, v.dtype)) for v in self.trainer.metrics_variables
+        ]
+        pairs = zip(self.others, others, strict=True)
+        seeds = [new for v, new in pairs if is_seed(v)] if self.training else []
+        with (
+            backends.current().drawing(seeds) as self._drew,
+            keras.StatelessScope(mapping, collect_losses=True) as scope,
+        ):
+            yield scope
+
+    def _compute_loss(self, batch: Batch, y_pred: Tree) -> Tensor:
+        kwargs = {"training": self.training} if self._takes_training else {}
+        # Keras multiplies masks into the weights it is given, on torch in place.
+        weight = keras.tree.map_structure(
+            lambda a: None if a is None else ops.copy(a), batch.sample_weight
+        )
+        total = self.trainer.compute_loss(batch.x, batch.y, y_pred, weight, **kwargs)
+        scale = backends.current().loss_scale()
+        return total if scale == 1 else self._unscaled(total, scale)
+
+    def _unscaled(self, total: Tensor, scale: float) -> Tensor:
+        """Undo the share of a replica that Keras takes of means and of penalties."""
+        if type(self.trainer).compute_loss is not keras.Model.compute_loss:
+            raise ValueError(
+                "`model` must not have its own `compute_loss` under a strategy with "
+                "several replicas, which parts of it are scaled is not known; got "
+                f"{type(self.trainer).__name__}."
+            )
+        if self.reduction in (_BY_SAMPLE, _BY_WEIGHT):
+            return total / scale
+        if self.reduction == "sum":
+            return total if self.parted else total + (1 - scale) * self._penalties()
+        raise ValueError(
+            "the losses of `model` must reduce in one way under a strategy with "
+            f"several replicas; got {self.reduction!r} reductions."
+        )
+
+    def _penalties(self) -> Tensor:
+        """Regularizers and `add_loss` terms of the call before."""
+        return sum((ops.sum(loss) for loss in self.trainer.losses), start=0.0)
+
+    def _shifted(self, y_pred: Tree, shift: Tensor) -> Tree:
+        flat = keras.tree.flatten(y_pred)
+        parts = _cut(shift, [math.prod(a.shape) for a in flat])
+        moved = [
+            self._shift(a, ops.reshape(s, a.shape))
+            for a, s in zip(flat, parts, strict=True)
+        ]
+        return keras.tree.pack_sequence_as(y_pred, moved)
+
+
+def is_seed(variable: keras.Variable) -> bool:
+    """Tell whether a variable is the state of a seed generator."""
+    integer = not keras.backend.is_float_dtype(variable.dtype)
+    return integer and tuple(variable.shape) == (2,) and "seed" in variable.name
+
+
+def _cut(vector: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    if len(sizes) == 1:
+        return [vector]
+    return ops.split(vector, np.cumsum(sizes)[:-1].tolist())
+
+
+def build(model: keras.Model, few: Any) -> None:
+    """Let Keras make the weights from a few samples."""
+    try:
+        model(few, training=False)
+    except Exception as error:
+        raise ValueError(
+            f"`model` must be built, and could not be built from `x`: {error}"
+        ) from error
+
+
+_BY_SAMPLE = "sum_over_batch_size"
+_BY_WEIGHT = "mean_with_sample_weight"
+
+
+def chunk_weights(
+    reduction: str, sizes: Sequence[int], counts: np.ndarray | None
+) -> np.ndarray | None:
+    """Weights that make the mean over all samples of losses taken chunk by chunk.
+
+    Parameters
+    ----------
+    reduction : str
+        `Objective.reduction`.
+    sizes : sequence of int
+        Samples in each chunk.
+    counts : ndarray of shape (n_chunks, n_outputs), optional
+        `Objective.counts` of each chunk, where needed.
+
+    Returns
+    -------
+    ndarray of shape (n_chunks,) or None
+        None if no weights serve all outputs, so that the data must stay whole.
+    """
+    if reduction == "sum":
+        return np.ones(len(sizes))
+    shares = np.asarray(sizes, np.float64)[:, None]
+    if counts is not None:
+        # An output without a single valid element in a chunk adds nothing there.
+        shares = counts.astype(np.float64)
+    shares = shares / np.maximum(shares.sum(axis=0), np.finfo(float).tiny)
+    if reduction in (_BY_SAMPLE, _BY_WEIGHT) and np.allclose(
+        shares, shares[:, :1], rtol=1e-6, atol=0
+    ):
+        return shares[:, 0]
+    warnings.warn(
+        "the outputs' losses are normalised differently from chunk to chunk "
+        f"(reduction {reduction!r}); all samples are evaluated in one piece.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+    return None

@@ -1,0 +1,225 @@
+"""What is made once for a layout of x and a mode of the layers."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_nlp_bridge.problem.data import Batch
+from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
+from keras_nlp_bridge.problem.objective import Objective, chunk_weights
+from keras_nlp_bridge.problem.samples import Chunks
+
+Tensor = Any
+
+
+@dataclass(frozen=True)
+class Setup:
+    """An objective, its functions, and the seeds that its layers draw from."""
+
+    objective: Objective
+    evaluation: Evaluation
+    seeds: list[keras.Variable]
+    any_data: bool  # serves all data of the same shapes and dtypes
+
+
+@dataclass(frozen=True)
+class SetupMaker:
+    """Makes the setups of one problem.
+
+    Attributes
+    ----------
+    backend : module
+        One of `keras_nlp_bridge.backends`.
+    model, loss, chunk_size, curvature
+        As for `KerasProblem`.
+    chosen : sequence of keras.Variable or str, or None
+        Its ``variables``.
+    """
+
+    backend: ModuleType
+    model: keras.Model
+    loss: Any
+    chunk_size: int | None
+    curvature: str
+    chosen: Any
+
+    def make(self, data: Batch, size: int, training: bool, stochastic: bool) -> Setup:
+        """Try the model on a few samples and make its setup.
+
+        Parameters
+        ----------
+        data : Batch
+            All samples, on the device.
+        size : int
+            Their number.
+        training : bool
+            The mode in which layers run.
+        stochastic : bool
+            Whether evaluations see a minibatch.
+        """
+        self.backend.check(self.model)
+        variables = _choose(self.model.trainable_variables, self.chosen)
+        objective = Objective(self.model, variables, self.loss, training)
+        others = [self.backend.read(v) for v in objective.others]
+        x = objective.join([self.backend.read(v) for v in variables])
+        few = self.backend.rows(data, 0, min(2, size))
+        moved = self._tried(objective, few, others, x)
+        seeds = [v for v in moved if not keras.backend.is_float_dtype(v.dtype)]
+        inputs = [a.shape for a in keras.tree.flatten(data.x)]
+        numbers = _numbers(inputs) + _layer_outputs(self.model)
+        parts = self.backend.replicas(self.model)
+        most = self.backend.chunk_numbers(x) // max(numbers, 1)
+        chunks = Chunks.of(size, most, self.chunk_size, parts)
+        if not stochastic:
+            self._check_deterministic(moved, seeds, chunks, training)
+        sample = Sample(data, None, others)
+        weights, weighed = None, chunks
+        if not stochastic and len(chunks.sizes) > 1:
+            weights, weighed = self._weigh(objective, chunks, x, sample)
+        evaluation = Evaluation(
+            objective, self.backend, weighed, weights, self.curvature
+        )
+        any_data = weights is None and weighed is chunks
+        return Setup(objective, evaluation, seeds, any_data)
+
+    def _tried(
+        self, objective: Objective, few: Any, others: list[Tensor], x: Tensor
+    ) -> list[keras.Variable]:
+        """Run `Objective.check`; say in our words what does not fit."""
+        if few.y is None and objective.trainer.loss is not None:
+            raise ValueError(
+                "`y` must be given, the loss "
+                f"{objective.trainer.loss!r} needs targets; got y=None."
+            )
+        self._warn_of_rounding(objective)
+        try:
+            return objective.check(few, others, x)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(
+                "`x` and `y` must fit the model and its loss; evaluating "
+                f"the first samples failed: {error}"
+            ) from error
+
+    @staticmethod
+    def _warn_of_rounding(objective: Objective) -> None:
+        """Warn where Keras computes in less than the weights' precision."""
+        if objective.spec.dtype != "float64":
+            return
+        reason = ""
+        if keras.backend.result_type("float64", "float64") != "float64":
+            name = keras.backend.backend()
+            reason = (
+                f"on the backend {name} Keras rounds float64 to float32 within its "
+                "operations: f and its derivatives are only that accurate. "
+                "On TensorFlow it does not."
+            )
+        elif keras.config.floatx() != "float64":
+            reason = (
+                "Keras computes compiled losses in "
+                f"floatx, now {keras.config.floatx()!r}: f and its derivatives are "
+                "only that accurate. Call keras.config.set_floatx('float64') first."
+            )
+        if reason:
+            warnings.warn(
+                f"the weights are float64, but {reason}", RuntimeWarning, stacklevel=7
+            )
+
+    def _weigh(
+        self, objective: Objective, chunks: Chunks, x: Tensor, sample: Sample
+    ) -> tuple[NDArray[Any] | None, Chunks]:
+        """Weights of the chunks' data losses; None if their sizes will do."""
+        counts = None
+        if objective.may_mask or objective.reduction == "mean_with_sample_weight":
+            measure = Evaluation(
+                objective, self.backend, chunks, None, self.curvature
+            ).counts
+            counts = np.stack([self.backend.to_host(c) for c in measure(x, sample)])
+        elif objective.reduction == "sum_over_batch_size":
+            return None, chunks
+        weights = chunk_weights(objective.reduction, chunks.sizes, counts)
+        if weights is None:
+            return None, Chunks.whole(sum(chunks.sizes))
+        return weights, chunks
+
+    def _check_deterministic(
+        self,
+        moved: Sequence[keras.Variable],
+        seeds: Sequence[keras.Variable],
+        chunks: Chunks,
+        training: bool,
+    ) -> None:
+        if seeds:
+            names = ", ".join(sorted({_owner(self.model, v) for v in seeds}))
+            raise ValueError(
+                "an objective over all samples must not be random, but these layers "
+                f"draw random numbers in it: {names}. Use training=False or give "
+                f"`batch_size`; got training={training}."
+            )
+        if moved and len(chunks.sizes) > 1:
+            names = ", ".join(sorted({_owner(self.model, v) for v in moved}))
+            warnings.warn(
+                f"in training mode {names} use the statistics of a chunk, so f depends "
+                f"on chunk_size (now {chunks.size} of {sum(chunks.sizes)} samples).",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+
+
+def _choose(
+    trainable: Sequence[keras.Variable],
+    chosen: Any,
+) -> list[keras.Variable]:
+    """Pick the trainable variables asked for, in the model's order."""
+    if not trainable:
+        raise ValueError(
+            "`model` must have trainable variables; got none (all layers frozen?)."
+        )
+    if chosen is None:
+        return list(trainable)
+    if isinstance(chosen, (str, keras.Variable)):
+        chosen = [chosen]
+    wanted = {v if isinstance(v, str) else v.path for v in chosen}
+    paths = {v.path for v in trainable}
+    if not wanted or wanted - paths:
+        raise ValueError(
+            f"`variables` must name trainable variables of the model, {sorted(paths)}; "
+            f"got {sorted(wanted)}."
+        )
+    return [v for v in trainable if v.path in wanted]
+
+
+def _owner(model: keras.Model, variable: keras.Variable) -> str:
+    """Name of the layer that holds a variable, looked for in nested models too."""
+    for layer in model.layers:
+        if any(v is variable for v in layer.variables):
+            nested = isinstance(layer, keras.Model)
+            return _owner(layer, variable) if nested else layer.name
+    return model.name
+
+
+def _numbers(shapes: Sequence[Sequence[int | None]]) -> int:
+    return sum(math.prod(d or 1 for d in shape[1:]) for shape in shapes)
+
+
+def _layer_outputs(model: keras.Model) -> int:
+    """Numbers that the layers put out for one sample, as far as Keras knows."""
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            total += _layer_outputs(layer)
+            continue
+        try:
+            outputs = keras.tree.flatten(layer.output)
+        except (AttributeError, ValueError):  # never called, shared or subclassed
+            continue
+        total += _numbers([a.shape for a in outputs])
+    return total

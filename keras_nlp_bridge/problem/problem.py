@@ -1,0 +1,348 @@
+"""A Keras model, data and a loss as one smooth problem: minimize f(x), x in R^n."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from keras_nlp_bridge import backends
+from keras_nlp_bridge.problem import data
+from keras_nlp_bridge.problem.host_functions import Boundary, Vector, known_curvature
+
+if TYPE_CHECKING:
+    from scipy.optimize import Bounds
+
+
+class KerasProblem(Boundary, keras.callbacks.Callback):
+    """A Keras model, data and a loss in the form of `scipy.optimize.minimize`.
+
+    With l the loss per sample, theta(x) the model's trainable weights and P the
+    regularizers and `add_loss` terms,
+
+        f(x) = sum_i w_i l(y_i, model(x_i; theta(x))) / N  +  P(theta(x))
+
+    normalised as the compiled Keras loss does for one batch of all N samples.
+    Evaluations never change the model; `assign` does. The problem is also a Keras
+    callback: in ``model.fit(..., callbacks=[problem])`` it adds its own objective
+    and gradient norm to the logs of each epoch.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Built, or buildable from the data.
+    x : array, DataFrame, nested structure of arrays, or data set
+        Everything that `keras.Model.fit` takes. Data sets (`tf.data.Dataset`,
+        `keras.utils.PyDataset`, torch `DataLoader`, list of batches) are read once
+        and kept on the device.
+    y, sample_weight : array or nested structure of arrays, optional
+        Targets and weights, as in `fit`.
+    class_weight : mapping of int to float, optional
+        As in `fit`.
+    loss : str, callable, keras.losses.Loss, list or dict, optional
+        By default the loss the model was compiled with, or the model's own
+        `compute_loss`.
+    batch_size : int, optional
+        Evaluate one minibatch of this size instead of all samples; see `next_batch`.
+    chunk_size : int, optional
+        Samples evaluated at once on the full data, which bounds the memory. The
+        default follows from the size of an input.
+    shuffle : bool, default True
+        Draw minibatches in a random order, new in each epoch.
+    seed : int, default 0
+        Of that order and of dropout masks.
+    training : bool, optional
+        Mode in which layers run. By default False on all samples, True on
+        minibatches; there each sample has its own fixed dropout mask.
+    curvature : {"hessian", "gauss-newton"}, default "hessian"
+        What `hessp` and `hess` multiply with.
+    variables : sequence of keras.Variable or str, optional
+        Variables (or their paths) that x holds; by default all trainable ones.
+    bounds : mapping of str to (low, high), optional
+        Limits by variable path, scalars or arrays; None is no limit. `NonNeg`
+        constraints of the model are always included.
+    name : str, default "problem"
+        Prefix of the log entries.
+
+    Attributes
+    ----------
+    nfev, njev, nhev : int
+        Objectives, gradients and curvature products asked for at new points.
+    transfers : Transfers
+        Copies between host and device.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For anything that cannot be a problem; see the message.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> from scipy.optimize import minimize
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> model.compile(loss="mse")
+    >>> x = np.linspace(0, 1, 10)[:, None]
+    >>> problem = KerasProblem(model, x, 2 * x + 1)
+    >>> res = minimize(problem.fun, problem.x0, jac=problem.jac, method="BFGS")
+    >>> problem.assign(res.x)
+    >>> bool(res.fun < 1e-6)
+    True
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        x: Any,
+        y: Any = None,
+        *,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        loss: Any = None,
+        batch_size: int | None = None,
+        chunk_size: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        training: bool | None = None,
+        curvature: str = "hessian",
+        variables: Sequence[keras.Variable | str] | None = None,
+        bounds: Mapping[str, tuple[Any, Any]] | None = None,
+        name: str = "problem",
+    ) -> None:
+        backends.current()  # says what to set where there are no derivatives
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"`model` must be a keras.Model; got {type(model)}.")
+        known_curvature(curvature)
+        if loss is None and not model.compiled:
+            raise ValueError(
+                "`loss` must be given, or the model compiled with one; "
+                "got loss=None and a model that is not compiled."
+            )
+        keras.callbacks.Callback.__init__(self)
+        Boundary.__init__(
+            self,
+            model,
+            loss=loss,
+            batch_size=batch_size,
+            chunk_size=chunk_size,
+            shuffle=shuffle,
+            seed=seed,
+            training=training,
+            curvature=curvature,
+            variables=variables,
+        )
+        keras.callbacks.Callback.set_model(self, model)
+        self.name = name
+        self._bounds = dict(bounds or {})
+        self.load(x, y, sample_weight, class_weight)
+        _ = self.bounds, self.sample  # all that can be wrong is said now
+
+    def __repr__(self) -> str:
+        """One line: size, samples, loss evaluations."""
+        part = f"batch_size={self.batch_size}" if self.stochastic else "all samples"
+        return (
+            f"<KerasProblem {self.name!r}: model {self._net.name!r}, n={self.n}, "
+            f"{self.size} samples, {part}, nfev={self.nfev}>"
+        )
+
+    # ------------------------------------------------------------------ the vector
+
+    def assign(self, x: ArrayLike) -> None:
+        """Write x into the model's weights.
+
+        Parameters
+        ----------
+        x : array_like of shape (n,)
+            Finite numbers.
+        """
+        vector = self.vector("x", x)
+        objective = self._setup().objective
+        parts = objective.split(self.to_device(vector))
+        finite = [keras.ops.ravel(keras.ops.isfinite(part)) for part in parts]
+        bad = keras.ops.sum(keras.ops.cast(~keras.ops.concatenate(finite), "int32"))
+        if count := int(self.fetch(bad)):
+            raise ValueError(
+                "`x` must be finite, also in the dtypes of the weights, to be written "
+                f"into the model; got {count} non-finite entries."
+            )
+        for variable, part in zip(objective.variables, parts, strict=True):
+            variable.assign(part)
+
+    def unflatten(self, x: ArrayLike) -> Mapping[str, NDArray[np.floating]]:
+        """Cut x into new arrays, by variable path."""
+        return self.spec.unflatten(self.vector("x", x))
+
+    def flatten(self, arrays: Mapping[str, ArrayLike] | Sequence[ArrayLike]) -> Vector:
+        """Join arrays, by variable path or in the model's order, into a vector."""
+        return self.spec.flatten(arrays)
+
+    @property
+    def bounds(self) -> "Bounds | None":
+        """Limits of x for SciPy, or None if there are none."""
+        from scipy.optimize import Bounds
+
+        spec = self.spec
+        low, high = np.full(spec.size, -np.inf), np.full(spec.size, np.inf)
+        places = spec.slices
+        variables = zip(places.values(), self.variables, strict=True)
+        for place, variable in variables:
+            if isinstance(variable.constraint, keras.constraints.NonNeg):
+                low[place] = 0.0
+        unknown = sorted(set(self._bounds) - set(places))
+        if unknown:
+            raise ValueError(
+                f"`bounds` must name variables of the problem, {list(places)}; "
+                f"got {unknown}."
+            )
+        for name, limits in self._bounds.items():
+            shape = spec.shapes[spec.names.index(name)]
+            low[places[name]], high[places[name]] = _limits(name, limits, shape)
+        if np.isinf(low).all() and np.isinf(high).all():
+            return None
+        return Bounds(low, high)
+
+    # -------------------------------------------------------------------- bookkeeping
+
+    def set_data(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+    ) -> None:
+        """Replace the data; the arguments are those of the constructor."""
+        before = dict(self.__dict__)
+        try:
+            self.load(x, y, sample_weight, class_weight)
+            _ = self.sample
+        except Exception:
+            self.__dict__.update(before)
+            raise
+
+    def evaluate(self, data: Any = None) -> dict[str, float]:
+        """Loss and compiled metrics of the model as it is, by `keras.Model.evaluate`.
+
+        Parameters
+        ----------
+        data : data set or tuple ``(x, y[, sample_weight])``, optional
+            By default the problem's own data.
+
+        Returns
+        -------
+        dict of str to float
+            As in Keras, this resets the model's metric objects.
+        """
+        x, y, weight = self._unpack(data)
+        trainer = self._setup().objective.trainer
+        scores = trainer.evaluate(
+            x, y, sample_weight=weight, verbose=0, return_dict=True
+        )
+        return {name: float(value) for name, value in scores.items()}
+
+    def accuracy(self, data: Any = None) -> float:
+        """Share of samples whose class the model names, in [0, 1].
+
+        The class is the largest output; for a single output the side of the
+        threshold (0 if the compiled loss works on logits, otherwise 0.5).
+
+        Parameters
+        ----------
+        data : data set or tuple ``(x, y)``, optional
+            By default the problem's own data. Targets are labels or one-hot.
+        """
+        x, y, _ = self._unpack(data)
+        if y is None:  # a data set: read it, predictions must match its order
+            x, y, _ = _read(x)
+        scores = self._net.predict(x, verbose=0)
+        if keras.tree.is_nested(scores):
+            raise ValueError(
+                "`accuracy` needs a model with one output; "
+                f"got {len(keras.tree.flatten(scores))}."
+            )
+        labels = np.asarray(keras.ops.convert_to_numpy(y))
+        if scores.ndim == 1 or scores.shape[-1] == 1:
+            loss = self._loss if self._loss is not None else self._net.loss
+            threshold = 0.0 if getattr(loss, "from_logits", False) else 0.5
+            named = scores.reshape(-1) > threshold
+            return float(np.mean(named == (labels.reshape(-1) > 0.5)))
+        if labels.shape == scores.shape:
+            labels = labels.argmax(-1)
+        return float(np.mean(scores.argmax(-1) == labels.reshape(scores.shape[:-1])))
+
+    def summary(self) -> None:
+        """Print size, sample, loss, variables and counters."""
+        spec = self.spec
+        loss = self._loss if self._loss is not None else self._net.loss
+        part = (
+            f"minibatches of {self.batch_size}, {self.batches_per_epoch} per epoch"
+            if self.stochastic
+            else f"all, in chunks of {self.traceable.chunk_size}"
+        )
+        rows = [
+            ("model", f"{self._net.name} ({type(self._net).__name__})"),
+            ("weights n", f"{spec.size} in {len(spec.names)} variables, {spec.dtype}"),
+            ("samples", f"{self.size}: {part}"),
+            ("loss", getattr(loss, "name", None) or getattr(loss, "__name__", loss)),
+            ("curvature", self.curvature),
+            ("bounds", "none" if self.bounds is None else "yes"),
+            ("evaluations", f"f {self.nfev}, g {self.njev}, Hv {self.nhev}"),
+        ]
+        print(f"KerasProblem {self.name!r}")
+        for label, text in rows:
+            print(f"  {label:<12} {text}")
+
+    # ---------------------------------------------------------------- as a callback
+
+    def set_model(self, model: keras.Model) -> None:
+        """Accept the model that Keras fits: it must be the problem's own."""
+        if model is not self._net:
+            raise ValueError(
+                "a KerasProblem in `callbacks` must belong to the model that is "
+                f"fitted; got model {model.name!r} for a problem of "
+                f"{self._net.name!r}."
+            )
+        super().set_model(model)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Log the objective and its gradient's 2-norm at the present weights."""
+        if logs is not None:
+            f, g = self.fun_and_jac(self.x0)
+            logs[f"{self.name}_fun"] = f
+            logs[f"{self.name}_grad_norm"] = float(np.linalg.norm(g))
+
+    # ----------------------------------------------------------------------- inside
+
+    def _unpack(self, given: Any) -> tuple[Any, Any, Any]:
+        if given is None:
+            return self._data
+        if isinstance(given, list):  # of batches
+            return tuple(_read(given))
+        if isinstance(given, tuple):
+            return keras.utils.unpack_x_y_sample_weight(given)
+        return given, None, None
+
+
+def _read(dataset: Any) -> Any:
+    return data.load(dataset).batch
+
+
+def _limits(
+    name: str, limits: tuple[Any, Any], shape: tuple[int, ...]
+) -> tuple[Vector, Vector]:
+    """Lower and upper limits of one variable, flat."""
+    try:
+        low, high = limits
+        pair = [
+            np.broadcast_to(np.float64(none if v is None else v), shape).ravel()
+            for v, none in ((low, -np.inf), (high, np.inf))
+        ]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`bounds[{name!r}]` must be a pair (low, high) of numbers or arrays of "
+            f"shape {shape}; got {limits!r}."
+        ) from error
+    if not (pair[0] <= pair[1]).all():
+        raise ValueError(f"`bounds[{name!r}]` must have low <= high; got {limits!r}.")
+    return pair[0], pair[1]
