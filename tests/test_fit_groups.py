@@ -7,6 +7,7 @@ from keras import layers
 from test_fit import digits, small
 
 import keras_nlp_bridge as knb
+from keras_nlp_bridge.fitting import minibatch_phase
 from keras_nlp_bridge.fitting.groups import GroupProgress, listens
 
 METHODS = ["r2", "tr-lsr1", "slbfgs", "trunk"]
