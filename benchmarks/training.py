@@ -30,7 +30,7 @@ from sklearn import datasets, model_selection
 
 import keras_nlp_bridge as knb
 from keras_nlp_bridge.fitting import fit
-from keras_nlp_bridge.fitting.train_step import refresh_statistics
+from keras_nlp_bridge.fitting.batch_norm import refresh_statistics
 
 Data = tuple[Any, Any, Any, Any]  # x and y to train on, x and y to test on
 

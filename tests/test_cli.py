@@ -204,15 +204,15 @@ def test_costs_of_rows_are_those_at_the_target():
     data = datasets.DataSet("d", np.eye(2), np.eye(2))
     make = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     make.compile(loss="mse")
-    experiment = experiment.Experiment(data, lambda: make, epochs=1)
+    setting = experiment.Experiment(data, lambda: make, epochs=1)
     losses = {"quick": (1.0, 0.3, 0.2), "good": (1.0, 0.6, 0.0), "bad": (1.0, 1.1, 0.9)}
     for name, values in losses.items():
         made = experiment.Run(name, 2)
         made.points = [
             experiment.Point(10.0 * i, float(i), f) for i, f in enumerate(values)
         ]
-        experiment.runs.append(made)
-    found = {row["method"]: row for row in experiment.rows(experiment, 0.3)}
+        setting.runs.append(made)
+    found = {row["method"]: row for row in experiment.rows(setting, 0.3)}
     assert [found[m]["solved"] for m in losses] == [True, True, False]
     assert [found[m]["cost"] for m in losses] == [1, 2, 2]
     assert [found[m]["seconds"] for m in losses] == [10, 20, 20]

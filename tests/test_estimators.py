@@ -24,7 +24,7 @@ from keras_nlp_bridge import (
     NeuralNetworkClassifier,
     NeuralNetworkRegressor,
 )
-from keras_nlp_bridge.estimators import MLP, Image, Linear, Short, training
+from keras_nlp_bridge.estimators import MLP, Image, Linear, Short, train
 
 layers = keras.layers
 
@@ -423,7 +423,7 @@ def test_callbacks_and_metrics_are_keras(iris):
 
 def test_a_second_fit_of_one_shape_traces_nothing(iris, friedman):
     x, y = iris
-    training.forget_compiled()
+    train.forget_compiled()
     traced = []
 
     class Traced(Linear):
@@ -449,7 +449,7 @@ def test_a_second_fit_of_one_shape_traces_nothing(iris, friedman):
     NeuralNetworkClassifier(Traced(), random_state=3).fit(x[3:], y[3:])
     assert not [name for name in traced if "Symbolic" in name]
     # and what is shared does not show
-    training.forget_compiled()
+    train.forget_compiled()
     fresh = NeuralNetworkClassifier(Traced(), random_state=0).fit(x, y)
     assert model.loss_curve_ == losses == fresh.loss_curve_
     np.testing.assert_array_equal(first, fresh.predict_proba(x))

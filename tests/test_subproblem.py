@@ -9,8 +9,9 @@ from keras_nlp_bridge.methods.steps.exact_region import (
     secular,
     spectrum,
 )
+from keras_nlp_bridge.operators.compact import product
 from keras_nlp_bridge.operators.lsr1 import lsr1, lsr1_unguarded
-from keras_nlp_bridge.operators.pairs import empty_pairs, pair_of, product, push
+from keras_nlp_bridge.operators.pairs import empty_pairs, pair_of, push
 
 pytestmark = pytest.mark.once  # NumPy alone
 

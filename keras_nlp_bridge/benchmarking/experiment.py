@@ -24,7 +24,7 @@ from keras_nlp_bridge.benchmarking.recording import (
     Recorder,
     Run,
 )
-from keras_nlp_bridge.fitting.train_step import lent
+from keras_nlp_bridge.fitting.lending import lent
 from keras_nlp_bridge.minimizing import scipy_method
 from keras_nlp_bridge.minimizing.minimize import USE_HESSP
 from keras_nlp_bridge.problem.problem import KerasProblem

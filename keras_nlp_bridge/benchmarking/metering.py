@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, approx_fprime
 from scipy.sparse.linalg import LinearOperator
 
-from keras_nlp_bridge.methods.method import is_number
+from keras_nlp_bridge.checks import is_number
 
 __all__ = ["Budget", "Functions", "Oracle", "Stop"]
 

@@ -1,59 +1,17 @@
 """Random vectors, Lanczos' method and means: what probing a matrix needs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
-__all__ = ["mean_and_error", "quadrature", "signs"]
+from keras_nlp_bridge.checks import require_count
+from keras_nlp_bridge.curvature.products import Vector, product_at
+from keras_nlp_bridge.problem.problem import KerasProblem
 
-Vector = NDArray[Any]
-
-
-def quadrature(
-    product: Callable[[Vector], Vector], start: Vector, steps: int
-) -> tuple[Vector, Vector]:
-    """Nodes and weights of Gauss' quadrature for the measure of `start`.
-
-    Golub and Welsch (1969): eigenvalues of Lanczos' tridiagonal matrix, and the squared
-    first entries of its eigenvectors. With full reorthogonalization.
-
-    Parameters
-    ----------
-    product : callable
-        Multiplies a vector of shape (n,) with a symmetric matrix.
-    start : ndarray of shape (n,)
-    steps : int
-        At most n. There are fewer nodes if the matrix has no more to say.
-
-    Returns
-    -------
-    nodes, weights : ndarray of shape (steps,)
-        The weights add up to one.
-    """
-    basis = np.empty((steps, start.size))
-    alpha, beta = np.zeros(steps), np.zeros(steps)
-    basis[0] = start / np.linalg.norm(start)
-    count = steps
-    for j in range(steps):
-        w = product(basis[j])
-        size = np.linalg.norm(w)
-        alpha[j] = basis[j] @ w
-        known = basis[: j + 1]
-        for _ in range(2):  # once is not enough in finite precision, twice is
-            w = w - known.T @ (known @ w)
-        beta[j] = np.linalg.norm(w)
-        if j + 1 == steps:
-            break
-        if beta[j] <= 1e-10 * max(size, np.finfo(float).tiny):
-            count = j + 1  # the basis spans an invariant subspace
-            break
-        basis[j + 1] = w / beta[j]
-    off = beta[: count - 1]
-    tridiagonal = np.diag(alpha[:count]) + np.diag(off, 1) + np.diag(off, -1)
-    values, vectors = np.linalg.eigh(tridiagonal)
-    return values, vectors[0] ** 2
+__all__ = ["mean_and_error", "signs"]
 
 
 def mean_and_error(values: Iterator[Any]) -> tuple[Any, Any]:
@@ -71,3 +29,102 @@ def mean_and_error(values: Iterator[Any]) -> tuple[Any, Any]:
 def signs(rng: np.random.Generator, n: int) -> Vector:
     """Draw a vector of +-1."""
     return 2.0 * rng.integers(0, 2, n) - 1.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over random vectors and its standard error.
+
+    Attributes
+    ----------
+    value, error : float or ndarray of shape (n,)
+        The true value is within two errors in about 95 of 100 cases.
+    samples : int
+        Random vectors, each of which took one product.
+    """
+
+    value: Any
+    error: Any
+    samples: int
+
+
+def trace(
+    problem: KerasProblem,
+    x: ArrayLike | None = None,
+    *,
+    samples: int = 100,
+    curvature: str | None = None,
+    seed: int = 0,
+) -> Estimate:
+    """Estimate the trace, which is the sum of the eigenvalues.
+
+    Parameters
+    ----------
+    problem, x, curvature
+        As for `eigenvalues`.
+    samples : int
+        Products, at least 2. The error falls as one over their root.
+    seed : int
+        Of the random vectors.
+
+    Returns
+    -------
+    Estimate
+        `value` and `error` are floats.
+
+    References
+    ----------
+    Hutchinson, A stochastic estimator of the trace of the influence matrix, Comm. in
+    Statistics - Simulation and Computation 19 (1990).
+    """
+    mean, error = mean_and_error(
+        float(z @ product)
+        for z, product in _probes(problem, x, samples, curvature, seed)
+    )
+    return Estimate(float(mean), float(error), samples)
+
+
+def diagonal(
+    problem: KerasProblem,
+    x: ArrayLike | None = None,
+    *,
+    samples: int = 100,
+    curvature: str | None = None,
+    seed: int = 0,
+) -> Estimate:
+    """Estimate the diagonal.
+
+    Parameters
+    ----------
+    problem, x, curvature, samples, seed
+        As for `trace`.
+
+    Returns
+    -------
+    Estimate
+        `value` and `error` are arrays of shape (n,).
+
+    References
+    ----------
+    Bekas, Kokiopoulou and Saad, An estimator for the diagonal of a matrix, Applied
+    Numerical Mathematics 57 (2007); with entries of +-1.
+    """
+    mean, error = mean_and_error(
+        z * product for z, product in _probes(problem, x, samples, curvature, seed)
+    )
+    return Estimate(mean, error, samples)
+
+
+def _probes(
+    problem: KerasProblem,
+    x: ArrayLike | None,
+    samples: int,
+    curvature: str | None,
+    seed: int,
+) -> Iterator[tuple[Vector, Vector]]:
+    """Return random vectors of +-1 and the matrix's products with them."""
+    require_count("samples", samples, 2)
+    product = product_at(problem, x, curvature)
+    rng = np.random.default_rng(seed)
+    vectors = (signs(rng, problem.n) for _ in range(samples))
+    return ((z, product(z)) for z in vectors)

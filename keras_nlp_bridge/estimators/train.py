@@ -10,12 +10,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nlp_bridge.fitting.batches import Batches
 from keras_nlp_bridge.fitting.fit import MINIBATCH, SCIPY, fit
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizing.scipy_method import METHODS
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.problem import KerasProblem
-from keras_nlp_bridge.problem.samples import Batches
 
 Array = NDArray[Any]
 

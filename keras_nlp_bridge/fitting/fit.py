@@ -9,11 +9,9 @@ import keras
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.fitting.averages import check_swaps
 from keras_nlp_bridge.fitting.devices import check_validation
-from keras_nlp_bridge.fitting.minibatch_phase import (
-    FullSample,
-    Minibatch,
-    OptimizerPhase,
-)
+from keras_nlp_bridge.fitting.full_sample_phase import FullSample
+from keras_nlp_bridge.fitting.lending import OptimizerPhase
+from keras_nlp_bridge.fitting.minibatch_phase import Minibatch
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizing.scipy_method import METHODS
 from keras_nlp_bridge.problem import data

@@ -1,6 +1,7 @@
 """Full-sample minimizers under Keras's callbacks: one iteration is one epoch."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -8,6 +9,8 @@ import numpy as np
 from scipy import optimize
 
 from keras_nlp_bridge.extras import blas_on_one_thread
+from keras_nlp_bridge.fitting.averages import without_swaps
+from keras_nlp_bridge.fitting.devices import check_devices
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 
@@ -186,3 +189,76 @@ def validation(
         return {f"val_{name}": float(value) for name, value in scores.items()}
 
     return run
+
+
+@dataclass
+class FullSample:
+    """A phase of a minimizer on all samples; one iteration is one epoch."""
+
+    method: Any
+    options: dict[str, Any]
+    epochs: int
+    averages = False
+
+    def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
+        """Refuse what would make a deterministic method see minibatches."""
+        if len(model.metrics) > 1:  # measured by `keras.Model.evaluate`
+            check_devices(model, x, 32)
+        if arguments["batch_size"] is not None:
+            raise ValueError(
+                f"`batch_size` must be None for {self.method!r}, which needs all "
+                "samples at each evaluation (a minibatch method such as 'tr-lsr1' "
+                f"takes it); got {arguments['batch_size']}."
+            )
+        if arguments["steps_per_epoch"] is not None:
+            raise ValueError(
+                f"`steps_per_epoch` must be None for {self.method!r}, whose epoch is "
+                f"an iteration on all samples; got {arguments['steps_per_epoch']}."
+            )
+
+    def run(
+        self,
+        model: keras.Model,
+        given: tuple[Any, Any, Any],
+        arguments: dict[str, Any],
+        first: int,
+        seed: int,
+    ) -> keras.callbacks.History:
+        """Minimize under the callbacks."""
+        x, y, weight = given
+        problem = x
+        if not isinstance(x, KerasProblem):
+            problem = KerasProblem(
+                model,
+                x,
+                y,
+                sample_weight=weight,
+                class_weight=arguments["class_weight"],
+                seed=seed,
+            )
+        last = first + self.epochs
+        callbacks = without_swaps(arguments["callbacks"])
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = keras.callbacks.CallbackList(
+                callbacks,
+                add_history=True,
+                add_progbar=arguments["verbose"] != 0,
+                verbose=1 if arguments["verbose"] == "auto" else arguments["verbose"],
+                epochs=last,
+                steps=1,
+                model=model,
+            )
+        validate = validation(
+            model,
+            arguments["validation_data"],
+            arguments["validation_batch_size"],
+            arguments["validation_steps"],
+            arguments["validation_freq"],
+        )
+        model.stop_training = False
+        epochs = Epochs(problem, callbacks, validate, first, last)
+        callbacks.on_train_begin()
+        result = run_epochs(problem, self.method, self.options, epochs)
+        callbacks.on_train_end(epochs.logs)
+        model.history.result = result
+        return model.history

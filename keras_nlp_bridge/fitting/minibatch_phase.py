@@ -9,24 +9,17 @@ import keras
 import numpy as np
 
 from keras_nlp_bridge import backends
-from keras_nlp_bridge.fitting.averages import with_own_swaps, without_swaps
+from keras_nlp_bridge.fitting.averages import with_own_swaps
+from keras_nlp_bridge.fitting.batch_norm import lagging, refresh_statistics
+from keras_nlp_bridge.fitting.batches import Batches
 from keras_nlp_bridge.fitting.devices import check_devices
-from keras_nlp_bridge.fitting.full_sample_phase import Epochs, run_epochs, validation
 from keras_nlp_bridge.fitting.groups import GroupProgress, listens
+from keras_nlp_bridge.fitting.lending import Loan, asked_jit, lent
 from keras_nlp_bridge.fitting.method_state import MethodState
-from keras_nlp_bridge.fitting.train_step import (
-    Loan,
-    TrainStep,
-    asked_jit,
-    lagging,
-    lent,
-    refresh_statistics,
-)
+from keras_nlp_bridge.fitting.train_step import TrainStep
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.problem import data
 from keras_nlp_bridge.problem.objective import build
-from keras_nlp_bridge.problem.problem import KerasProblem
-from keras_nlp_bridge.problem.samples import Batches
 
 
 @dataclass
@@ -109,122 +102,6 @@ class Minibatch:
         if stale and keeper.holds_result(model.trainable_variables):
             refresh_statistics(model, _inputs(x))
         return history
-
-
-@dataclass
-class FullSample:
-    """A phase of a minimizer on all samples; one iteration is one epoch."""
-
-    method: Any
-    options: dict[str, Any]
-    epochs: int
-    averages = False
-
-    def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
-        """Refuse what would make a deterministic method see minibatches."""
-        if len(model.metrics) > 1:  # measured by `keras.Model.evaluate`
-            check_devices(model, x, 32)
-        if arguments["batch_size"] is not None:
-            raise ValueError(
-                f"`batch_size` must be None for {self.method!r}, which needs all "
-                "samples at each evaluation (a minibatch method such as 'tr-lsr1' "
-                f"takes it); got {arguments['batch_size']}."
-            )
-        if arguments["steps_per_epoch"] is not None:
-            raise ValueError(
-                f"`steps_per_epoch` must be None for {self.method!r}, whose epoch is "
-                f"an iteration on all samples; got {arguments['steps_per_epoch']}."
-            )
-
-    def run(
-        self,
-        model: keras.Model,
-        given: tuple[Any, Any, Any],
-        arguments: dict[str, Any],
-        first: int,
-        seed: int,
-    ) -> keras.callbacks.History:
-        """Minimize under the callbacks."""
-        x, y, weight = given
-        problem = x
-        if not isinstance(x, KerasProblem):
-            problem = KerasProblem(
-                model,
-                x,
-                y,
-                sample_weight=weight,
-                class_weight=arguments["class_weight"],
-                seed=seed,
-            )
-        last = first + self.epochs
-        callbacks = without_swaps(arguments["callbacks"])
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = keras.callbacks.CallbackList(
-                callbacks,
-                add_history=True,
-                add_progbar=arguments["verbose"] != 0,
-                verbose=1 if arguments["verbose"] == "auto" else arguments["verbose"],
-                epochs=last,
-                steps=1,
-                model=model,
-            )
-        validate = validation(
-            model,
-            arguments["validation_data"],
-            arguments["validation_batch_size"],
-            arguments["validation_steps"],
-            arguments["validation_freq"],
-        )
-        model.stop_training = False
-        epochs = Epochs(problem, callbacks, validate, first, last)
-        callbacks.on_train_begin()
-        result = run_epochs(problem, self.method, self.options, epochs)
-        callbacks.on_train_end(epochs.logs)
-        model.history.result = result
-        return model.history
-
-
-@dataclass
-class OptimizerPhase:
-    """A phase of an ordinary Keras optimizer, in a list of methods."""
-
-    optimizer: keras.optimizers.Optimizer
-    epochs: int
-
-    @property
-    def averages(self) -> bool:
-        """Whether the optimizer keeps an average of the weights."""
-        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        each = getattr(inner, "optimizers", [inner])
-        return any(getattr(one, "use_ema", False) for one in each)
-
-    def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
-        """Refuse what devices cannot share."""
-        check_devices(model, x, arguments["batch_size"] or 32)
-
-    def run(
-        self,
-        model: keras.Model,
-        given: tuple[Any, Any, Any],
-        arguments: dict[str, Any],
-        first: int,
-        seed: int,
-    ) -> keras.callbacks.History:
-        """Train by an ordinary optimizer."""
-        del seed
-        x, y, weight = given
-        if not self.averages:
-            callbacks = without_swaps(arguments["callbacks"])
-            arguments = arguments | {"callbacks": callbacks}
-        with lent(model, self.optimizer):
-            return model.fit(
-                x,
-                y,
-                sample_weight=weight,
-                epochs=first + self.epochs,
-                initial_epoch=first,
-                **arguments,
-            )
 
 
 class _Order(keras.callbacks.Callback):

@@ -4,8 +4,6 @@
 `keras_nlp_bridge.fit`; the method's state is in a `MethodState`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import keras
@@ -15,11 +13,11 @@ from scipy import optimize
 
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.fitting.batch_oracle import BatchOracle, SharedOracle, size_of
+from keras_nlp_bridge.fitting.batches import Batches
 from keras_nlp_bridge.fitting.method_state import MethodState
 from keras_nlp_bridge.methods import Status
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.objective import Objective, is_seed
-from keras_nlp_bridge.problem.samples import Batches
 
 Tensor = Any
 
@@ -244,137 +242,3 @@ class TrainStep:
         return self.model.compute_metrics(
             batch.x, batch.y, y_pred, sample_weight=weight
         )
-
-
-def lagging(model: keras.Model, steps: int) -> bool:
-    """Tell whether BatchNorm statistics show, after so many steps, where they began.
-
-    With Keras's momentum of 0.99 they do for 700 steps: a small convolutional network
-    trained for 240 was wrong on 14 % of the test images, with refreshed ones on 1 %.
-    """
-    return any(layer.momentum**steps > 1e-3 for layer in _batch_norms(model))
-
-
-def refresh_statistics(model: keras.Model, batches: Iterable[Any]) -> None:
-    """Set BatchNorm statistics to their mean over batches, at the present weights.
-
-    Parameters
-    ----------
-    model : keras.Model
-    batches : iterable
-        Inputs of each batch; one whose statistics are not finite is left out.
-    """
-    norms = _batch_norms(model)
-    if not norms:
-        return
-    own = [layer.momentum for layer in norms]
-    seen = 0
-    try:
-        for inputs in batches:
-            before = [_statistics(layer) for layer in norms]
-            for layer in norms:  # the running mean of what the batches showed
-                layer.momentum = seen / (seen + 1)
-            model(inputs, training=True)
-            after = [_statistics(layer) for layer in norms]
-            if np.isfinite(np.concatenate(after, axis=None)).all():
-                seen += 1
-                continue
-            for layer, (mean, variance) in zip(norms, before, strict=True):
-                layer.moving_mean.assign(mean)
-                layer.moving_variance.assign(variance)
-    finally:
-        for layer, momentum in zip(norms, own, strict=True):
-            layer.momentum = momentum
-
-
-def _statistics(layer: Any) -> list[Any]:
-    both = layer.moving_mean, layer.moving_variance
-    return [np.array(ops.convert_to_numpy(v), "float64") for v in both]
-
-
-def _batch_norms(model: Any) -> list[Any]:
-    found = []
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            found += _batch_norms(layer)
-        elif isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
-            found.append(layer)
-    return found
-
-
-@contextmanager
-def lent(
-    model: keras.Model, optimizer: Any, loan: "Loan | None" = None
-) -> Iterator[None]:
-    """Give a model an optimizer and a train_step; put its own back afterwards."""
-    loan = Loan() if loan is None else loan
-    names = ("optimizer", "train_function", "jit_compile", "steps_per_execution")
-    own, compiled = {n: getattr(model, n) for n in names}, model.get_compile_config
-
-    def compile_config() -> dict[str, Any]:
-        # So that a model saved meanwhile is loaded with this optimizer and its state.
-        saved = keras.saving.serialize_keras_object(optimizer)
-        return {**compiled(), "optimizer": saved}
-
-    given = {"get_compile_config": compile_config}
-    if loan.step is not None:
-        given["train_step"] = backends.current().train_step(model, loan.step)
-        if loan.step.batches is not None:
-            model.steps_per_execution = 1
-        if asked_jit(model) == "auto":
-            model.jit_compile = backends.current().JIT
-    model.optimizer = optimizer
-    for name, value in given.items():
-        setattr(model, name, value)
-    if loan.function is None and loan.step is not None:
-        loan.function = backends.current().train_function(model, loan.step)
-    model.train_function = loan.function
-    model.make_train_function()
-    loan.function = model.train_function
-    try:
-        yield
-    finally:
-        if loan.step is not None:  # not the average, if an evaluation raised
-            loan.step.keeper.expose(False, model.trainable_variables)
-        for name in given:
-            delattr(model, name)
-        for name, value in own.items():
-            setattr(model, name, value)
-
-
-class Loan:
-    """A train_step and, once it has been lent to a model, the function Keras made.
-
-    Parameters
-    ----------
-    step : TrainStep, optional
-    key : hashable
-        The settings that it was made for.
-    parts : list
-        The objects of the model that it was made for.
-    """
-
-    def __init__(
-        self, step: TrainStep | None = None, key: Any = None, parts: Any = ()
-    ) -> None:
-        self.step: Any = step
-        self.function: Any = None
-        self.held: Any = None
-        self._key, self._parts = key, list(parts)
-
-    def serves(self, key: Any, parts: Sequence[Any]) -> bool:
-        """Whether the function can be used once more."""
-        return (
-            self.function is not None
-            and self._key == key
-            and len(self._parts) == len(parts)
-            and all(a is b for a, b in zip(self._parts, parts, strict=True))
-        )
-
-
-def asked_jit(model: keras.Model) -> Any:
-    """Return `jit_compile` as given to `compile`: Keras itself resolves "auto"."""
-    try:
-        return (model.get_compile_config() or {}).get("jit_compile", "auto")
-    except (TypeError, ValueError):  # the loss cannot be serialized
-        return "auto"

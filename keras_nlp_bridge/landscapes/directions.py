@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nlp_bridge.checks import require
 from keras_nlp_bridge.curvature.eigenpairs import eigenvalues
-from keras_nlp_bridge.methods.method import require
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 __all__ = ["choose", "finite", "random"]

@@ -12,8 +12,8 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from keras_nlp_bridge import plots
+from keras_nlp_bridge.checks import in_interval, require, require_count
 from keras_nlp_bridge.landscapes.directions import choose, finite, random
-from keras_nlp_bridge.methods.method import in_interval, require, require_count
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 __all__ = ["Landscape", "landscape"]

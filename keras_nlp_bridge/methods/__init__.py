@@ -3,18 +3,16 @@
 from keras_nlp_bridge.methods.full_sample.lbfgs import LBFGSMethod
 from keras_nlp_bridge.methods.full_sample.r2 import R2
 from keras_nlp_bridge.methods.full_sample.trunk import Trunk
-from keras_nlp_bridge.methods.full_sample.trust_region import TRLSR1
-from keras_nlp_bridge.methods.method import (
-    Method,
-    Oracle,
-    State,
-    Status,
-)
+from keras_nlp_bridge.methods.full_sample.trust_region import TRLBFGS, TRLSR1
+from keras_nlp_bridge.methods.method import Method, Oracle
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
-from keras_nlp_bridge.methods.minibatch.quasi_newton import StochasticTRLSR1
 from keras_nlp_bridge.methods.minibatch.r2 import StochasticR2
 from keras_nlp_bridge.methods.minibatch.trunk import StochasticTrunk
-from keras_nlp_bridge.methods.minibatch.trust_region import TRLBFGS, StochasticLBFGS
+from keras_nlp_bridge.methods.minibatch.trust_region import (
+    StochasticLBFGS,
+    StochasticTRLSR1,
+)
+from keras_nlp_bridge.methods.state import State, Status
 
 __all__ = [
     "R2",

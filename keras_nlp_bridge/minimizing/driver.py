@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-from keras_nlp_bridge.methods.method import Status
+from keras_nlp_bridge.methods.state import Status
 
 __all__ = [
     "Budget",

@@ -7,12 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.arrays import Array, namespace
-from keras_nlp_bridge.methods.method import (
-    Method,
-    Oracle,
-    Status,
-)
+from keras_nlp_bridge.methods.method import Method, Oracle
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
+from keras_nlp_bridge.methods.state import Status
 from keras_nlp_bridge.minimizing.driver import Budget, Final, Report
 
 __all__ = ["DeviceEngine", "HostEngine"]

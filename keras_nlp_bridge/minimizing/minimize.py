@@ -9,7 +9,7 @@ import scipy.optimize
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
-from keras_nlp_bridge.methods.method import require_count
+from keras_nlp_bridge.checks import require_count
 from keras_nlp_bridge.minimizing.scipy_method import METHODS, ScipyMethod
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 import difflib
 from dataclasses import dataclass
 
-from keras_nlp_bridge.methods.method import is_number, require, require_count
+from keras_nlp_bridge.checks import is_number, require, require_count
 from keras_nlp_bridge.minimizing.driver import Limits
 
 __all__ = ["RunOptions", "unknown_option"]

@@ -22,12 +22,12 @@ from keras_nlp_bridge.methods import (
     StochasticTrunk,
     Trunk,
 )
+from keras_nlp_bridge.minimizing.callback import Watcher
 from keras_nlp_bridge.minimizing.driver import Engine, Outcome, drive
 from keras_nlp_bridge.minimizing.engines import DeviceEngine, HostEngine
 from keras_nlp_bridge.minimizing.options import RunOptions, unknown_option
 from keras_nlp_bridge.minimizing.scipy_oracle import (
     ScipyOracle,
-    Watcher,
     learns,
     refuse_limits_of_x,
     require_products,

@@ -6,16 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.arrays import Array, namespace
-from keras_nlp_bridge.operators.pairs import (
-    Compact,
-    Pairs,
-    compact,
-    lift,
-    masked,
-    products,
-    project,
-    ranks,
-)
+from keras_nlp_bridge.operators.compact import Compact, compact, lift, project
+from keras_nlp_bridge.operators.pairs import Pairs, masked, products, ranks
 from keras_nlp_bridge.operators.scipy_strategy import QuasiNewton
 
 __all__ = ["LBFGS", "inverse_product", "lbfgs", "solve_shifted"]

@@ -3,13 +3,8 @@
 import numpy as np
 
 from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
-from keras_nlp_bridge.operators.pairs import (
-    Compact,
-    Pairs,
-    compact,
-    masked,
-    ranks,
-)
+from keras_nlp_bridge.operators.compact import Compact, compact
+from keras_nlp_bridge.operators.pairs import Pairs, masked, ranks
 from keras_nlp_bridge.operators.scipy_strategy import QuasiNewton
 
 __all__ = ["LSR1", "lsr1", "lsr1_unguarded"]

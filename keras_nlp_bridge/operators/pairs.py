@@ -12,19 +12,14 @@ from typing import Any, NamedTuple
 from keras_nlp_bridge.arrays import Array, Namespace, namespace
 
 __all__ = [
-    "Compact",
     "Pair",
     "Pairs",
-    "compact",
     "curvature_range",
     "empty_pairs",
-    "lift",
     "masked",
     "newest",
     "pair_of",
-    "product",
     "products",
-    "project",
     "push",
     "ranks",
     "rescaled",
@@ -227,58 +222,6 @@ def masked(xp: Namespace, a: Array, live: Array, diagonal: float) -> Array:
     both = live[:, None] & live[None, :]
     fill = diagonal * xp.eye(a.shape[0], xp.dtype(a))
     return xp.where(both, a, fill)
-
-
-class Compact(NamedTuple):
-    """A matrix ``B = gamma I + W' M W`` with few rows in ``W = over_s S + over_y Y``.
-
-    W is never formed: products with it are small combinations of products with the
-    buffers S and Y.
-    """
-
-    gamma: Array  # ()
-    over_s: Array  # (r, m)
-    over_y: Array  # (r, m)
-    M: Array  # (r, r)
-    gram: Array  # (r, r), W W'
-
-
-def compact(
-    pairs: Pairs, gamma: Array, over_s: Array, over_y: Array, M: Array
-) -> Compact:
-    """Complete a compact matrix by the Gram matrix of its W."""
-    xp = namespace(pairs.SS)
-    mixed = xp.matmul(xp.matmul(over_s, pairs.SY), xp.transpose(over_y))
-    gram = (
-        xp.matmul(xp.matmul(over_s, pairs.SS), xp.transpose(over_s))
-        + xp.matmul(xp.matmul(over_y, pairs.YY), xp.transpose(over_y))
-        + mixed
-        + xp.transpose(mixed)
-    )
-    return Compact(gamma, over_s, over_y, M, gram)
-
-
-def project(b: Compact, Sv: Array, Yv: Array) -> Array:
-    """Return ``W v`` from ``S v`` and ``Y v``, in the dtype of the small matrices."""
-    xp = namespace(b.M)
-    Sv, Yv = xp.cast(Sv, xp.dtype(b.M)), xp.cast(Yv, xp.dtype(b.M))
-    return xp.matmul(b.over_s, Sv) + xp.matmul(b.over_y, Yv)
-
-
-def lift(b: Compact, pairs: Pairs, c: Array) -> Array:
-    """Return the n-vector ``W' c``."""
-    xp = namespace(pairs.S)
-    dtype = xp.dtype(pairs.S)
-    on_s = xp.cast(xp.matmul(c, b.over_s), dtype)
-    on_y = xp.cast(xp.matmul(c, b.over_y), dtype)
-    return xp.matmul(on_s, pairs.S) + xp.matmul(on_y, pairs.Y)
-
-
-def product(b: Compact, pairs: Pairs, v: Array) -> Array:
-    """Return ``B v``: O(m n) work."""
-    xp = namespace(v)
-    Wv = project(b, *products(pairs, v))
-    return xp.cast(b.gamma, xp.dtype(v)) * v + lift(b, pairs, xp.matmul(b.M, Wv))
 
 
 def curvature_range(pairs: Pairs, tolerance: float) -> tuple[Array, Array]:

@@ -8,13 +8,8 @@ from scipy.optimize import HessianUpdateStrategy
 from scipy.sparse.linalg import LinearOperator
 
 from keras_nlp_bridge.arrays import Array
-from keras_nlp_bridge.operators.pairs import (
-    Compact,
-    empty_pairs,
-    pair_of,
-    product,
-    push,
-)
+from keras_nlp_bridge.operators.compact import Compact, product
+from keras_nlp_bridge.operators.pairs import empty_pairs, pair_of, push
 
 __all__ = ["QuasiNewton"]
 

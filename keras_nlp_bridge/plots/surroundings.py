@@ -9,7 +9,7 @@ from keras_nlp_bridge.extras import require
 from keras_nlp_bridge.plots.base import BLUE, GREY, ORANGE, new_axes, spans_decades
 
 if TYPE_CHECKING:
-    from keras_nlp_bridge.curvature.eigenpairs import Spectrum
+    from keras_nlp_bridge.curvature.density import Spectrum
     from keras_nlp_bridge.landscapes.landscape import Landscape
 
 __all__ = ["landscape", "spectrum"]

@@ -4,17 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
-from keras_nlp_bridge.methods.method import (
-    Method,
-    Oracle,
-    Progress,
-    Status,
-    donated,
-    in_interval,
-    require_count,
-    start,
-    status_where,
-)
+from keras_nlp_bridge.checks import in_interval, require_count
+from keras_nlp_bridge.methods.method import Method, Oracle, donated
+from keras_nlp_bridge.methods.state import Progress, Status, start, status_where
 from keras_nlp_bridge.methods.steps.line_search import Conditions, Found, line_search
 from keras_nlp_bridge.operators.lbfgs import inverse_product
 from keras_nlp_bridge.operators.pairs import (

@@ -5,18 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
-from keras_nlp_bridge.methods.method import (
-    Method,
-    Oracle,
-    Status,
-    in_interval,
-    is_number,
-    require,
-    require_count,
-    start,
-    status_where,
-    unbounded_below,
-)
+from keras_nlp_bridge.checks import in_interval, is_number, require, require_count
+from keras_nlp_bridge.methods.method import Method, Oracle
+from keras_nlp_bridge.methods.state import Status, start, status_where, unbounded_below
 
 __all__ = ["R2"]
 

@@ -4,15 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
-from keras_nlp_bridge.methods.method import (
-    Method,
-    Oracle,
+from keras_nlp_bridge.checks import in_interval, require, require_count
+from keras_nlp_bridge.methods.method import Method, Oracle, donated
+from keras_nlp_bridge.methods.state import (
     Progress,
     Status,
-    donated,
-    in_interval,
-    require,
-    require_count,
     start,
     status_where,
     unbounded_below,

@@ -1,213 +1,26 @@
 """The trust-region loop on a limited-memory matrix, and its L-SR1 method."""
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
 
-from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
-from keras_nlp_bridge.methods.method import (
-    Method,
-    Oracle,
-    Progress,
-    Status,
-    donated,
-    in_interval,
-    require,
-    require_count,
-    start,
-    status_where,
-    unbounded_below,
-)
-from keras_nlp_bridge.methods.steps.backtracking import Rules, Trial, tried, whole
+from keras_nlp_bridge.arrays import Array, namespace
+from keras_nlp_bridge.checks import in_interval, require, require_count
+from keras_nlp_bridge.methods.full_sample.region import QuasiNewtonRegion, TRState
+from keras_nlp_bridge.methods.method import Oracle
+from keras_nlp_bridge.methods.steps.backtracking import Rules, Trial, tried
 from keras_nlp_bridge.methods.steps.exact_region import (
     ModelStep,
     initial_curvature,
-    model_step,
 )
 from keras_nlp_bridge.methods.steps.truncated_cg import truncated_cg
+from keras_nlp_bridge.operators.compact import Compact, product
+from keras_nlp_bridge.operators.lbfgs import lbfgs
 from keras_nlp_bridge.operators.lsr1 import lsr1
 from keras_nlp_bridge.operators.pairs import (
-    Compact,
     Pairs,
-    empty_pairs,
-    pair_of,
-    product,
     products,
-    push,
 )
 
-__all__ = ["TRLSR1", "QuasiNewtonRegion"]
-
-
-class TRState(NamedTuple):
-    """State of `TRLSR1`."""
-
-    # At the iterate.
-    x: Array
-    f: Array
-    g: Array
-    gnorm: Array
-    # Outcome of the last step.
-    accepted: Array
-    stop: Array
-    # Counters.
-    nfev: Array
-    njev: Array
-    nhev: Array
-    left: Array  # evaluations that the run may still make, int32
-    # The model: updated after every trial, accepted or not.
-    radius: Array
-    pairs: Pairs
-    gamma: Array
-    # For termination.
-    progress: Progress
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuasiNewtonRegion(Method):
-    """The loop: a step in the trust region of a quasi-Newton model, and its test.
-
-    A method says which matrix the pairs make, on which initial one, and which pairs it
-    takes.
-    """
-
-    # Chosen on 140 smooth problems with n = 2..100, where 20 needed 15 % fewer
-    # evaluations than 10 and solved one more.
-    memory: int = 20
-    # Nocedal and Wright, section 6.2, and Conn, Gould and Toint, section 6.1.
-    accept: float = 1e-4
-    low: float = 0.25
-    high: float = 0.75
-    shrink: float = 0.5
-    grow: float = 2.0
-    # Yousefi and Martinez Calomardo, section 5.
-    radius: float = 1.0
-    # As alpha_max of R2 in JSOSolvers: beyond it an ulp of x is longer than x.
-    max_radius: float = 4.5e15
-    # Halving passes all of the double precision range in fewer.
-    max_rejections: int = 120
-
-    limited: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        require_count("memory", self.memory)
-        for name in ("accept", "low", "shrink"):
-            in_interval(name, getattr(self, name), 0, 1)
-        in_interval("high", self.high, self.low, 1)
-        in_interval("grow", self.grow, 1)
-        in_interval("max_radius", self.max_radius, 0)
-        in_interval("radius", self.radius, 0, self.max_radius, closed=True)
-        require_count("max_rejections", self.max_rejections)
-
-    def init(self, oracle: Oracle, x: Array) -> TRState:
-        """Evaluate f and g at the start; there is no pair yet."""
-        xp = namespace(x)
-        first = start(oracle, x)
-        return TRState(
-            **first,
-            left=xp.scalar(2**30, "int32"),
-            radius=xp.scalar(self.radius, xp.dtype(x)),
-            pairs=empty_pairs(int(self.memory), x),
-            gamma=xp.scalar(1, xp.wide),
-            progress=Progress.at(first["f"], first["gnorm"]),
-        )
-
-    def refresh(self, oracle: Oracle, state: TRState) -> TRState:
-        """Evaluate f and g again at x; the best of the old sample is forgotten."""
-        state = super().refresh(oracle, state)
-        progress = state.progress.refreshed(state)
-        return state._replace(progress=progress, left=state.left - 1)
-
-    def step(self, oracle: Oracle, state: TRState) -> TRState:
-        """Try the minimizer of the model, learn from it, accept or reject it."""
-        x, f, g, pairs = state.x, state.f, state.g, state.pairs
-        xp = namespace(x)
-        model = self.trial(pairs, state.gamma, g, state.radius)
-        trial = self.tested(oracle, state, model, xp.dot(g, model.p))
-        candidate, f_new, g_new = trial.x, trial.f, trial.g
-        gnorm_new = xp.max(xp.abs(g_new))
-        finite = xp.isfinite(f_new) & xp.isfinite(gnorm_new)
-
-        # Comparisons instead of a ratio: with a NaN all are false.
-        pred, ared = trial.pred, trial.ared
-        accepted = finite & (pred > 0) & (ared >= self.accept * pred)
-        good = finite & (pred > 0) & (ared >= self.low * pred) & (trial.share == 1)
-        very_good = good & (ared > self.high * pred)
-        at_boundary = model.length >= 0.8 * state.radius
-        grown = xp.minimum(
-            self.grow * state.radius, xp.scalar(self.max_radius, xp.dtype(x))
-        )
-        radius = xp.where(very_good & at_boundary, grown, state.radius)
-        # After backtracking, the length that was good enough.
-        length = trial.share * model.length
-        short = xp.where(accepted & (trial.share < 1), length, self.shrink * length)
-        radius = xp.where(good, radius, short)
-
-        # A trial point far outside the model's range says nothing about curvature here.
-        y = g_new - g
-        telling = finite & (ared >= -1e3 * pred) & self.storable(model.p, y)
-        pair = pair_of(model.p, y, telling, trial.at)
-        pairs = push(pairs, pair, model.products, donate=donated(oracle))
-        progress = state.progress.after(accepted, f_new, gnorm_new)
-        stop = self._verdict(xp, progress, accepted, f_new, candidate, x)
-        x_next, g_next = xp.select(accepted, (candidate, g_new), (x, g))
-        return state._replace(
-            x=x_next,
-            f=xp.where(accepted, f_new, f),
-            g=g_next,
-            gnorm=xp.where(accepted, gnorm_new, state.gnorm),
-            accepted=accepted,
-            stop=stop,
-            nfev=state.nfev + trial.trials,
-            njev=state.njev + trial.gradients,
-            left=state.left - trial.trials,
-            radius=radius,
-            pairs=pairs,
-            gamma=self.initial(pairs),
-            progress=progress,
-        )
-
-    def tested(
-        self, oracle: Oracle, state: TRState, model: ModelStep, slope: Array
-    ) -> Trial:
-        """Evaluate at the end of the step."""
-        bend = -2 * (model.pred + slope)
-        return whole(oracle, state, model.p, slope, bend)
-
-    def _verdict(
-        self,
-        xp: Namespace,
-        progress: Progress,
-        accepted: Array,
-        f_new: Array,
-        candidate: Array,
-        x: Array,
-    ) -> Array:
-        """Status after a step; the last of several reasons wins."""
-        stalled = progress.idle >= self.max_rejections
-        stop = status_where(stalled, Status.STALLED, Status.RUNNING)
-        stuck = ~accepted & xp.all(candidate == x)
-        stop = status_where(stuck, Status.SMALL_STEP, stop)
-        unbounded = unbounded_below(f_new, progress.f_start)
-        return status_where(unbounded, Status.UNBOUNDED, stop)
-
-    def matrix(self, pairs: Pairs, gamma: Array) -> Compact:
-        """Return the matrix of the pairs on ``gamma I``."""
-        raise NotImplementedError
-
-    def initial(self, pairs: Pairs) -> Array:
-        """Return gamma, positive."""
-        raise NotImplementedError
-
-    def storable(self, s: Array, y: Array) -> Array:
-        """Whether the matrix takes this pair."""
-        return namespace(s).scalar(True, "bool")
-
-    def trial(self, pairs: Pairs, gamma: Array, g: Array, radius: Array) -> ModelStep:
-        """Return a minimizer of the model in the region."""
-        tolerance = 100 * epsilon(namespace(g).dtype(g))
-        first = pairs.pushes == 0
-        b = self.matrix(pairs, gamma)
-        return model_step(b, pairs, g, radius, tolerance, first)
+__all__ = ["TRLSR1"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,3 +129,54 @@ class TRLSR1(QuasiNewtonRegion):
         slope = xp.dot(g, p)
         pred = xp.where(first, -slope, -(slope + xp.dot(cg.p, cg.Hp) / 2))
         return ModelStep(p, xp.sqrt(xp.dot(p, p)), pred, products(pairs, p))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TRLBFGS(QuasiNewtonRegion):
+    """Trust region with a limited-memory BFGS matrix and exact subproblem solutions.
+
+    `TRLSR1` with a positive definite matrix: pairs without positive curvature are left
+    out.
+
+    Parameters
+    ----------
+    memory, accept, low, high, shrink, grow, radius, max_radius, max_rejections
+        As in `TRLSR1`.
+    min_curvature : float
+        A pair is stored if ``s'y > min_curvature |s| |y|``.
+
+    Notes
+    -----
+    The loop of Nocedal and Wright, 2nd ed., Algorithm 6.2, with their (7.24).
+    """
+
+    # As in `LBFGSMethod`.
+    min_curvature: float = 1e-10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        in_interval("min_curvature", self.min_curvature, 0, 1)
+
+    def matrix(self, pairs: Pairs, gamma: Array) -> Compact:
+        """Return the L-BFGS matrix."""
+        return lbfgs(pairs, gamma)
+
+    def initial(self, pairs: Pairs) -> Array:
+        """Return the curvature of the newest pair, (7.20) there; not a share of it.
+
+        A positive definite matrix on a small multiple of the identity takes one step
+        for each direction that no pair has seen: 15 times the evaluations on a
+        tridiagonal quadratic.
+        """
+        xp = namespace(pairs.SS)
+        m, wide = pairs.SS.shape[0], xp.dtype(pairs.SS)
+        newest = xp.cast(xp.arange(m) == (pairs.pushes - 1) % m, wide)
+        sy, yy = (xp.dot(newest, xp.matmul(a, newest)) for a in (pairs.SY, pairs.YY))
+        ratio = yy / xp.where(sy > 0, sy, xp.ones_like(sy))
+        return xp.where((pairs.pushes > 0) & (sy > 0), ratio, xp.ones_like(sy))
+
+    def storable(self, s: Array, y: Array) -> Array:
+        """Whether there is positive curvature along s."""
+        xp = namespace(s)
+        least = self.min_curvature * xp.sqrt(xp.dot(s, s)) * xp.sqrt(xp.dot(y, y))
+        return xp.dot(s, y) > least

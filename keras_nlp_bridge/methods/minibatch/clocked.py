@@ -6,16 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_nlp_bridge.arrays import Array, namespace
-from keras_nlp_bridge.methods.method import (
-    Method,
-    Oracle,
-    Status,
-    fused,
-    in_interval,
-    is_number,
-    require,
-    status_where,
-)
+from keras_nlp_bridge.checks import in_interval, is_number, require
+from keras_nlp_bridge.methods.method import Method, Oracle, fused
+from keras_nlp_bridge.methods.state import Status, status_where
 
 __all__ = ["Clocked", "ahead", "clocked_start", "shrinkage"]
 

@@ -5,14 +5,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
-from keras_nlp_bridge.methods.method import (
-    Oracle,
-    fused,
-    in_interval,
-    is_number,
-    require,
-    require_count,
-)
+from keras_nlp_bridge.checks import in_interval, is_number, require, require_count
+from keras_nlp_bridge.methods.method import Oracle, fused
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked, ahead, clocked_start
 
 __all__ = ["StochasticR2"]

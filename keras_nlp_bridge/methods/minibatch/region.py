@@ -5,12 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
-from keras_nlp_bridge.methods.method import (
-    in_interval,
-    is_number,
-    require,
-    require_count,
-)
+from keras_nlp_bridge.checks import in_interval, is_number, require, require_count
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
 
 __all__ = ["ClockedRegion", "Judged"]

@@ -4,11 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, namespace
-from keras_nlp_bridge.methods.method import (
-    Oracle,
-    in_interval,
-    require_count,
-)
+from keras_nlp_bridge.checks import in_interval, require_count
+from keras_nlp_bridge.methods.method import Oracle
 from keras_nlp_bridge.methods.minibatch.clocked import ahead, clocked_start
 from keras_nlp_bridge.methods.minibatch.region import ClockedRegion
 from keras_nlp_bridge.methods.steps.truncated_cg import truncated_cg

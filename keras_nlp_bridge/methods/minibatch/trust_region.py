@@ -2,66 +2,21 @@
 
 from dataclasses import dataclass
 
-from keras_nlp_bridge.arrays import Array, namespace
-from keras_nlp_bridge.methods.full_sample.trust_region import QuasiNewtonRegion
-from keras_nlp_bridge.methods.method import in_interval
+from keras_nlp_bridge.arrays import Array
+from keras_nlp_bridge.checks import in_interval
 from keras_nlp_bridge.methods.minibatch.quasi_newton import StochasticRegion
-from keras_nlp_bridge.methods.steps.exact_region import initial_curvature
+from keras_nlp_bridge.methods.steps.exact_region import (
+    initial_curvature,
+)
+from keras_nlp_bridge.operators.compact import Compact
 from keras_nlp_bridge.operators.lbfgs import lbfgs
-from keras_nlp_bridge.operators.pairs import Compact, Pair, Pairs
+from keras_nlp_bridge.operators.lsr1 import lsr1_unguarded
+from keras_nlp_bridge.operators.pairs import (
+    Pair,
+    Pairs,
+)
 
-__all__ = ["TRLBFGS", "StochasticLBFGS"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TRLBFGS(QuasiNewtonRegion):
-    """Trust region with a limited-memory BFGS matrix and exact subproblem solutions.
-
-    `TRLSR1` with a positive definite matrix: pairs without positive curvature are left
-    out.
-
-    Parameters
-    ----------
-    memory, accept, low, high, shrink, grow, radius, max_radius, max_rejections
-        As in `TRLSR1`.
-    min_curvature : float
-        A pair is stored if ``s'y > min_curvature |s| |y|``.
-
-    Notes
-    -----
-    The loop of Nocedal and Wright, 2nd ed., Algorithm 6.2, with their (7.24).
-    """
-
-    # As in `LBFGSMethod`.
-    min_curvature: float = 1e-10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        in_interval("min_curvature", self.min_curvature, 0, 1)
-
-    def matrix(self, pairs: Pairs, gamma: Array) -> Compact:
-        """Return the L-BFGS matrix."""
-        return lbfgs(pairs, gamma)
-
-    def initial(self, pairs: Pairs) -> Array:
-        """Return the curvature of the newest pair, (7.20) there; not a share of it.
-
-        A positive definite matrix on a small multiple of the identity takes one step
-        for each direction that no pair has seen: 15 times the evaluations on a
-        tridiagonal quadratic.
-        """
-        xp = namespace(pairs.SS)
-        m, wide = pairs.SS.shape[0], xp.dtype(pairs.SS)
-        newest = xp.cast(xp.arange(m) == (pairs.pushes - 1) % m, wide)
-        sy, yy = (xp.dot(newest, xp.matmul(a, newest)) for a in (pairs.SY, pairs.YY))
-        ratio = yy / xp.where(sy > 0, sy, xp.ones_like(sy))
-        return xp.where((pairs.pushes > 0) & (sy > 0), ratio, xp.ones_like(sy))
-
-    def storable(self, s: Array, y: Array) -> Array:
-        """Whether there is positive curvature along s."""
-        xp = namespace(s)
-        least = self.min_curvature * xp.sqrt(xp.dot(s, s)) * xp.sqrt(xp.dot(y, y))
-        return xp.dot(s, y) > least
+__all__ = ["StochasticLBFGS"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,3 +72,72 @@ class StochasticLBFGS(StochasticRegion):
     def storable(self, pair: Pair) -> Array:
         """Whether there is enough curvature along s."""
         return pair.sy > self.min_curvature
+
+
+@dataclass(frozen=True, kw_only=True)
+class StochasticTRLSR1(StochasticRegion):
+    """Trust-region L-SR1 on minibatches, without a learning rate.
+
+    The ratio of actual and predicted decrease on one batch sets the radius, the clock
+    its decay; most steps are taken untested.
+
+    Parameters
+    ----------
+    memory : int
+        Number of pairs.
+    test_every : int
+        A pair and a ratio are measured every so many steps.
+    test_first : int
+        And in each of the first so many.
+    test_rarer : int
+        While the steps decay, every so many times `test_every`.
+    accept, low, high, shrink, grow : float
+        As in `TRLSR1`.
+    radius : float, optional
+        Initial radius; by default ``min(1, 0.1 |x0|)``.
+    min_radius, max_radius : float
+        Its range.
+    share : float
+        As in `TRLSR1`.
+    blind : float
+        The radius does not grow where the predicted decrease is less than this multiple
+        of the rounding error of f.
+    max_rejections : int
+        Rejections in a row that end the run.
+    weight_decay : float
+        At each step the vector of weights is shortened by this share of the step's
+        length, once the average of f has halved, and in proportion before. 0 turns it
+        off.
+    momentum : float
+        The model is that of an average of gradients, with this decay; 0 for the
+        gradient of one batch.
+    guard : float
+        Where the average promises no decrease on the batch, a tested step is rejected
+        if f rises there by more than this multiple of ``|f|``.
+    adaptivity : float
+        Coordinates are divided by this power of the root mean square of their
+        gradients; 0 for none, 0.5 for the metric in which Adam descends.
+    decay, averaging, warmup
+        See `Clocked`.
+    loss_memory : float
+        Decay of the average of f where steps begin, on samples not stepped on yet.
+
+    Notes
+    -----
+    Momentum asks for more weight decay: without it and at 0.03 an autoencoder reached a
+    root mean square error of 0.457, with both as they are 0.431; digits with a fifth of
+    the labels random 4.4 and 4.9 %, but 6.3 % with momentum at 0.03; other tasks stayed
+    within the spread over seeds. Weight decay from the first step on gave 10.4 instead
+    of 7.2 % on a small transformer: on its first plateau it was all that was left of
+    the steps. Tests as frequent in the decay as before made no difference.
+    Adaptivity: 9.5 instead of 16.2 % on a small transformer, half the error of a GRU,
+    2.5 instead of 2.7 % on five layers of tanh, the same elsewhere; with 0.5 label
+    noise was learnt.
+
+    After Yousefi and Martinez Calomardo, arXiv:2205.09121; the constants were chosen
+    on classification and regression by small networks (digits, MNIST, Fashion-MNIST).
+    """
+
+    def matrix(self, pairs: Pairs, gamma: Array) -> Compact:
+        """Return the L-SR1 matrix."""
+        return lsr1_unguarded(pairs, gamma)

@@ -8,14 +8,8 @@ with W.
 from typing import NamedTuple
 
 from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
-from keras_nlp_bridge.operators.pairs import (
-    Compact,
-    Pairs,
-    curvature_range,
-    lift,
-    products,
-    project,
-)
+from keras_nlp_bridge.operators.compact import Compact, lift, project
+from keras_nlp_bridge.operators.pairs import Pairs, curvature_range, products
 
 __all__ = [
     "ModelStep",

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
-from keras_nlp_bridge.methods.method import Oracle, unbounded_below
+from keras_nlp_bridge.methods.method import Oracle
+from keras_nlp_bridge.methods.state import unbounded_below
 
 __all__ = ["Conditions", "Found", "line_search", "reduction"]
 

@@ -1,0 +1,134 @@
+"""What is lent to a model for the time of a fit."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_nlp_bridge import backends
+from keras_nlp_bridge.fitting.averages import without_swaps
+from keras_nlp_bridge.fitting.devices import check_devices
+from keras_nlp_bridge.fitting.train_step import TrainStep
+
+
+@dataclass
+class OptimizerPhase:
+    """A phase of an ordinary Keras optimizer, in a list of methods."""
+
+    optimizer: keras.optimizers.Optimizer
+    epochs: int
+
+    @property
+    def averages(self) -> bool:
+        """Whether the optimizer keeps an average of the weights."""
+        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        each = getattr(inner, "optimizers", [inner])
+        return any(getattr(one, "use_ema", False) for one in each)
+
+    def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
+        """Refuse what devices cannot share."""
+        check_devices(model, x, arguments["batch_size"] or 32)
+
+    def run(
+        self,
+        model: keras.Model,
+        given: tuple[Any, Any, Any],
+        arguments: dict[str, Any],
+        first: int,
+        seed: int,
+    ) -> keras.callbacks.History:
+        """Train by an ordinary optimizer."""
+        del seed
+        x, y, weight = given
+        if not self.averages:
+            callbacks = without_swaps(arguments["callbacks"])
+            arguments = arguments | {"callbacks": callbacks}
+        with lent(model, self.optimizer):
+            return model.fit(
+                x,
+                y,
+                sample_weight=weight,
+                epochs=first + self.epochs,
+                initial_epoch=first,
+                **arguments,
+            )
+
+
+@contextmanager
+def lent(
+    model: keras.Model, optimizer: Any, loan: "Loan | None" = None
+) -> Iterator[None]:
+    """Give a model an optimizer and a train_step; put its own back afterwards."""
+    loan = Loan() if loan is None else loan
+    names = ("optimizer", "train_function", "jit_compile", "steps_per_execution")
+    own, compiled = {n: getattr(model, n) for n in names}, model.get_compile_config
+
+    def compile_config() -> dict[str, Any]:
+        # So that a model saved meanwhile is loaded with this optimizer and its state.
+        saved = keras.saving.serialize_keras_object(optimizer)
+        return {**compiled(), "optimizer": saved}
+
+    given = {"get_compile_config": compile_config}
+    if loan.step is not None:
+        given["train_step"] = backends.current().train_step(model, loan.step)
+        if loan.step.batches is not None:
+            model.steps_per_execution = 1
+        if asked_jit(model) == "auto":
+            model.jit_compile = backends.current().JIT
+    model.optimizer = optimizer
+    for name, value in given.items():
+        setattr(model, name, value)
+    if loan.function is None and loan.step is not None:
+        loan.function = backends.current().train_function(model, loan.step)
+    model.train_function = loan.function
+    model.make_train_function()
+    loan.function = model.train_function
+    try:
+        yield
+    finally:
+        if loan.step is not None:  # not the average, if an evaluation raised
+            loan.step.keeper.expose(False, model.trainable_variables)
+        for name in given:
+            delattr(model, name)
+        for name, value in own.items():
+            setattr(model, name, value)
+
+
+class Loan:
+    """A train_step and, once it has been lent to a model, the function Keras made.
+
+    Parameters
+    ----------
+    step : TrainStep, optional
+    key : hashable
+        The settings that it was made for.
+    parts : list
+        The objects of the model that it was made for.
+    """
+
+    def __init__(
+        self, step: TrainStep | None = None, key: Any = None, parts: Any = ()
+    ) -> None:
+        self.step: Any = step
+        self.function: Any = None
+        self.held: Any = None
+        self._key, self._parts = key, list(parts)
+
+    def serves(self, key: Any, parts: Sequence[Any]) -> bool:
+        """Whether the function can be used once more."""
+        return (
+            self.function is not None
+            and self._key == key
+            and len(self._parts) == len(parts)
+            and all(a is b for a, b in zip(self._parts, parts, strict=True))
+        )
+
+
+def asked_jit(model: keras.Model) -> Any:
+    """Return `jit_compile` as given to `compile`: Keras itself resolves "auto"."""
+    try:
+        return (model.get_compile_config() or {}).get("jit_compile", "auto")
+    except (TypeError, ValueError):  # the loss cannot be serialized
+        return "auto"
