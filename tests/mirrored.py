@@ -1,6 +1,6 @@
 """Minibatches under a strategy with two replicas, in a process of its own.
 
-Run by tests/test_distribution.py: devices are made before TensorFlow is first used.
+Run by tests/fitting/test_devices.py: devices are made before TensorFlow is first used.
 """
 
 import itertools

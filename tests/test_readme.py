@@ -5,7 +5,7 @@ README = pages.ROOT / "README.md"
 
 
 def blocks():
-    """Those that need several devices run in test_distribution.py."""
+    """Those that need several devices run in fitting/test_devices.py."""
     found = pages.blocks(README)
     return [b.text for b in found if b.kind == "python" and not b.not_run]
 

@@ -14,7 +14,7 @@ import pytest
 from keras_nlp_bridge import cli
 from keras_nlp_bridge.benchmarking import datasets, recording
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TFDS = ROOT.parent / "shared" / "data" / "tensorflow_datasets"
 COMMAND = [sys.executable, "-m", "keras_nlp_bridge.cli"]
 SMALL = ["demo", "--samples", "200", "--epochs", "12", "--batch-size", "64"]

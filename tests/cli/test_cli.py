@@ -18,7 +18,7 @@ from keras_nlp_bridge.benchmarking import datasets, experiment
 
 pytestmark = pytest.mark.once
 
-TFDS = Path(__file__).parents[2] / "shared" / "data" / "tensorflow_datasets"
+TFDS = Path(__file__).parents[3] / "shared" / "data" / "tensorflow_datasets"
 # The backends have tests of their own; what is printed and written is the same.
 pytestmark = pytest.mark.once
 COMMANDS = ("demo", "train", "compare", "landscape", "spectrum")

@@ -19,7 +19,7 @@ from reference import CASES, numbers
 import keras_nlp_bridge as knb
 
 BACKEND = keras.backend.backend()
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 METHODS = list(knb.METHODS.values())
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 
