@@ -16,8 +16,8 @@ DOUBLE = keras.backend.result_type("float64", "float64") == "float64"
 def require_double():
     """Skip a test of the digits that single precision does not have.
 
-    What such tests say of one backend, tests/backends/test_backends.py says of the others, by
-    comparing them with it.
+    What such tests say of one backend, tests/backends/test_backends.py says of the
+    others, by comparing them with it.
     """
     if not DOUBLE:
         name = keras.backend.backend()

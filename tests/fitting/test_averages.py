@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from test_fit import digits, small
+from digits import digits, small
 
 import keras_nlp_bridge as knb
 

@@ -5,8 +5,8 @@ import csv
 import keras
 import numpy as np
 import pytest
+from digits import digits, small
 from keras import layers
-from test_fit import digits, small
 
 import keras_nlp_bridge as knb
 

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 import pytest
+from digits import digits, small
 from keras import layers
-from test_fit import digits, small
 
 import keras_nlp_bridge as knb
 from keras_nlp_bridge.fitting import minibatch_phase

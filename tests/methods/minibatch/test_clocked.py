@@ -1,0 +1,210 @@
+"""What all methods for minibatches share."""
+
+import numpy as np
+import pytest
+from bowls import Bowl, Plateau
+from contract import each_method, each_stochastic, minimize
+
+from keras_nlp_bridge.methods import (
+    StochasticLBFGS,
+    StochasticR2,
+    StochasticTRLSR1,
+    StochasticTrunk,
+)
+
+pytestmark = pytest.mark.once  # NumPy alone
+
+
+class Batches:
+    """Linear regression, one minibatch at a time; a source of samples."""
+
+    stochastic = True
+
+    def __init__(self, seed=0, noise=0.0):
+        self.rng, self.noise = np.random.default_rng(seed), noise
+        self.w = np.array([1.0, -2.0, 0.5])
+        self.sample_id = 0
+        self.evaluated = []
+        self.draw()
+
+    def draw(self, *args):
+        self.A = self.rng.normal(size=(32, 3)) * [1, 3, 0.3]
+        self.b = self.A @ self.w + self.rng.normal(scale=self.noise, size=32)
+        self.sample_id += 1
+
+    draw.needs_x = False
+
+    def fun(self, x):
+        self.evaluated.append(self.sample_id)
+        return np.mean((self.A @ x - self.b) ** 2)
+
+    def jac(self, x):
+        return 2 * self.A.T @ (self.A @ x - self.b) / 32
+
+
+@each_stochastic
+@pytest.mark.parametrize("limit", [{"maxiter": 300}, {"maxtime": 0.4}, {}], ids=str)
+def test_minibatches(method, limit):
+    # Without noise a run may end early, where f is rounding error: stalled.
+    batches = Batches(noise=0.05)
+
+    def callback(*args):
+        batches.draw()
+        if batches.sample_id > 300:
+            raise StopIteration
+
+    res = minimize(
+        batches.fun,
+        np.zeros(3),
+        jac=batches.jac,
+        method=method,
+        callback=batches.draw if limit else callback,
+        options=limit,
+    )
+    np.testing.assert_allclose(res.x, batches.w, atol=0.1)
+    # The result belongs to the returned point, on the last sample.
+    assert res.fun == batches.fun(res.x)
+    np.testing.assert_array_equal(res.jac, batches.jac(res.x))
+    ends = {"maxiter": "max_iter", "maxtime": "max_time"}
+    assert res.status_name == ends.get(next(iter(limit), ""), "user")
+    if "maxiter" in limit:
+        assert (res.nit, res.status_name) == (300, "max_iter")
+        # f at x once per step, and trial points every third step or after a failure.
+        assert res.njev <= 301 * (1 + 1 / 2)
+
+
+@each_method
+def test_a_step_on_a_batch_never_mixes_samples(method):
+    """A method for a fixed objective evaluates x again when the sample has changed."""
+    batches = Batches()
+    res = minimize(
+        batches.fun,
+        np.zeros(3),
+        jac=batches.jac,
+        method=method,
+        callback=batches.draw,
+        options={"maxiter": 50, "stochastic": False},
+    )
+    counts = np.bincount(batches.evaluated)[1:]
+    # Sample 1: x0 and a trial; then x again and a trial; the last: x alone.
+    if method.full.limited:  # a step makes as many trials as it needs
+        assert (counts[:-1] >= 2).all()
+    else:
+        assert (counts[:-1] == 2).all()
+    assert counts[-1] == 1
+    # Unless the step has become too small to change x.
+    assert res.nit == len(counts) - 1
+    assert res.nit == 50 or res.status_name in ("small_step", "stalled")
+
+
+@each_stochastic
+def test_a_small_gradient_on_a_batch_does_not_end_the_run(method):
+    batches = Batches()
+    res = minimize(
+        batches.fun,
+        batches.w,
+        jac=batches.jac,
+        method=method,
+        callback=batches.draw,
+        options={"maxiter": 25},
+    )
+    assert res.nit == 25
+    np.testing.assert_allclose(res.x, batches.w, atol=1e-6)
+
+
+@each_stochastic
+@pytest.mark.parametrize("decay", [True, False])
+def test_a_batch_that_is_not_finite_is_skipped(method, decay):
+    batches = Batches()
+    draw = batches.draw
+    seen = []
+
+    def callback(xk):
+        seen.append(xk)
+        draw()
+        if len(seen) % 10 == 3:
+            batches.b = batches.b * np.nan
+        if len(seen) == 200:
+            raise StopIteration
+
+    options = {"maxiter": 400} if decay else {}
+    res = minimize(
+        batches.fun,
+        np.zeros(3),
+        jac=batches.jac,
+        method=method,
+        callback=callback,
+        options=options,
+    )
+    assert np.isfinite(seen).all()
+    assert np.isfinite(res.x).all()
+    np.testing.assert_allclose(res.x, batches.w, atol=0.3)
+
+
+CLOCKED = [StochasticR2, StochasticTRLSR1, StochasticLBFGS, StochasticTrunk]
+
+
+@pytest.mark.parametrize("kind", CLOCKED)
+def test_weight_decay_is_a_share_of_the_step(kind):
+    x, bowl = np.array([3.0, -4.0, 12.0]), Bowl()
+
+    def after(method, x):
+        start = method.init(bowl, x)._replace(worst_loss=2 * bowl.value(x))
+        return method.step(bowl, method.with_clock(start, 0, 1)).x
+
+    free, held = (after(kind(weight_decay=wd), x) for wd in (0, 0.5))
+    step, length = np.linalg.norm(free - x), np.linalg.norm(free)
+    assert step > 0
+    # Pairs: the factor is known before the step, and so takes the length of x.
+    early = kind in (StochasticTRLSR1, StochasticLBFGS)
+    before = np.linalg.norm(x) if early else length
+    shorter = 0.5 * step * length / before
+    np.testing.assert_allclose(length - np.linalg.norm(held), shorter, rtol=1e-9)
+    # At the origin there is nothing to decay, and the step survives.
+    assert np.linalg.norm(after(kind(weight_decay=0.5), 0 * x)) > 0
+
+
+@pytest.mark.parametrize("kind", CLOCKED)
+@pytest.mark.parametrize(
+    ("worst", "mean", "share"),
+    [
+        *[(2.0, 2.0, 0), (2.0, 1.5, 0.5), (2.0, 1.0, 1), (2.0, 0.1, 1)],
+        *[(2.0, 2.5, 0), (-1.0, -1.25, 0.5), (0.0, -0.25, 0.5), (-np.inf, 0.0, 0)],
+    ],
+)
+def test_weight_decay_grows_with_what_the_loss_has_lost(kind, worst, mean, share):
+    method = kind(weight_decay=0.1, loss_memory=0.75)
+    state = method.init(None, np.ones(3))._replace(
+        t=np.int32(1), loss=np.float64(0.25 * mean), worst_loss=np.float64(worst)
+    )
+    assert method.decay_share(state) == pytest.approx(0.1 * share)
+
+
+@pytest.mark.parametrize("kind", CLOCKED)
+def test_a_run_that_learns_nothing_keeps_its_weights(kind):
+    """Steps on a plateau are noise: a decay by their length would take x to zero."""
+    ends, x = [], np.random.default_rng(0).normal(size=50)
+    for decay in (0, 0.25):
+        rng, method = np.random.default_rng(1), kind(weight_decay=decay)
+        state = method.init(None, x)
+        for k in range(100):
+            plateau = Plateau(state.x, rng.normal(size=50) / 10)
+            state = method.step(plateau, method.with_clock(state, k / 100, 1 / 100))
+        ends.append(state.x)
+    assert np.linalg.norm(state.x - x) > 0.1 * np.linalg.norm(x)  # it did move
+    np.testing.assert_allclose(*ends, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", CLOCKED)
+def test_the_average_of_the_loss_is_that_of_sound_batches(kind):
+    method = kind(loss_memory=0.75)
+    x, slope = np.ones(4), np.full(4, 0.1)
+    state, mean = method.init(None, x), 0.0
+    for k, height in enumerate([5.0, 3.0, np.nan, 4.0]):
+        plateau = Plateau(state.x, slope, height)
+        state = method.step(plateau, method.with_clock(state, k / 10, 0.1))
+        mean = mean if np.isnan(height) else 0.75 * mean + 0.25 * height
+        assert state.loss == pytest.approx(mean)
+        assert state.worst_loss == pytest.approx(5)
+    start = method.with_clock(method.init(None, x), 0.0, 0.1)
+    assert method.step(Plateau(x, slope, np.nan), start).worst_loss == -np.inf
