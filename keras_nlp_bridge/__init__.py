@@ -5,7 +5,10 @@ NLP stands for nonlinear programming: a model, data and a loss become
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+from keras_nlp_bridge.moved import OldPaths
 
 __version__ = "0.1.0"
 
@@ -72,6 +75,9 @@ _HOME = {
 _MODULES = ("callbacks", "curvature", "plots")
 
 __all__ = ["__version__", *_MODULES, *_HOME]
+
+# After Python's own finders: asked only for what is nowhere else.
+sys.meta_path.append(OldPaths())
 
 
 def __getattr__(name: str) -> Any:

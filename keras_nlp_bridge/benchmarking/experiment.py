@@ -113,7 +113,8 @@ class Experiment:
 
     Examples
     --------
-    >>> from keras_nlp_bridge import datasets, demo
+    >>> from keras_nlp_bridge.benchmarking import datasets
+    >>> from keras_nlp_bridge.cli import demo
     >>> digits = datasets.load("digits", samples=100)
     >>> experiment = Experiment(digits, demo.lenet, epochs=2)
     >>> run = experiment.run("L-BFGS-B")

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from typing import Any
 
 import keras
@@ -13,7 +14,6 @@ import scipy
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
 
-from keras_nlp_bridge import __version__
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 __all__ = [
@@ -38,7 +38,7 @@ def versions() -> dict[str, str]:
     """Return the versions of what computes: ours, Keras's, its backend's, SciPy's."""
     backend = keras.backend.backend()
     return {
-        "keras-nlp-bridge": __version__,
+        "keras-nlp-bridge": metadata.version("keras-nlp-bridge"),
         "keras": keras.__version__,
         backend: getattr(sys.modules.get(backend), "__version__", "unknown"),
         "scipy": scipy.__version__,

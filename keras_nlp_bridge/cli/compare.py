@@ -46,10 +46,11 @@ the first seed; for several seeds boxes.png, the final losses.
 
 _EXAMPLES = """\
 examples:
-  keras-nlp-bridge compare keras_nlp_bridge.demo:lenet --data digits --seconds 5
+  keras-nlp-bridge compare keras_nlp_bridge.cli.demo:lenet --data digits --seconds 5
       Adam, L-BFGS-B, R2 and L-SR1, five seconds each
-  keras-nlp-bridge compare keras_nlp_bridge.demo:lenet --data digits --samples 300 \\
-          --epochs 5 --methods Adam,SGD,slbfgs,L-BFGS-B --seeds 3 --output results
+  keras-nlp-bridge compare keras_nlp_bridge.cli.demo:lenet --data digits \\
+          --samples 300 --epochs 5 --methods Adam,SGD,slbfgs,L-BFGS-B --seeds 3 \\
+          --output results
       five passes over the data for each of four methods and three seeds
   keras-nlp-bridge compare nets:tiny --data iris --epochs 100 --batch-size 16 \\
           --methods L-BFGS-B,lbfgs,trunk,Newton-CG,trust-krylov --json

@@ -20,7 +20,12 @@ from keras_nlp_bridge.cli.common import (
 from keras_nlp_bridge.extras import require
 
 if TYPE_CHECKING:
+    import keras
+
     from keras_nlp_bridge.benchmarking.experiment import Experiment
+
+METHODS = "L-BFGS-B,r2,tr-lsr1,Adam"
+"""What is shown if nothing else is asked for."""
 
 _DEMO = """\
 Train LeNet, a small convolutional network, on handwritten digits: by SciPy's L-BFGS-B
@@ -104,11 +109,10 @@ def _demo(options: argparse.Namespace) -> int:
         start_keras()
         require("matplotlib.figure", "plot", "the picture")
         make_directory(options.output)
-        from keras_nlp_bridge import demo
         from keras_nlp_bridge.benchmarking import datasets
         from keras_nlp_bridge.benchmarking.experiment import Experiment, method_names
 
-        methods = method_names(options.methods or demo.METHODS)
+        methods = method_names(options.methods or METHODS)
         images = datasets.load(
             options.dataset,
             samples=options.samples,
@@ -119,7 +123,7 @@ def _demo(options: argparse.Namespace) -> int:
             raise ValueError(f"`dataset` must hold images; got {images.name!r}.")
         experiment = Experiment(
             images,
-            lambda: demo.lenet(images.x_train.shape[1:], images.classes or 1),
+            lambda: lenet(images.x_train.shape[1:], images.classes or 1),
             seconds=None if options.epochs else options.seconds or 20.0,
             epochs=options.epochs,
             batch_size=options.batch_size,
@@ -127,7 +131,7 @@ def _demo(options: argparse.Namespace) -> int:
             progress=run_progress(options.quiet),
         )
     if not options.json:
-        print(demo.describe(experiment), flush=True)
+        print(describe(experiment), flush=True)
     code = 0
     try:
         for method in methods:
@@ -142,18 +146,93 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _report(experiment: "Experiment", options: argparse.Namespace) -> None:
-    from keras_nlp_bridge import demo, plots
+    from keras_nlp_bridge import plots
     from keras_nlp_bridge.benchmarking import recording
 
     path = None
     if any(run.points for run in experiment.runs):
         path = options.output / "demo.png"
         with user_errors():
-            title = demo.describe(experiment).splitlines()[0]
+            title = describe(experiment).splitlines()[0]
             plots.loss_curves(experiment.runs, path, title)
     if options.json:
-        print(json.dumps({**demo.to_dict(experiment), "picture": path and str(path)}))
+        print(json.dumps({**to_dict(experiment), "picture": path and str(path)}))
     else:
         print("\n" + recording.table(experiment.runs))
         if path:
             print(f"\npicture: {path}")
+
+
+def lenet(shape: tuple[int, ...] = (28, 28, 1), classes: int = 10) -> "keras.Model":
+    """Return LeNet-5 with rectifiers, compiled with Adam as Keras ships it.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height, width and channels of an image.
+    classes : int
+        Number of outputs, which are logits.
+
+    Returns
+    -------
+    keras.Model
+        61,706 weights for the default sizes.
+    """
+    import keras
+
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input(shape),
+            layers.Conv2D(6, 5, padding="same", activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(16, 5, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(120, activation="relu"),
+            layers.Dense(84, activation="relu"),
+            layers.Dense(classes),
+        ],
+        name="lenet",
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss)
+    return model
+
+
+def describe(experiment: "Experiment") -> str:
+    """Return two lines: the network and its data; the budget and the versions."""
+    from keras_nlp_bridge.benchmarking.recording import versions
+
+    images, budget = experiment.data, experiment.budget
+    limit = (
+        f"{budget['seconds']:g} s of training"
+        if budget["epochs"] is None
+        else f"{budget['epochs']} passes over the data"
+    )
+    made_with = ", ".join(f"{name} {value}" for name, value in versions().items())
+    return (
+        f"LeNet ({experiment.full.n} weights) on {images.name}: "
+        f"{len(images.x_train)} training and {images.test_samples} test images of "
+        f"{images.classes} classes\n"
+        f"{limit} for each method, minibatches of {experiment.batch_size}; {made_with}"
+    )
+
+
+def to_dict(experiment: "Experiment") -> dict[str, Any]:
+    """Return the setting and all runs, for JSON."""
+    from keras_nlp_bridge.benchmarking.recording import versions
+
+    images = experiment.data
+    return {
+        "versions": versions(),
+        "dataset": images.name,
+        "train_samples": len(images.x_train),
+        "test_samples": images.test_samples,
+        "classes": images.classes,
+        "n": experiment.full.n,
+        **experiment.budget,
+        "batch_size": experiment.batch_size,
+        "seed": experiment.seed,
+        "runs": [run.to_dict() for run in experiment.runs],
+    }

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 INPUTS = """\
 MODEL is a file that Keras has saved (.keras), or a function that returns a network,
 written as module:function (modules in the present directory are found);
-keras_nlp_bridge.demo:lenet is one. If the network is not compiled, give --loss.
+keras_nlp_bridge.cli.demo:lenet is one. If the network is not compiled, give --loss.
 
 --data is digits, breast_cancer, diabetes, iris or wine (shipped with scikit-learn), an
 image set of tensorflow-datasets such as mnist, or a .npz file with the arrays x and y,

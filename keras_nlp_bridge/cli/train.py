@@ -42,9 +42,9 @@ epoch; history.json, the same with settings, versions and result; history.png.
 
 _EXAMPLES = """\
 examples:
-  keras-nlp-bridge train keras_nlp_bridge.demo:lenet --data digits --epochs 5
+  keras-nlp-bridge train keras_nlp_bridge.cli.demo:lenet --data digits --epochs 5
       LeNet on digits by tr-lsr1
-  keras-nlp-bridge train keras_nlp_bridge.demo:lenet --data digits --output lenet \\
+  keras-nlp-bridge train keras_nlp_bridge.cli.demo:lenet --data digits --output lenet \\
           --method adam:2,L-BFGS-B:20 --metrics accuracy
       two passes of Adam, then at most 20 iterations of L-BFGS-B
   keras-nlp-bridge train lenet/model.keras --data digits --method r2 --epochs 3 \\

@@ -158,7 +158,7 @@ def landscape(
     orthogonal : bool
         Turn the second direction until it is orthogonal to the first.
     path : array_like of shape (k, n), optional
-        Iterates, for instance of `keras_nlp_bridge.callbacks.polish.Trajectory`, or
+        Iterates, for instance of `keras_nlp_bridge.callbacks.Trajectory`, or
         ``allvecs`` of a result; projected on the plane.
     recipe : {"fluxopttools"}, optional
         Directions as in FluxOptTools.jl: random, each of length ``lnorm * |x|``, not

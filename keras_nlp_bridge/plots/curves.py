@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,21 @@ from numpy.typing import NDArray
 from keras_nlp_bridge.extras import require
 from keras_nlp_bridge.plots.base import STYLES, curve, dress, new_axes, spans_decades
 
-if TYPE_CHECKING:
-    from keras_nlp_bridge.benchmarking.recording import Run
+__all__ = ["Measured", "histories", "loss_curves"]
 
-__all__ = ["histories", "loss_curves"]
+
+class Measured(Protocol):
+    """A run that `loss_curves` draws."""
+
+    @property
+    def method(self) -> str:
+        """Its name in the legend."""
+        ...
+
+    @property
+    def points(self) -> Sequence[Any]:
+        """Points with the numbers ``loss``, ``passes`` and ``seconds``."""
+        ...
 
 
 def histories(
@@ -37,7 +48,7 @@ def histories(
     along : str
         "epochs", or a column with what was spent until then: "nfev", the evaluations,
         is in each History of `keras_nlp_bridge.fit`; "seconds" and "steps" are made by
-        `keras_nlp_bridge.callbacks.polish.Clock`.
+        `keras_nlp_bridge.callbacks.Clock`.
     ax : matplotlib Axes, optional
         By default those of a new figure.
     log : bool, optional
@@ -69,7 +80,7 @@ def histories(
     return ax
 
 
-def loss_curves(runs: "Sequence[Run]", path: str | Path, title: str = "") -> None:
+def loss_curves(runs: Sequence[Measured], path: str | Path, title: str = "") -> None:
     """Draw the training loss of the runs against work and against time.
 
     Parameters

@@ -1,6 +1,7 @@
 """Landscapes and spectra: what surrounds a point in the space of weights."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,20 +9,64 @@ from numpy.typing import NDArray
 from keras_nlp_bridge.extras import require
 from keras_nlp_bridge.plots.base import BLUE, GREY, ORANGE, new_axes, spans_decades
 
-if TYPE_CHECKING:
-    from keras_nlp_bridge.curvature.density import Spectrum
-    from keras_nlp_bridge.landscapes.landscape import Landscape
-
-__all__ = ["landscape", "spectrum"]
+__all__ = ["Density", "Heights", "landscape", "spectrum"]
 
 
-def spectrum(found: "Spectrum", ax: Any = None) -> Any:
+class Density(Protocol):
+    """What `spectrum` draws."""
+
+    @property
+    def grid(self) -> NDArray[Any]:
+        """Where the density is known, shape (points,)."""
+        ...
+
+    @property
+    def density(self) -> NDArray[Any]:
+        """The density there."""
+        ...
+
+
+class Heights(Protocol):
+    """What `landscape` draws."""
+
+    @property
+    def coordinates(self) -> Sequence[NDArray[Any]]:
+        """Those of the grid along each of one or two axes."""
+        ...
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """The objective on the grid."""
+        ...
+
+    @property
+    def holes(self) -> int:
+        """Points where it is not finite."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """Name of the values."""
+        ...
+
+    @property
+    def path(self) -> NDArray[Any] | None:
+        """A way over the plane, shape (points, 2)."""
+        ...
+
+    @property
+    def explained(self) -> NDArray[Any] | None:
+        """Share of a way's variance along each axis."""
+        ...
+
+
+def spectrum(found: Density, ax: Any = None) -> Any:
     """Draw the density of the eigenvalues, on a logarithmic scale.
 
     Parameters
     ----------
     found : Spectrum
-        Of `keras_nlp_bridge.curvature.eigenpairs.spectral_density`.
+        Of `keras_nlp_bridge.curvature.spectral_density`.
     ax : matplotlib Axes, optional
         By default those of a new figure.
 
@@ -48,7 +93,7 @@ def spectrum(found: "Spectrum", ax: Any = None) -> Any:
     return ax
 
 
-def landscape(found: "Landscape", kind: str | None = None, ax: Any = None) -> Any:
+def landscape(found: Heights, kind: str | None = None, ax: Any = None) -> Any:
     """Draw a landscape.
 
     Parameters
@@ -105,7 +150,7 @@ def landscape(found: "Landscape", kind: str | None = None, ax: Any = None) -> An
     return ax
 
 
-def _contour(found: "Landscape", ax: Any) -> None:
+def _contour(found: Heights, ax: Any) -> None:
     """Draw filled contours of a plane, a cross at the center, the path."""
     a, b = found.coordinates
     values = np.ma.masked_invalid(found.values).T
@@ -152,7 +197,7 @@ def _route(ax: Any, path: NDArray[np.float64]) -> None:
     ax.plot(*path[-1], "o", color=ORANGE, markeredgecolor="white", markersize=7)
 
 
-def _surface(found: "Landscape", ax: Any) -> None:
+def _surface(found: Heights, ax: Any) -> None:
     """Draw a plane's values as heights; holes are missing."""
     a, b = np.meshgrid(*found.coordinates, indexing="ij")
     heights = np.where(np.isfinite(found.values), found.values, np.nan)
@@ -168,7 +213,7 @@ def _surface(found: "Landscape", ax: Any) -> None:
         axis.labelpad = 6
 
 
-def _line(found: "Landscape", ax: Any) -> None:
+def _line(found: Heights, ax: Any) -> None:
     """Draw the values on a line; holes are gaps with a mark at the bottom."""
     (a,) = found.coordinates
     finite = np.isfinite(found.values)

@@ -278,7 +278,7 @@ def test_a_set_of_tensorflow_datasets(here, capsys):
     if not (TFDS / "mnist").is_dir():
         pytest.skip(f"no prepared MNIST in {TFDS}")
     code, out, _ = run(
-        *(capsys, "train", "keras_nlp_bridge.demo:lenet", "--data", "mnist"),
+        *(capsys, "train", "keras_nlp_bridge.cli.demo:lenet", "--data", "mnist"),
         *("--data-dir", TFDS, "--samples", 64, "--epochs", 1, "--json"),
         *("--method", "L-BFGS-B"),
     )
