@@ -1,7 +1,28 @@
 """An argument, its rule, and what came."""
 
+import inspect
 import math
-from typing import Any
+import textwrap
+from dataclasses import Field, dataclass, field
+from typing import Any, ClassVar
+
+__all__ = [
+    "Count",
+    "Flag",
+    "In",
+    "Maybe",
+    "Number",
+    "OneOf",
+    "Option",
+    "Options",
+    "Rule",
+    "check_options",
+    "in_interval",
+    "is_number",
+    "option",
+    "require",
+    "require_count",
+]
 
 
 def require(name: str, value: Any, holds: bool, rule: str) -> None:
@@ -20,15 +41,229 @@ def is_number(value: Any) -> bool:
 
 def require_count(name: str, value: Any, least: int = 1) -> None:
     """Raise unless `value` is a whole number of at least `least`."""
-    holds = is_number(value) and float(value) >= least and float(value) % 1 == 0
-    require(name, value, holds, f"an integer of at least {least}")
+    Count(least).check(name, value)
 
 
 def in_interval(
     name: str, value: Any, low: float, high: float = math.inf, closed: bool = False
 ) -> None:
     """Raise unless ``low < value < high`` (``<= high`` if `closed`)."""
-    holds = is_number(value) and low < value and (value < high or closed)
-    holds = holds and value <= high
-    bracket = "]" if closed else ")"
-    require(name, value, holds, f"in ({low:g}, {high:g}{bracket}")
+    In(low, high, "]" if closed else "").check(name, value)
+
+
+class Rule:
+    """What an argument may be."""
+
+    # What errors and help call it, before its domain.
+    words: ClassVar[str] = ""
+    kind: ClassVar[str] = ""
+
+    def check(self, name: str, value: Any, owner: Any = None) -> None:
+        """Raise a ValueError unless the rule holds; `owner` has the other options."""
+        require(name, value, self._holds(value, owner), self.text(owner))
+
+    def text(self, owner: Any = None) -> str:
+        """Return what an error says after "must be"."""
+        return self.words + self._domain(owner)
+
+    def shown(self) -> str:
+        """Return the type, as help says it."""
+        return self.kind + self._domain(None)
+
+    def _holds(self, value: Any, owner: Any) -> bool:
+        raise NotImplementedError
+
+    def _domain(self, owner: Any) -> str:
+        return ""
+
+
+@dataclass(frozen=True)
+class In(Rule):
+    """A number between two ends, each a number or the name of another option.
+
+    The ends that belong to the interval are those whose bracket is in `closed`.
+    """
+
+    low: float | str
+    high: float | str = math.inf
+    closed: str = ""
+
+    kind: ClassVar[str] = "float "
+
+    def _end(self, end: float | str, owner: Any) -> float:
+        """Return the value of an end, after a check of its own."""
+        if not isinstance(end, str):
+            return end
+        value = getattr(owner, end)
+        owner.declared[end].rule.check(end, value, owner)
+        return value
+
+    def _holds(self, value: Any, owner: Any) -> bool:
+        low, high = self._end(self.low, owner), self._end(self.high, owner)
+        ends = [e for e, b in ((low, "["), (high, "]")) if b in self.closed]
+        return is_number(value) and (low < value < high or value in ends)
+
+    def _domain(self, owner: Any) -> str:
+        ends = [self.low, self.high]
+        if owner is not None:
+            ends = [self._end(end, owner) for end in ends]
+        low, high = (end if isinstance(end, str) else f"{end:g}" for end in ends)
+        left, right = "[" in self.closed, "]" in self.closed
+        return f"in {'[' if left else '('}{low}, {high}{']' if right else ')'}"
+
+
+@dataclass(frozen=True)
+class Number(Rule):
+    """A number of at least `least`, infinity included."""
+
+    least: float = -math.inf
+
+    words: ClassVar[str] = "a number"
+    kind: ClassVar[str] = "float"
+
+    def _holds(self, value: Any, owner: Any) -> bool:
+        return is_number(value) and float(value) >= self.least
+
+    def _domain(self, owner: Any) -> str:
+        return "" if math.isinf(self.least) else f" of at least {self.least:g}"
+
+
+@dataclass(frozen=True)
+class Count(Number):
+    """A whole number of at least `least`."""
+
+    least: float = 1
+
+    words: ClassVar[str] = "an integer"
+    kind: ClassVar[str] = "int"
+
+    def _holds(self, value: Any, owner: Any) -> bool:
+        return super()._holds(value, owner) and float(value) % 1 == 0
+
+
+@dataclass(frozen=True)
+class Flag(Rule):
+    """True or False."""
+
+    words: ClassVar[str] = "a bool"
+    kind: ClassVar[str] = "bool"
+
+    def _holds(self, value: Any, owner: Any) -> bool:
+        return isinstance(value, bool) or (is_number(value) and value in (0, 1))
+
+
+@dataclass(frozen=True, init=False)
+class OneOf(Rule):
+    """One of some words."""
+
+    values: tuple[str, ...]
+
+    words: ClassVar[str] = "one of "
+    kind: ClassVar[str] = "one of "
+
+    def __init__(self, *values: str) -> None:
+        object.__setattr__(self, "values", values)
+
+    def _holds(self, value: Any, owner: Any) -> bool:
+        return value in self.values
+
+    def _domain(self, owner: Any) -> str:
+        return str(self.values)
+
+
+@dataclass(frozen=True)
+class Maybe(Rule):
+    """None, or what another rule says."""
+
+    rule: Rule
+
+    def text(self, owner: Any = None) -> str:
+        """Return what an error says after "must be"."""
+        return f"{self.rule.text(owner)} or None"
+
+    def shown(self) -> str:
+        """Return the type, as help says it."""
+        return self.rule.shown()
+
+    def _holds(self, value: Any, owner: Any) -> bool:
+        return value is None or self.rule._holds(value, owner)
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of an option beside its default.
+
+    Parameters
+    ----------
+    rule : Rule
+        What it may be.
+    meaning : str
+        What it does, a phrase or two for the help.
+    source : str
+        Where the default is from.
+    """
+
+    rule: Rule
+    meaning: str
+    source: str = ""
+
+
+def option(default: Any, rule: Rule, meaning: str, *, source: str = "") -> Any:
+    """Declare a field of a subclass of `Options`; see `Option`."""
+    return field(default=default, metadata={"option": Option(rule, meaning, source)})
+
+
+class Options:
+    """A base of dataclasses: fields made by `option` are checked, and described.
+
+    A subclass that gives a field another default, a plain value, keeps its rule.
+    """
+
+    # Options by the name of their field: the class's own, then inherited ones.
+    declared: ClassVar[dict[str, Option]] = {}
+    # Names of options that are not the name of their field.
+    aliases: ClassVar[dict[str, str]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        fields = {n: f for n, f in vars(cls).items() if isinstance(f, Field)}
+        found = {n: f.metadata.get("option") for n, f in fields.items()}
+        cls.declared = {name: known for name, known in found.items() if known}
+        for base in cls.__bases__:
+            for name, known in getattr(base, "declared", {}).items():
+                cls.declared.setdefault(name, known)
+        cls.__doc__ = _described(cls)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    @classmethod
+    def option_name(cls, name: str) -> str:
+        """Return the name, as an option, of a field."""
+        return {field: known for known, field in cls.aliases.items()}.get(name, name)
+
+
+def check_options(options: Options) -> None:
+    """Raise a ValueError for the first option whose rule does not hold."""
+    for name, known in options.declared.items():
+        value = getattr(options, name)
+        known.rule.check(options.option_name(name), value, options)
+
+
+def _described(cls: type[Options]) -> str | None:
+    """Return the docstring with a section of parameters, if it has none of its own."""
+    text = inspect.cleandoc(cls.__doc__ or "")
+    if not text or not cls.declared or "Parameters\n---" in text:
+        return cls.__doc__
+    head, notes, tail = text.partition("\n\nNotes\n-----")
+    lines = [head, "", "Parameters", "----------"]
+    for name, known in cls.declared.items():
+        default = getattr(cls, name)
+        default = default.default if isinstance(default, Field) else default
+        shown = f"{default:g}" if isinstance(default, float) else repr(default)
+        shown = "optional" if default is None else f"default {shown}"
+        lines.append(f"{cls.option_name(name)} : {known.rule.shown()}, {shown}")
+        text = f"{known.meaning} [{known.source}]" if known.source else known.meaning
+        wrapped = textwrap.wrap(text, width=80, break_on_hyphens=False)
+        lines += [f"    {line}" for line in wrapped]
+    return "\n".join(lines) + notes + tail

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
 
 from keras_nlp_bridge.arrays import Array, namespace
+from keras_nlp_bridge.checks import Options
 
 __all__ = ["Method", "Oracle", "donated", "fused"]
 
@@ -30,10 +31,11 @@ class Oracle(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
+class Method(Options):
     """A frozen set of hyper-parameters and three pure functions over an oracle.
 
-    The fields are the SciPy ``options`` of the method.  ``init``, ``refresh`` and
+    The fields are the SciPy ``options`` of the method, checked and described where they
+    are declared by `keras_nlp_bridge.checks.option`.  ``init``, ``refresh`` and
     ``step`` neither keep nor change anything, decide by selection, and return a state
     of the same structure, shapes and dtypes, so the same lines run on NumPy arrays and,
     traced once, as one compiled call on a device.
@@ -59,8 +61,6 @@ class Method:
         """Return the point that a run ending in this state hands out."""
         return state.x
 
-    # Names of options that are not the name of their field.
-    aliases: ClassVar[dict[str, str]] = {}
     # Whether a step makes several evaluations and its state has a field ``left``, the
     # number of those that the run may still make.
     limited: ClassVar[bool] = False
@@ -70,8 +70,7 @@ class Method:
     @classmethod
     def option_names(cls) -> tuple[str, ...]:
         """Names of the hyper-parameters, as options."""
-        names = {field: option for option, field in cls.aliases.items()}
-        return tuple(names.get(f.name, f.name) for f in fields(cls))
+        return tuple(cls.option_name(f.name) for f in fields(cls))
 
 
 def donated(oracle: Oracle) -> bool:

@@ -3,61 +3,44 @@
 import difflib
 from dataclasses import dataclass
 
-from keras_nlp_bridge.checks import is_number, require, require_count
+from keras_nlp_bridge.checks import Count, Flag, Maybe, Number, Options, option
 from keras_nlp_bridge.minimizing.driver import Limits
 
 __all__ = ["RunOptions", "unknown_option"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Options that every method has beside its own hyper-parameters.
+class RunOptions(Options):
+    """Options that every method has beside its own hyper-parameters."""
 
-    Parameters
-    ----------
-    gtol : float
-        A run succeeds when the infinity norm of the gradient is at most ``gtol + rtol
-        * (that norm at x0)``.  ``tol`` of `scipy.optimize.minimize` sets it.
-    rtol : float
-        See ``gtol``.
-    maxiter : float
-        Steps, accepted or not.  On minibatches it is also the clock of the method.
-    maxfun : float, optional
-        Evaluations of the objective.
-    maxtime : float, optional
-        Seconds.
-    disp : bool
-        Print a summary at the end.
-    return_all : bool
-        Return the iterates as ``allvecs``.
-    check_every : int
-        Steps in one compiled call, on a `KerasProblem` without callback.
-    stochastic : bool, optional
-        Use the variant for minibatches.  By default where the problem is on one and
-        there is a callback to change it.
-    """
-
-    gtol: float = 1e-5  # of SciPy's BFGS and CG
-    rtol: float = 0.0
-    maxiter: float | None = None
-    maxfun: float | None = None
-    maxtime: float | None = None
-    disp: bool = False
-    return_all: bool = False
-    check_every: int = 16
-    stochastic: bool | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("gtol", "rtol"):
-            value = getattr(self, name)
-            require(name, value, is_number(value), "a number")
-        for name in ("maxiter", "maxfun", "maxtime"):
-            value = getattr(self, name)
-            holds = value is None or (is_number(value) and float(value) >= 0)
-            require(name, value, holds, "a number of at least 0, or None")
-        require_count("check_every", self.check_every)
-        kinds = (True, False, None)
-        require("stochastic", self.stochastic, self.stochastic in kinds, "a bool")
+    gtol: float = option(
+        1e-5,
+        Number(),
+        "A run succeeds when the infinity norm of the gradient is at most ``gtol + "
+        "rtol * (that norm at x0)``. ``tol`` of `scipy.optimize.minimize` sets it.",
+        source="SciPy's BFGS and CG",
+    )
+    rtol: float = option(0.0, Number(), "See ``gtol``.")
+    maxiter: float | None = option(
+        None,
+        Maybe(Number(0)),
+        "Steps, accepted or not. On minibatches it is also the clock of the method.",
+    )
+    maxfun: float | None = option(
+        None, Maybe(Number(0)), "Evaluations of the objective."
+    )
+    maxtime: float | None = option(None, Maybe(Number(0)), "Seconds.")
+    disp: bool = option(False, Flag(), "Print a summary at the end.")
+    return_all: bool = option(False, Flag(), "Return the iterates as ``allvecs``.")
+    check_every: int = option(
+        16, Count(), "Steps in one compiled call, on a `KerasProblem` without callback."
+    )
+    stochastic: bool | None = option(
+        None,
+        Maybe(Flag()),
+        "Use the variant for minibatches. By default where the problem is on one and "
+        "there is a callback to change it.",
+    )
 
     def limits(self, maxiter: float) -> Limits:
         """Return the limits of a run; `maxiter` is the method's default."""
