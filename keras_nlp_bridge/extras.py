@@ -1,10 +1,14 @@
-"""Optional packages, imported where they are used."""
+"""The world outside: optional packages, threads of BLAS, files written whole."""
 
 import importlib
-from contextlib import AbstractContextManager, nullcontext
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from types import ModuleType
 
-__all__ = ["blas_on_one_thread", "require"]
+__all__ = ["beside", "blas_on_one_thread", "require"]
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:
@@ -58,3 +62,35 @@ def blas_on_one_thread() -> AbstractContextManager[object]:
         return nullcontext()
     pools = threadpoolctl.ThreadpoolController()
     return pools.select(internal_api="openblas").limit(limits=1)
+
+
+@contextmanager
+def beside(path: str | Path) -> Iterator[Path]:
+    """Let a file be written beside another, whose place it takes when it is whole.
+
+    Whoever is killed, or finds the disk full, leaves the old file as it was.
+
+    Parameters
+    ----------
+    path : str or Path
+        What is written or replaced. A link is followed.
+
+    Yields
+    ------
+    Path
+        Where to write: in the same directory, with the same ending.
+    """
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():  # a pipe or a device
+        yield target
+        return
+    part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        if target.exists():
+            shutil.copymode(target, part)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)

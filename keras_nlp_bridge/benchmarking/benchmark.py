@@ -314,19 +314,24 @@ class _Journal:
         self.known: dict[tuple[str, str, int], dict[str, Any]] = {}
         if self.path is None:
             return
-        if self.path.exists():
-            before = Benchmark.load(self.path)
-            for key in ("budget", "target"):
-                if before.about.get(key) != about[key]:
-                    raise ValueError(
-                        f"`checkpoint` {str(path)!r} was made with another {key}, "
-                        f"{before.about.get(key)}; got {about[key]}. Take a new file."
-                    )
-            rows = before.rows
-            self.known = {(r["method"], r["problem"], r["seed"]): r for r in rows}
-            before.save(self.path)  # without a line torn by a kill
-        else:
+        if self.path.suffix != ".jsonl":
+            raise ValueError(
+                f"`checkpoint` must end with .jsonl; got {self.path.name!r}."
+            )
+        if not self.path.exists() or not self.path.stat().st_size:
             Benchmark([], about).save(self.path)
+            return
+        before = Benchmark.load(self.path)
+        for key in ("budget", "target"):
+            if before.about.get(key) != about[key]:
+                raise ValueError(
+                    f"`checkpoint` {str(path)!r} was made with another {key}, "
+                    f"{before.about.get(key)}; got {about[key]}. Take a new file."
+                )
+        rows = before.rows
+        self.known = {(r["method"], r["problem"], r["seed"]): r for r in rows}
+        with self.path.open("rb+") as file:  # cut off what a kill has torn
+            file.truncate(file.read().rfind(b"\n") + 1)
 
     def write(self, row: dict[str, Any]) -> dict[str, Any]:
         """Append a run to the file, at once."""

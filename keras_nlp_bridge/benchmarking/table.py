@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_nlp_bridge.benchmarking.view import View
-from keras_nlp_bridge.extras import require
+from keras_nlp_bridge.extras import beside, require
 from keras_nlp_bridge.plots import profiles
 
 __all__ = ["COLUMNS", "Benchmark", "row_to_json"]
@@ -215,13 +215,17 @@ class Benchmark:
         path, kind = Path(path), _kind(Path(path))
         if kind == ".csv":
             names = list(dict.fromkeys([*COLUMNS, *(k for r in self.rows for k in r)]))
-            with path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, names)
+            with (
+                beside(path) as part,
+                part.open("w", newline="", encoding="utf-8") as f,
+            ):
+                writer = csv.DictWriter(f, names)
                 writer.writeheader()
                 writer.writerows(self.rows)
             return
         lines = [json.dumps({"about": self.about}), *map(row_to_json, self.rows)]
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        with beside(path) as part:
+            part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> "Benchmark":
@@ -241,7 +245,7 @@ class Benchmark:
                 lines = [line for line in file if line.endswith("\n")]
             first, *rest = map(json.loads, lines)
             return cls([_typed(row) for row in rest], dict(first["about"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except _MALFORMED as error:
             raise ValueError(
                 f"`path` must be a table of a benchmark; got {str(path)!r}, which is "
                 f"none ({type(error).__name__}: {error})."
@@ -281,25 +285,40 @@ def row_to_json(row: Mapping[str, Any]) -> str:
     )
 
 
-def _typed(row: Mapping[str, Any]) -> Row:
+# What reading anything else than a table ends with.
+_MALFORMED = (
+    *(ValueError, LookupError, TypeError, AttributeError),
+    *(OverflowError, RecursionError, csv.Error),
+)
+
+# Without these a row is no run.
+_NEEDED = (*_KEY, "solved", "cost")
+
+
+def _typed(row: Any) -> Row:
     """Give the values of a row their types back."""
-    missing = [name for name in _KEY if name not in row]
+    if not isinstance(row, Mapping) or None in row:
+        raise TypeError(f"a row must have the named columns; got {str(row)[:80]}")
+    missing = [name for name in _NEEDED if name not in row]
     if missing:
         raise KeyError(missing[0])
-    return {key: _value(COLUMNS.get(key), value) for key, value in row.items()}
+    return {key: _value(key, value) for key, value in row.items()}
 
 
-def _value(kind: type | None, value: Any) -> Any:
-    if kind is bool and isinstance(value, str):
-        return value == "True"
-    if value == "" and kind is not str:
+def _value(name: str, value: Any) -> Any:
+    kind = COLUMNS.get(name)
+    if kind is None:  # a column of the user's own: a number if it reads as one
+        try:
+            return float(value) if isinstance(value, str) else value
+        except ValueError:
+            return value
+    if kind is bool:
+        return {True: True, False: False, "True": True, "False": False}[value]
+    if value == "" and kind is not str and name not in _KEY:
         return math.nan
-    if kind is not None:
-        return kind(value)
-    try:  # a column of the user's own: a number if it reads as one
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise TypeError(f"{name} must be of type {kind.__name__}; got {value!r}")
+    return kind(value)
 
 
 def _kind(path: Path) -> str:

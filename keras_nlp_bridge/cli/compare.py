@@ -19,7 +19,7 @@ from keras_nlp_bridge.cli.common import (
     user_errors,
 )
 from keras_nlp_bridge.cli.inputs import INPUTS, add_inputs, model_maker, read_data
-from keras_nlp_bridge.extras import require
+from keras_nlp_bridge.extras import beside, require
 
 if TYPE_CHECKING:
     from keras_nlp_bridge.benchmarking.experiment import Experiment
@@ -181,7 +181,8 @@ def _draw(done: "list[Experiment]", table: Any, model: str, folder: Path) -> lis
     plots.box(table.columns, "fun", ax=axes)
     axes.set_ylabel("final training loss")
     axes.set_title(f"{size}, {len(done)} seeds", fontsize="medium", loc="left")
-    figure.savefig(folder / "boxes.png")
+    with beside(folder / "boxes.png") as part:
+        figure.savefig(part)
     return ["compare.png", "boxes.png"]
 
 

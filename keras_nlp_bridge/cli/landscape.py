@@ -16,7 +16,7 @@ from keras_nlp_bridge.cli.common import (
     user_errors,
 )
 from keras_nlp_bridge.cli.inputs import INPUTS, add_inputs, problem_of
-from keras_nlp_bridge.extras import require
+from keras_nlp_bridge.extras import beside, require
 
 _LANDSCAPE = f"""\
 Evaluate the loss of all training samples on a plane, or along a line, through the
@@ -95,7 +95,8 @@ def _landscape(options: argparse.Namespace) -> int:
         axes = figure.add_subplot(projection=projection)
         plots.landscape(found, "surface" if options.surface else None, axes)
         figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
-        figure.savefig(files[0])
+        with beside(files[0]) as part:
+            figure.savefig(part)
         found.save(files[1])
     low, high = float(found.values.min()), float(found.values.max())
     middle = problem.fun(found.center)

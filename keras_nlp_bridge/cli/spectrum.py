@@ -16,7 +16,7 @@ from keras_nlp_bridge.cli.common import (
     user_errors,
 )
 from keras_nlp_bridge.cli.inputs import INPUTS, add_inputs, problem_of
-from keras_nlp_bridge.extras import require
+from keras_nlp_bridge.extras import beside, require
 
 _SPECTRUM = f"""\
 Curvature of the loss of all training samples at the weights of a network: the largest
@@ -89,8 +89,10 @@ def _spectrum(options: argparse.Namespace) -> int:
         figure.suptitle(
             f"{options.curvature}, {title}", fontsize="medium", x=0.01, ha="left"
         )
-        figure.savefig(files[0])
-        np.savez(files[1], values=largest, grid=density.grid, density=density.density)
+        with beside(files[0]) as part:
+            figure.savefig(part)
+        with beside(files[1]) as part:
+            np.savez(part, values=largest, grid=density.grid, density=density.density)
     if options.json:
         from keras_nlp_bridge.benchmarking.recording import finite, versions
 

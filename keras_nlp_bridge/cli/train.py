@@ -22,7 +22,7 @@ from keras_nlp_bridge.cli.common import (
     user_errors,
 )
 from keras_nlp_bridge.cli.inputs import INPUTS, add_inputs, model_maker, read_data
-from keras_nlp_bridge.extras import require
+from keras_nlp_bridge.extras import beside, require
 
 if TYPE_CHECKING:
     import keras
@@ -247,9 +247,11 @@ def _save(
     if not model.optimizer.built:  # Keras would warn when it loads the model
         model.optimizer.build(model.trainable_variables)
     with user_errors():
-        model.save(folder / "model.keras")
-        (folder / "history.json").write_text(json.dumps(record, indent=1) + "\n")
-        with (folder / "history.csv").open("w", newline="") as file:
+        with beside(folder / "model.keras") as part:
+            model.save(part)
+        with beside(folder / "history.json") as part:
+            part.write_text(json.dumps(record, indent=1) + "\n")
+        with beside(folder / "history.csv") as part, part.open("w", newline="") as file:
             names = dict.fromkeys(name for row in rows for name in row)
             writer = csv.DictWriter(file, list(names))
             writer.writeheader()
@@ -297,4 +299,5 @@ def _draw(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     plots.histories(curves, "loss", "seconds", right, log=log)
     right.set_xlabel("seconds (compiling included)")
     figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
-    figure.savefig(path)
+    with beside(path) as part:
+        figure.savefig(part)

@@ -1,6 +1,8 @@
 """The objective on a plane or a line through the weights, to be looked at."""
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_nlp_bridge import plots
 from keras_nlp_bridge.checks import in_interval, require, require_count
+from keras_nlp_bridge.extras import beside
 from keras_nlp_bridge.landscapes.directions import choose, finite, random
 from keras_nlp_bridge.problem.problem import KerasProblem
 
@@ -24,6 +27,13 @@ Vector = NDArray[Any]
 # enough that the progress bar moves and Ctrl-C is heard.
 _POINTS = 25
 _MARGIN = 0.1  # around a path, as a share of its extent
+
+
+# What reading anything else than a landscape ends with.
+_MALFORMED = (
+    *(ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError),
+    *(OverflowError, zipfile.BadZipFile, zlib.error, struct.error),
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ class Landscape:
         del fields["coordinates"]
         arrays: dict[str, Any] = {k: a for k, a in fields.items() if a is not None}
         arrays |= {f"coordinates{i}": a for i, a in enumerate(self.coordinates)}
-        with open(path, "wb") as file:
+        with beside(path) as part, part.open("wb") as file:
             np.savez_compressed(file, **arrays)
 
     @classmethod
@@ -92,7 +102,7 @@ class Landscape:
             with open(path, "rb") as opened, np.load(opened) as file:
                 found = dict(file)
             ndim = len(found["directions"])
-            return cls(
+            loaded = cls(
                 values=found["values"],
                 coordinates=tuple(found[f"coordinates{i}"] for i in range(ndim)),
                 directions=found["directions"],
@@ -101,11 +111,36 @@ class Landscape:
                 explained=found.get("explained"),
                 label=str(found["label"]),
             )
-        except (KeyError, TypeError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            loaded._check()
+        except _MALFORMED as error:
             raise ValueError(
                 f"`path` must be a file that Landscape.save has written; got {path}, "
                 f"which is none or damaged ({error})."
             ) from error
+        return loaded
+
+    def _check(self) -> None:
+        """Raise unless the shapes fit and all are real numbers."""
+        ndim, n = self.directions.shape
+        size = tuple(len(a) for a in self.coordinates)
+        wanted = {
+            "values": (self.values, size),
+            "center": (self.center, (n,)),
+            "explained": (self.explained, (ndim,)),
+            "path": (self.path, (*np.shape(self.path)[:1], ndim)),
+            **{
+                f"coordinates{i}": (a, a.shape[:1])
+                for i, a in enumerate(self.coordinates)
+            },
+        }
+        if ndim not in (1, 2):
+            raise ValueError(f"one or two directions expected, found {ndim}")
+        for name, (array, shape) in wanted.items():
+            if array is not None and (array.shape != shape or array.dtype.kind != "f"):
+                raise ValueError(
+                    f"{name} must be real numbers of shape {shape}, found "
+                    f"{array.dtype} of shape {array.shape}"
+                )
 
 
 def landscape(

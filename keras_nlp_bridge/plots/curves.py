@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_nlp_bridge.extras import require
+from keras_nlp_bridge.extras import beside, require
 from keras_nlp_bridge.plots.base import STYLES, curve, dress, new_axes, spans_decades
 
 __all__ = ["Measured", "histories", "loss_curves"]
@@ -112,7 +112,8 @@ def loss_curves(runs: Sequence[Measured], path: str | Path, title: str = "") -> 
         *axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False
     )
     figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
-    figure.savefig(path)
+    with beside(path) as part:
+        figure.savefig(part)
 
 
 def _columns(

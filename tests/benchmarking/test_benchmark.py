@@ -294,6 +294,28 @@ def test_a_checkpoint_is_gone_on_with(tmp_path):
         bench(["BFGS"], problem, budget={"maxfun": 5}, checkpoint=path)
 
 
+def test_a_checkpoint_may_be_empty_but_nobody_elses_file(tmp_path):
+    problem = {"rosen": (rosen, [-1.2, 1.0], rosen_der)}
+    path = tmp_path / "runs.jsonl"
+    path.touch()
+    assert len(bench(["CG"], problem, checkpoint=path)) == 1
+    assert len(knb.Benchmark.load(path)) == 1
+    path.write_text("my notes")
+    with pytest.raises(ValueError, match="must be a table of a benchmark"):
+        bench(["CG"], problem, checkpoint=path)
+    assert path.read_text() == "my notes"
+
+
+def test_a_checkpoint_is_not_written_anew(tmp_path):
+    problem = {"rosen": (rosen, [-1.2, 1.0], rosen_der)}
+    path = tmp_path / "runs.jsonl"
+    bench(["CG"], problem, checkpoint=path)
+    before, file = path.read_bytes(), path.stat().st_ino
+    bench(["CG", "BFGS"], problem, checkpoint=path)
+    assert path.stat().st_ino == file
+    assert path.read_bytes().startswith(before)
+
+
 KILLED = """
 import sys, time
 import keras_nlp_bridge as knb
@@ -469,7 +491,7 @@ def test_joined_tables_share_no_run(result):
         ({"budget": {"maxfun": 0}}, "`budget.'maxfun'.` must be .*got 0"),
         ({"budget": {"gtol": math.nan}}, "`budget.'gtol'.` must be .*got nan"),
         ({"target": {"q": 1.0}}, "`target` must name problems"),
-        ({"checkpoint": "runs.txt"}, "`path` must end with .csv or .jsonl"),
+        ({"checkpoint": "runs.txt"}, "`checkpoint` must end with .jsonl"),
     ],
 )
 def test_wrong_arguments_are_named_before_anything_runs(arguments, words):
@@ -481,6 +503,10 @@ def test_wrong_arguments_are_named_before_anything_runs(arguments, words):
         knb.benchmark(**given, verbose=0)
 
 
+HEAD = '{"about": {}}\n'
+ROW = '{"method": "m", "problem": "p", "seed": 0, "solved": true, "cost": 1.5}\n'
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -488,6 +514,19 @@ def test_wrong_arguments_are_named_before_anything_runs(arguments, words):
         ("other.jsonl", '{"a": 1}\n'),
         ("broken.jsonl", "{"),
         ("other.csv", "a,b\n1,2\n"),
+        ("list.jsonl", "[1, 2]\n"),
+        ("about.jsonl", '{"about": [["a"]]}\n'),
+        ("number.jsonl", HEAD + "1\n"),
+        ("text.jsonl", HEAD + '"method problem seed solved cost"\n'),
+        ("short.jsonl", HEAD + '{"method": "m", "problem": "p", "seed": 0}\n'),
+        ("large.jsonl", HEAD + ROW.replace("0", '"inf"')),
+        ("truth.jsonl", HEAD + ROW.replace("true", '"maybe"')),
+        ("null.jsonl", HEAD + ROW.replace("1.5", "null")),
+        ("nested.jsonl", HEAD + ROW.replace("1.5", "[" * 9000 + "]" * 9000)),
+        ("deep.jsonl", HEAD + "[" * 90_000 + "\n"),
+        ("long.csv", "method,problem,seed,solved,cost\nm,p,0,True,1.5,6\n"),
+        ("seedless.csv", "method,problem,seed,solved,cost\nm,p,,True,1.5\n"),
+        ("bytes.csv", "method\0,problem\n\0"),
     ],
 )
 def test_what_is_no_table_is_not_loaded(name, content, tmp_path):

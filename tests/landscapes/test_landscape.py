@@ -287,6 +287,41 @@ def test_a_damaged_file_is_said_to_be_one(problem, tmp_path):
         Landscape.load(tmp_path / "missing.npz")
 
 
+SOUND = {
+    "values": np.zeros((2, 3)),
+    "coordinates0": np.zeros(2),
+    "coordinates1": np.zeros(3),
+    "directions": np.zeros((2, 5)),
+    "center": np.zeros(5),
+    "label": np.array("f"),
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"values": np.zeros(3)},
+        {"values": np.array("text")},
+        {"center": np.zeros(4)},
+        {"center": np.zeros(5, complex)},
+        {"directions": np.zeros((3, 5)), "coordinates2": np.zeros(2)},
+        {"directions": np.zeros(5)},
+        {"coordinates0": np.array(1.0)},
+        {"path": np.zeros((4, 3))},
+        {"path": np.array(0.0)},
+        {"explained": np.array(["a", "b"])},
+    ],
+    ids=lambda wrong: "-".join(f"{k}{v.shape}" for k, v in wrong.items()),
+)
+def test_arrays_that_do_not_fit_are_no_landscape(wrong, tmp_path):
+    file = tmp_path / "found.npz"
+    np.savez(file, **SOUND)
+    assert Landscape.load(file).values.shape == (2, 3)
+    np.savez(file, **{**SOUND, **wrong})
+    with pytest.raises(ValueError, match="`path` must be a file that"):
+        Landscape.load(file)
+
+
 def test_a_path_that_cannot_be_written(problem, tmp_path):
     found = landscape(problem, npoints=2)
     with pytest.raises(OSError, match=r"nowhere.*picture.npz"):
