@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
-from keras_nlp_bridge.checks import in_interval, require_count
+from keras_nlp_bridge.checks import Count, In, Maybe, option
 from keras_nlp_bridge.methods.method import Method, Oracle, donated
 from keras_nlp_bridge.methods.state import Progress, Status, start, status_where
 from keras_nlp_bridge.methods.steps.line_search import Conditions, Found, line_search
@@ -58,22 +58,6 @@ class LBFGSMethod(Method):
     forgotten and the next step goes along the gradient; if that finds nothing either,
     the run ends and says so.
 
-    Parameters
-    ----------
-    memory : int, optional
-        Number of pairs; by default 20, and 10 for more than 10,000 variables.
-    decrease : float
-        A step is accepted if f falls by this share of what its slope promises.
-    curvature : float
-        And if the slope has become this much flatter.
-    max_trials : int
-        Most evaluations of one line search; then its best point with a decrease is
-        taken.
-    min_curvature : float
-        A pair is stored if ``s'y > min_curvature |s| |y|``.
-    max_rejections : int
-        Steps in a row that end the run if none lowers f or the gradient.
-
     Notes
     -----
     Algorithm 7.5 of [1]_ with the inverse matrix in the compact form of [2]_, and the
@@ -88,28 +72,44 @@ class LBFGSMethod(Method):
        decrease, ACM Trans. Math. Softw. 20, 1994.
     """
 
-    # With n = 2..100, 20 needed 7 to 20 % fewer evaluations than 10; on a LeNet with
-    # 61,706 weights 6 % more, each step reading twice as much.
-    memory: int | None = None  # 20, and 10 beyond `LARGE` variables
-    # Of SciPy's L-BFGS-B.
-    decrease: float = 1e-3
-    curvature: float = 0.9
-    max_trials: int = 20
-    # A hundred times less than what two vectors at a right angle lose in rounding.
-    min_curvature: float = 1e-10
-    # Enough for a restart to show an effect.
-    max_rejections: int = 20
+    memory: int | None = option(
+        None,
+        Maybe(Count()),
+        "Number of pairs; by default 20, and 10 for more than 10,000 variables.",
+    )
+    decrease: float = option(
+        1e-3,
+        In(0, 0.5),
+        "A step is accepted if f falls by this share of what its slope promises.",
+        source="SciPy's L-BFGS-B",
+    )
+    curvature: float = option(
+        0.9,
+        In("decrease", 1),
+        "And if the slope has become this much flatter.",
+        source="SciPy's L-BFGS-B",
+    )
+    max_trials: int = option(
+        20,
+        Count(),
+        "Most evaluations of one line search; then its best point with a decrease is "
+        "taken.",
+        source="SciPy's L-BFGS-B",
+    )
+    min_curvature: float = option(
+        1e-10,
+        In(0, 1),
+        "A pair is stored if ``s'y > min_curvature |s| |y|``.",
+        source="a hundred times less than what rounding loses at a right angle",
+    )
+    max_rejections: int = option(
+        20,
+        Count(),
+        "Steps in a row that end the run if none lowers f or the gradient.",
+        source="enough for a restart to show an effect",
+    )
 
     limited: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        for name in ("max_trials", "max_rejections"):
-            require_count(name, getattr(self, name))
-        if self.memory is not None:
-            require_count("memory", self.memory)
-        in_interval("decrease", self.decrease, 0, 0.5)
-        in_interval("curvature", self.curvature, self.decrease, 1)
-        in_interval("min_curvature", self.min_curvature, 0, 1)
 
     def init(self, oracle: Oracle, x: Array) -> LBFGSState:
         """Evaluate f and g at the start; there is no pair yet."""

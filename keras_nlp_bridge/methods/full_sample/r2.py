@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
-from keras_nlp_bridge.checks import in_interval, is_number, require, require_count
+from keras_nlp_bridge.checks import Count, In, Maybe, OneOf, option, require
 from keras_nlp_bridge.methods.method import Method, Oracle
 from keras_nlp_bridge.methods.state import Status, start, status_where, unbounded_below
 
@@ -39,37 +39,12 @@ class R2State(NamedTuple):
     f_best: Array
 
 
+_FOMO = "JSOSolvers, src/fomo.jl"
+
+
 @dataclass(frozen=True, kw_only=True)
 class R2(Method):
     """Quadratic regularization: ``s = -g / sigma`` minimizes ``g's + sigma |s|^2 / 2``.
-
-    Parameters
-    ----------
-    momentum : float
-        Weight beta of the average of past gradients in the direction (FOMO); 0 is R2.
-        It is lowered wherever the direction would not be gradient-related.
-    step_rule : {"r2", "tr"}
-        Length of the step: ``alpha |d|`` or the radius ``alpha``.
-    nonmonotone : int
-        The decrease is measured from the largest of the last so many accepted values.
-    eta1, eta2 : float, optional
-        A step is accepted above ``eta1 * pred``, and sigma decreased above
-        ``eta2 * pred``.
-    gamma1, gamma2 : float
-        Factors of ``alpha = 1 / sigma`` after a rejected and a very good step.
-    gamma3 : float
-        Factor of the momentum after a rejected step.
-    theta1, theta2 : float, optional
-        How much of a descent direction and how short the direction may be.
-    alpha_max : float, optional
-        Largest alpha.
-    max_rejections : int
-        Rejections in a row that end the run.
-    l1, l0 : float
-        Weight of a regularizer: minimize ``f(x) + l1 |x|_1``, or ``f(x) + l0`` times
-        the number of entries of x that are not zero.  The step minimizes model and
-        regularizer together, which thresholds x.  Not with momentum, ``step="tr"`` or
-        ``nonmonotone``.
 
     Notes
     -----
@@ -92,50 +67,76 @@ class R2(Method):
        method for nonsmooth regularized optimization, SIAM J. Optim. 32, 2022 (R2).
     """
 
-    # All defaults are those of JSOSolvers, src/fomo.jl; None depends on the dtype.
-    momentum: float = 0.0
-    step_rule: str = "r2"
-    nonmonotone: int = 1
-    eta1: float | None = None  # eps^(1/4)
-    eta2: float = 0.95
-    gamma1: float = 0.5
-    gamma2: float = 2.0
-    gamma3: float = 0.5
-    theta1: float = 0.1
-    theta2: float | None = None  # eps^(1/3)
-    alpha_max: float | None = None  # 1 / eps
-    # From alpha_max, halving reaches a step of no length in fewer.
-    max_rejections: int = 120
-    l1: float = 0.0
-    l0: float = 0.0
+    momentum: float = option(
+        0.0,
+        In(0, 1, "["),
+        "Weight beta of the average of past gradients in the direction (FOMO); 0 is "
+        "R2. It is lowered wherever the direction would not be gradient-related.",
+    )
+    step_rule: str = option(
+        "r2",
+        OneOf("r2", "tr"),
+        "Length of the step: ``alpha |d|`` or the radius ``alpha``.",
+    )
+    nonmonotone: int = option(
+        1,
+        Count(),
+        "The decrease is measured from the largest of the last so many accepted "
+        "values.",
+    )
+    eta1: float | None = option(
+        None,
+        Maybe(In(0, "eta2", "]")),
+        "A step is accepted above ``eta1 * pred``; by default ``eps^(1/4)``.",
+        source=_FOMO,
+    )
+    eta2: float = option(
+        0.95, In(0, 1), "Sigma is decreased above ``eta2 * pred``.", source=_FOMO
+    )
+    gamma1: float = option(
+        0.5, In(0, 1), "Factor of ``alpha = 1 / sigma`` at a rejection.", source=_FOMO
+    )
+    gamma2: float = option(
+        2.0, In(1), "Factor of alpha after a very good step.", source=_FOMO
+    )
+    gamma3: float = option(
+        0.5, In(0, 1), "Factor of the momentum after a rejected step.", source=_FOMO
+    )
+    theta1: float = option(
+        0.1, In(0, 1), "How much of a descent direction it must be.", source=_FOMO
+    )
+    theta2: float | None = option(
+        None,
+        Maybe(In(0, 1)),
+        "How short the direction may be; by default ``eps^(1/3)``.",
+        source=_FOMO,
+    )
+    alpha_max: float | None = option(
+        None, Maybe(In(0)), "Largest alpha; by default ``1 / eps``.", source=_FOMO
+    )
+    max_rejections: int = option(
+        120,
+        Count(),
+        "Rejections in a row that end the run.",
+        source="from alpha_max, halving reaches a step of no length in fewer",
+    )
+    l1: float = option(
+        0.0,
+        In(0, closed="["),
+        "Weight of a regularizer: minimize ``f(x) + l1 |x|_1``. The step minimizes "
+        "model and regularizer together, which thresholds x. Not with momentum, "
+        "``step='tr'`` or ``nonmonotone``.",
+    )
+    l0: float = option(
+        0.0,
+        In(0, closed="["),
+        "Weight of another: ``l0`` times the number of entries of x that are not zero.",
+    )
 
     aliases: ClassVar[dict[str, str]] = {"step": "step_rule"}
 
     def __post_init__(self) -> None:
-        holds = is_number(self.momentum) and 0 <= self.momentum < 1
-        require("momentum", self.momentum, holds, "in [0, 1)")
-        rules = ("r2", "tr")
-        require("step", self.step_rule, self.step_rule in rules, f"one of {rules}")
-        require_count("nonmonotone", self.nonmonotone)
-        require_count("max_rejections", self.max_rejections)
-        in_interval("eta2", self.eta2, 0, 1)
-        if self.eta1 is not None:
-            in_interval("eta1", self.eta1, 0, self.eta2, closed=True)
-        in_interval("gamma1", self.gamma1, 0, 1)
-        in_interval("gamma2", self.gamma2, 1)
-        in_interval("gamma3", self.gamma3, 0, 1)
-        in_interval("theta1", self.theta1, 0, 1)
-        if self.theta2 is not None:
-            in_interval("theta2", self.theta2, 0, 1)
-        if self.alpha_max is not None:
-            in_interval("alpha_max", self.alpha_max, 0)
-        self._check_regularizer()
-
-    def _check_regularizer(self) -> None:
-        for name in ("l1", "l0"):
-            value = getattr(self, name)
-            holds = is_number(value) and 0 <= value < math.inf
-            require(name, value, holds, "a number of at least 0")
+        super().__post_init__()
         require("l0", self.l0, not (self.l1 and self.l0), "0 where `l1` is not")
         plain = not self.momentum and self.step_rule == "r2" and self.nonmonotone == 1
         name = "l1" if self.l1 else "l0"

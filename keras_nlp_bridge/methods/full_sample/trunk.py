@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
-from keras_nlp_bridge.checks import in_interval, require, require_count
-from keras_nlp_bridge.methods.method import Method, Oracle, donated
+from keras_nlp_bridge.checks import Count, In, Maybe, OneOf, option, require
+from keras_nlp_bridge.methods.method import Oracle, donated
+from keras_nlp_bridge.methods.radius import RadiusMethod
 from keras_nlp_bridge.methods.state import (
     Progress,
     Status,
@@ -21,12 +22,13 @@ from keras_nlp_bridge.operators.pairs import Pairs, empty_pairs, pair_of, push
 
 __all__ = ["Trunk"]
 
-# Variables up to which all steps are made by products: some dozens of them solve the
-# model. On networks with 1,700 to 9,000 weights that took two to seven times the work
-# of L-BFGS-B, with a learned matrix 0.5 to 1.5 times.
+# Variables up to which all steps are made by products: some dozens solve the model.
 SMALL = 500
-# As in LBFGSMethod: beyond, the pairs would be most of the memory.
+# Beyond, the pairs would be most of the memory.
 LARGE = 10_000
+
+
+_TRUNK = "JSOSolvers, src/trunk.jl"
 
 
 class TrunkState(NamedTuple):
@@ -72,7 +74,7 @@ class Proposal(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trunk(Method):
+class Trunk(RadiusMethod):
     """Newton's method: conjugate gradients, truncated at the trust region.
 
     Each step minimizes ``g'p + p'Hp/2`` over ``|p| <= radius`` by conjugate gradients
@@ -80,43 +82,6 @@ class Trunk(Method):
     those of a quasi-Newton matrix.  Negative curvature is followed to the boundary.
     Where there are many variables, an L-BFGS matrix learned on the way makes the steps,
     without products, until it has predicted `patience` of them badly.
-
-    Parameters
-    ----------
-    memory : int, optional
-        Pairs of the learned matrix; 0: all steps are made by products. By default 0 up
-        to 500 variables and with a diagonal preconditioner or a quasi-Newton ``hess``,
-        10 beyond 10,000 variables, 30 between.
-    patience : int
-        Badly predicted steps in a row after which one is made by products.
-    nonmonotone : int
-        The decrease is measured from the largest of the last so many accepted values.
-    preconditioner : {"none", "diagonal"}
-        Norm of the trust region and metric of the conjugate gradients: Euclidean, or
-        weighted by a running estimate of the diagonal of ``|H|`` from the products.
-    forcing : float
-        Largest relative residual at which the conjugate gradients may end.
-    min_forcing : float
-        Smallest one that is asked for.
-    max_products : int, optional
-        Most products in one step.
-    backtracks : int
-        Most evaluations along a step that did not decrease f.
-    armijo : float
-        Decrease that ends these, as a share of what the slope promises.
-    accept : float
-        A step is accepted if the decrease is at least this share of the model's.
-    low, high : float
-        Below ``low`` of the model's decrease the radius shrinks, above ``high`` it
-        grows if the step reached the boundary.
-    shrink, grow : float
-        The factors.
-    radius : float, optional
-        Initial radius; by default a tenth of the length of the gradient, in [1, 100].
-    max_radius : float
-        Largest radius.
-    max_rejections : int
-        Steps in a row that end the run if none lowers f or the gradient.
 
     Notes
     -----
@@ -133,54 +98,78 @@ class Trunk(Method):
        Advances in Nonlinear Programming, 1998.
     """
 
-    # In seven runs on three networks 30 pairs needed up to 30 % less work than 20 (once
-    # 15 % more), and a patience of 2 as much as 3 and down to half as much as 1.
-    memory: int | None = None
-    patience: int = 2
-    nonmonotone: int = 1
-    preconditioner: str = "none"
-    # JSOSolvers, src/trunk.jl.
-    forcing: float = 0.1
-    min_forcing: float = 1e-8
-    max_products: int | None = None  # max(2 n, 50)
-    backtracks: int = 10
-    armijo: float = 1e-4
-    accept: float = 1e-4
-    # Conn, Gould and Toint, section 6.1.
-    low: float = 0.25
-    high: float = 0.75
-    shrink: float = 0.5
-    grow: float = 2.0
-    radius: float | None = None
-    max_radius: float = 1e8
-    # As in TRLSR1.
-    max_rejections: int = 60
+    memory: int | None = option(
+        None,
+        Maybe(Count(0)),
+        "Pairs of the learned matrix; 0: all steps are made by products. By default 0 "
+        "up to 500 variables and with a diagonal preconditioner or a quasi-Newton "
+        "``hess``, 10 beyond 10,000 variables, 30 between.",
+    )
+    patience: int = option(
+        2,
+        Count(),
+        "Badly predicted steps in a row after which one is made by products.",
+    )
+    nonmonotone: int = option(
+        1,
+        Count(),
+        "The decrease is measured from the largest of the last so many accepted "
+        "values.",
+    )
+    preconditioner: str = option(
+        "none",
+        OneOf("none", "diagonal"),
+        "Norm of the trust region and metric of the conjugate gradients: Euclidean, "
+        "or weighted by a running estimate of the diagonal of ``|H|`` from the "
+        "products.",
+    )
+    forcing: float = option(
+        0.1,
+        In(0, 1),
+        "Largest relative residual at which the conjugate gradients may end.",
+        source=_TRUNK,
+    )
+    min_forcing: float = option(
+        1e-8, In(0, "forcing", "]"), "Smallest one that is asked for.", source=_TRUNK
+    )
+    max_products: int | None = option(
+        None,
+        Maybe(Count()),
+        "Most products in one step; by default ``max(2 n, 50)``.",
+        source=_TRUNK,
+    )
+    backtracks: int = option(
+        10,
+        Count(0),
+        "Most evaluations along a step that did not decrease f.",
+        source=_TRUNK,
+    )
+    armijo: float = option(
+        1e-4,
+        In(0, 0.5),
+        "Decrease that ends these, as a share of what the slope promises.",
+        source=_TRUNK,
+    )
+    radius: float | None = option(
+        None,
+        Maybe(In(0, "max_radius", "]")),
+        "Initial radius; by default a tenth of the length of the gradient, in "
+        "[1, 100].",
+    )
+    max_radius: float = option(1e8, In(0), "Largest radius.")
+    max_rejections: int = option(
+        60,
+        Count(),
+        "Steps in a row that end the run if none lowers f or the gradient.",
+    )
 
     limited: ClassVar[bool] = True
     uses_hvp: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name in ("nonmonotone", "max_rejections", "patience"):
-            require_count(name, getattr(self, name))
-        require_count("backtracks", self.backtracks, least=0)
-        if self.max_products is not None:
-            require_count("max_products", self.max_products)
-        known = ("none", "diagonal")
-        holds = self.preconditioner in known
-        require("preconditioner", self.preconditioner, holds, f"one of {known}")
-        if self.memory is not None:
-            require_count("memory", self.memory, least=0)
-            alone = not self.memory or self.preconditioner == "none"
-            require("memory", self.memory, alone, "0 with a preconditioner")
-        for name in ("forcing", "accept", "low", "shrink"):
-            in_interval(name, getattr(self, name), 0, 1)
-        in_interval("min_forcing", self.min_forcing, 0, self.forcing, closed=True)
-        in_interval("armijo", self.armijo, 0, 0.5)
-        in_interval("high", self.high, self.low, 1)
-        in_interval("grow", self.grow, 1)
-        in_interval("max_radius", self.max_radius, 0)
-        if self.radius is not None:
-            in_interval("radius", self.radius, 0, self.max_radius, closed=True)
+        super().__post_init__()
+        alone = not self.memory or self.preconditioner == "none"
+        require("memory", self.memory, alone, "0 with a preconditioner")
 
     def init(self, oracle: Oracle, x: Array) -> TrunkState:
         """Evaluate f and g at the start."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from keras_nlp_bridge.arrays import Array, namespace
-from keras_nlp_bridge.checks import in_interval, require, require_count
+from keras_nlp_bridge.checks import Count, In, OneOf, option
 from keras_nlp_bridge.methods.full_sample.region import QuasiNewtonRegion, TRState
 from keras_nlp_bridge.methods.method import Oracle
 from keras_nlp_bridge.methods.steps.backtracking import Rules, Trial, tried
@@ -20,7 +20,9 @@ from keras_nlp_bridge.operators.pairs import (
     products,
 )
 
-__all__ = ["TRLSR1"]
+__all__ = ["TRLBFGS", "TRLSR1"]
+
+_TRUNK = "JSOSolvers, src/trunk.jl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,36 +32,6 @@ class TRLSR1(QuasiNewtonRegion):
     Each step minimizes ``g'p + p'Bp/2`` over ``|p| <= radius`` and evaluates objective
     and gradient at ``x + p``; the pair ``(p, y)`` is stored whether or not the step is
     accepted.  B may be indefinite: negative curvature is used.
-
-    Parameters
-    ----------
-    memory : int
-        Number of pairs.
-    accept : float
-        A step is accepted if ``f(x) - f(x + p) >= accept * pred``.
-    low, high : float
-        The radius becomes ``shrink * |p|`` below ``low * pred``; it is multiplied by
-        ``grow`` above ``high * pred`` if the step reached the boundary.
-    shrink, grow : float
-        The factors.
-    radius : float
-        Initial radius.
-    max_radius : float
-        Largest radius.
-    share : float
-        ``B_0 = gamma I`` with gamma this share of the smallest curvature of the pairs.
-    min_denominator : float
-        Relative size below which an SR1 denominator counts as zero.
-    subproblem : {"exact", "cg"}
-        Minimize the model exactly, or by truncated conjugate gradients with
-        backtracking, as in `Trunk`.
-    forcing : float
-        Relative residual at which these end.
-    backtracks, armijo
-        As in `Trunk`; for ``"cg"``.
-    max_rejections : int
-        Steps in a row that end the run if none lowers f or the gradient: rejected ones,
-        or accepted ones whose decrease is lost in rounding.
 
     Notes
     -----
@@ -75,26 +47,43 @@ class TRLSR1(QuasiNewtonRegion):
        quasi-Newton methods for deep learning, arXiv:2205.09121, 2022.
     """
 
-    # Yousefi and Martinez Calomardo, (A.9): half the smallest generalized eigenvalue.
-    share: float = 0.5
-    # Nocedal and Wright, (6.26).
-    min_denominator: float = 1e-8
-    subproblem: str = "exact"
-    # Products with the matrix cost next to nothing beside an evaluation.
-    forcing: float = 1e-2
-    # As in Trunk.
-    backtracks: int = 10
-    armijo: float = 1e-4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        in_interval("share", self.share, 0, 1, closed=True)
-        in_interval("min_denominator", self.min_denominator, 0, 1)
-        in_interval("forcing", self.forcing, 0, 1)
-        require_count("backtracks", self.backtracks, least=0)
-        in_interval("armijo", self.armijo, 0, 0.5)
-        known = ("exact", "cg")
-        require("subproblem", self.subproblem, self.subproblem in known, f"in {known}")
+    share: float = option(
+        0.5,
+        In(0, 1, "]"),
+        "``B_0 = gamma I`` with gamma this share of the smallest curvature of the "
+        "pairs.",
+        source="Yousefi and Martinez Calomardo, (A.9): half the smallest one",
+    )
+    min_denominator: float = option(
+        1e-8,
+        In(0, 1),
+        "Relative size below which an SR1 denominator counts as zero.",
+        source="Nocedal and Wright, (6.26)",
+    )
+    subproblem: str = option(
+        "exact",
+        OneOf("exact", "cg"),
+        "Minimize the model exactly, or by truncated conjugate gradients with "
+        "backtracking, as in `Trunk`.",
+    )
+    forcing: float = option(
+        1e-2,
+        In(0, 1),
+        "Relative residual at which these end.",
+        source="products with the matrix cost next to nothing beside an evaluation",
+    )
+    backtracks: int = option(
+        10,
+        Count(0),
+        "With ``'cg'``: most evaluations along a step that did not decrease f.",
+        source=_TRUNK,
+    )
+    armijo: float = option(
+        1e-4,
+        In(0, 0.5),
+        "Decrease that ends these, as a share of what the slope promises.",
+        source=_TRUNK,
+    )
 
     def matrix(self, pairs: Pairs, gamma: Array) -> Compact:
         """Return the L-SR1 matrix."""
@@ -138,24 +127,17 @@ class TRLBFGS(QuasiNewtonRegion):
     `TRLSR1` with a positive definite matrix: pairs without positive curvature are left
     out.
 
-    Parameters
-    ----------
-    memory, accept, low, high, shrink, grow, radius, max_radius, max_rejections
-        As in `TRLSR1`.
-    min_curvature : float
-        A pair is stored if ``s'y > min_curvature |s| |y|``.
-
     Notes
     -----
     The loop of Nocedal and Wright, 2nd ed., Algorithm 6.2, with their (7.24).
     """
 
-    # As in `LBFGSMethod`.
-    min_curvature: float = 1e-10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        in_interval("min_curvature", self.min_curvature, 0, 1)
+    min_curvature: float = option(
+        1e-10,
+        In(0, 1),
+        "A pair is stored if ``s'y > min_curvature |s| |y|``.",
+        source="a hundred times less than what rounding loses at a right angle",
+    )
 
     def matrix(self, pairs: Pairs, gamma: Array) -> Compact:
         """Return the L-BFGS matrix."""
@@ -165,8 +147,7 @@ class TRLBFGS(QuasiNewtonRegion):
         """Return the curvature of the newest pair, (7.20) there; not a share of it.
 
         A positive definite matrix on a small multiple of the identity takes one step
-        for each direction that no pair has seen: 15 times the evaluations on a
-        tridiagonal quadratic.
+        for each direction that no pair has seen.
         """
         xp = namespace(pairs.SS)
         m, wide = pairs.SS.shape[0], xp.dtype(pairs.SS)
