@@ -143,13 +143,15 @@ class Count(Number):
 
 @dataclass(frozen=True)
 class Flag(Rule):
-    """True or False."""
+    """True or False, and where `numbers` says so 0, 1, and what else is a number."""
+
+    numbers: bool = False
 
     words: ClassVar[str] = "a bool"
     kind: ClassVar[str] = "bool"
 
     def _holds(self, value: Any, owner: Any) -> bool:
-        return isinstance(value, bool) or (is_number(value) and value in (0, 1))
+        return isinstance(value, bool) or (self.numbers and is_number(value))
 
 
 @dataclass(frozen=True, init=False)

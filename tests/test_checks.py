@@ -3,7 +3,7 @@
 import inspect
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pytest
@@ -41,7 +41,8 @@ each_kind = pytest.mark.parametrize("kind", DECLARED, ids=lambda k: k.__name__)
         (Number(0), [0, math.inf], [-1], "a number of at least 0"),
         (Count(), [1, 20.0], [0, 1.5, math.inf, True], "an integer of at least 1"),
         (Count(0), [0], [-1], "an integer of at least 0"),
-        (Flag(), [True, False, 1, np.True_], [2, "yes", None], "a bool"),
+        (Flag(), [True, False], [1, "yes", None], "a bool"),
+        (Flag(numbers=True), [True, 0, 2, np.True_], ["yes", math.nan], "a bool"),
         (OneOf("a", "b"), ["a"], ["c", None], "one of ('a', 'b')"),
         (Maybe(Count()), [None, 3], [0], "an integer of at least 1 or None"),
     ],
@@ -138,3 +139,26 @@ def test_plain_fields_and_a_section_of_its_own_stay():
     assert Mine.option_names() == ("rate", "other")
     with pytest.raises(ValueError, match="`other` must be"):
         Mine(other=0)
+
+
+@each_kind
+def test_every_option_is_described_in_its_own_class(kind):
+    doc = inspect.getdoc(kind)
+    for field in fields(kind):
+        meaning = kind.declared[field.name].meaning
+        assert meaning[0].isupper() or meaning[0] in "`|"
+        assert meaning.endswith(".")
+        line = rf"^{kind.option_name(field.name)} : .*(default \S|optional)"
+        assert re.search(line, doc, re.M)
+    assert "As in" not in doc
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_help_on_a_method_has_all_options(method):
+    for kind in filter(None, (method.full, method.stochastic, RunOptions)):
+        assert inspect.getdoc(kind) in method.__doc__
+
+
+@each_kind
+def test_defaults_hold_their_rules(kind):
+    kind()

@@ -30,8 +30,8 @@ class RunOptions(Options):
         None, Maybe(Number(0)), "Evaluations of the objective."
     )
     maxtime: float | None = option(None, Maybe(Number(0)), "Seconds.")
-    disp: bool = option(False, Flag(), "Print a summary at the end.")
-    return_all: bool = option(False, Flag(), "Return the iterates as ``allvecs``.")
+    disp: bool = option(False, Flag(True), "Print a summary at the end.")
+    return_all: bool = option(False, Flag(True), "Return the iterates as ``allvecs``.")
     check_every: int = option(
         16, Count(), "Steps in one compiled call, on a `KerasProblem` without callback."
     )

@@ -158,9 +158,7 @@ class Trunk(RadiusMethod):
     )
     max_radius: float = option(1e8, In(0), "Largest radius.")
     max_rejections: int = option(
-        60,
-        Count(),
-        "Steps in a row that end the run if none lowers f or the gradient.",
+        60, Count(), "Steps in a row that end the run if none lowers f or the gradient."
     )
 
     limited: ClassVar[bool] = True

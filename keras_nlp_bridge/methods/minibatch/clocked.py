@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_nlp_bridge.arrays import Array, namespace
-from keras_nlp_bridge.checks import in_interval, is_number, require
+from keras_nlp_bridge.checks import Flag, In, Maybe, option
 from keras_nlp_bridge.methods.method import Method, Oracle, fused
 from keras_nlp_bridge.methods.state import Status, status_where
 
 __all__ = ["Clocked", "ahead", "clocked_start", "shrinkage"]
 
-# Measured on small networks: decay of the average where the length is unknown.
+# Decay of the average where the length is unknown.
 AVERAGING = 0.98
 # Steps of the warm-up at least.
 LEAST_WARMUP = 10
@@ -30,25 +30,32 @@ class Clocked(Method):
     ``tick`` to ``clock``.
     """
 
-    # Whether the length of the run is known: if not, there is no decay.
-    decay: bool = True
-    # Whether the average of the iterates is the result; None: if there is no decay,
-    # where the measurements behind the defaults favour it.
-    averaging: bool | None = None
-    # Measured on small networks: the first 2 % of the run.
-    warmup: float = 0.02
-    weight_decay: float = 0.03
-    # Decay of the average of f where steps begin, on samples not stepped on yet.
-    loss_memory: float = 0.98
-
-    def __post_init__(self) -> None:
-        in_interval("warmup", self.warmup, 0, 1)
-        in_interval("loss_memory", self.loss_memory, 0, 1)
-        wd = self.weight_decay
-        require("weight_decay", wd, is_number(wd) and 0 <= wd < 1, "in [0, 1)")
-        require("decay", self.decay, isinstance(self.decay, bool), "a bool")
-        known = self.averaging is None or isinstance(self.averaging, bool)
-        require("averaging", self.averaging, known, "a bool or None")
+    decay: bool = option(
+        True,
+        Flag(),
+        "Whether the length of the run is known: if not, the steps do not decay.",
+    )
+    averaging: bool | None = option(
+        None,
+        Maybe(Flag()),
+        "Whether the average of the iterates is the result; by default if there is no "
+        "decay.",
+    )
+    warmup: float = option(
+        0.02, In(0, 1), "Part of the run in which the steps rise to their length."
+    )
+    weight_decay: float = option(
+        0.03,
+        In(0, 1, "["),
+        "At each step the vector of weights is shortened by this share of the step's "
+        "length, once the average of f has halved, and in proportion before: it needs "
+        "no learning rate, and ends with the steps. 0 turns it off.",
+    )
+    loss_memory: float = option(
+        0.98,
+        In(0, 1),
+        "Decay of the average of f where steps begin, on samples not stepped on yet.",
+    )
 
     @property
     def averages(self) -> bool:
@@ -83,8 +90,7 @@ class Clocked(Method):
         """Return the rise of the warm-up and the fraction of the rest gone by."""
         xp = namespace(state.x)
         zero, one = xp.zeros_like(state.clock), xp.ones_like(state.clock)
-        # Short runs: 2 % of 50 steps would be no warm-up at all, and a first step of
-        # full length was seen to end LeNet on digits at chance in 3 of 5 seeds.
+        # Short runs: 2 % of 50 steps would be no warm-up at all.
         warmup = xp.minimum(
             xp.maximum(self.warmup * one, LEAST_WARMUP * state.tick), one / 2
         )
@@ -141,8 +147,7 @@ class Clocked(Method):
         """Return the weight decay: all of it once the average of f has halved.
 
         Before, in proportion. Where nothing is learnt the steps are noise, and the
-        decay is all that is left of them: a small transformer at chance had its weights
-        taken to zero.
+        decay is all that is left of them.
         """
         xp, worst = namespace(state.x), state.worst_loss
         known = xp.isfinite(worst) & (worst != 0)
@@ -235,8 +240,7 @@ def shrinkage(step: Array, whole: Array, weight_decay: Array) -> Array:
     """Return the factor that shortens x + s by a share of the step s.
 
     That is weight decay without a learning rate: it ends with the steps, and knows no
-    scale but theirs. (By a share of each weight per root-mean-square step, it was ten
-    times as strong on a net of 110 weights as on one of 17,000.)
+    scale but theirs.
 
     Parameters
     ----------

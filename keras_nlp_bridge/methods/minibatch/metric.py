@@ -4,9 +4,9 @@ from keras_nlp_bridge.arrays import Array, namespace
 
 __all__ = ["FIRST_METRIC", "averaged", "differences", "metric_of", "squares"]
 
-# Measured on small networks: the step of the first measurement (later ones at twice the
-# step of the one before), the decay of the average of the squared gradients, one in
-# three steps, and the floor of its root relative to the root mean square.
+# The step of the first measurement (later ones at twice the step of the one before);
+# the decay of the average of the squared gradients, one in three steps; and the floor
+# of its root relative to the root mean square.
 FIRST_METRIC, SQUARES, FLOOR = 10, 0.97, 1e-3
 
 

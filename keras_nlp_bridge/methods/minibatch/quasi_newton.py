@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from keras_nlp_bridge.arrays import Array, namespace
-from keras_nlp_bridge.checks import in_interval, is_number, require, require_count
+from keras_nlp_bridge.checks import Count, In, option
 from keras_nlp_bridge.methods.method import Oracle, donated, fused
 from keras_nlp_bridge.methods.minibatch.clocked import clocked_start, shrinkage
 from keras_nlp_bridge.methods.minibatch.metric import (
@@ -75,8 +75,8 @@ class StochasticTRState(NamedTuple):
     rejections: Array
 
 
-# Measured on small networks: the floor of gamma, and the relative size of a dimension
-# of the span of pairs in single precision.
+# The floor of gamma; the relative size of a dimension of the span of pairs in single
+# precision.
 MIN_CURVATURE = 1e-6
 SPAN_TOLERANCE = 1e-7
 # What is far above the average of f; and by what part of itself f may rise in a step,
@@ -96,28 +96,39 @@ class StochasticRegion(ClockedRegion):
     pairs make, on which initial one, and which pairs it takes.
     """
 
-    memory: int = 10
-    test_every: int = 3
-    test_first: int = 10
-    test_rarer: int = 3
-    share: float = 0.5
-    adaptivity: float = 0.25
-    momentum: float = 0.5
-    guard: float = 0.5
+    memory: int = option(10, Count(), "Number of pairs.")
+    test_every: int = option(
+        3, Count(), "A pair and a ratio are measured every so many steps."
+    )
+    test_first: int = option(10, Count(0), "And in each of the first so many.")
+    test_rarer: int = option(
+        3, Count(), "While the steps decay, every so many times `test_every`."
+    )
+    share: float = option(
+        0.5,
+        In(0, 1, "]"),
+        "The initial matrix is ``gamma I`` with gamma this share of the smallest "
+        "curvature of the pairs.",
+    )
+    adaptivity: float = option(
+        0.25,
+        In(0, 1, "[]"),
+        "Coordinates are divided by this power of the root mean square of their "
+        "gradients; 0 for none, 0.5 for the metric in which Adam descends.",
+    )
+    momentum: float = option(
+        0.5,
+        In(0, 1, "["),
+        "The model is that of an average of gradients, with this decay; 0 for the "
+        "gradient of one batch.",
+    )
+    guard: float = option(
+        0.5,
+        In(0),
+        "Where the average promises no decrease on the batch, a tested step is "
+        "rejected if f rises there by more than this multiple of ``|f|``.",
+    )
     weight_decay: float = 0.08
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_count("memory", self.memory)
-        require_count("test_every", self.test_every)
-        require_count("test_first", self.test_first, least=0)
-        require_count("test_rarer", self.test_rarer)
-        in_interval("share", self.share, 0, 1, closed=True)
-        keep = self.momentum
-        require("momentum", keep, is_number(keep) and 0 <= keep < 1, "in [0, 1)")
-        in_interval("guard", self.guard, 0)
-        power = self.adaptivity
-        require("adaptivity", power, is_number(power) and 0 <= power <= 1, "in [0, 1]")
 
     def init(self, oracle: Oracle, x: Array) -> StochasticTRState:
         """Return the first state; nothing is evaluated."""

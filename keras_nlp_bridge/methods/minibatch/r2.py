@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
-from keras_nlp_bridge.checks import in_interval, is_number, require, require_count
+from keras_nlp_bridge.checks import Count, In, Maybe, option
 from keras_nlp_bridge.methods.method import Oracle, fused
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked, ahead, clocked_start
 
@@ -59,96 +59,59 @@ class StochasticR2(Clocked):
     gradients of different batches disagree: the loss on fresh batches can, and the
     steps are damped while it is above what it has been.
 
-    Parameters
-    ----------
-    beta1, beta2 : float
-        Decay of the averages of the gradient and of its square.
-    target : float, optional
-        Ratio that the controller steers to: 0.5, and 0.8 without decay. Sigma rises
-        below it; it falls above the ratio that shorter steps, with the clock or damped,
-        would have.
-    test_every : int
-        A ratio is measured every so many steps.
-    test_first : int
-        And in each of the first so many.
-    pooling : float
-        Decay of the sums in the pooled ratio.
-    gain : float
-        Gain of the controller of log sigma.
-    max_change : float
-        Largest change of log sigma in one test.
-    guard : float
-        A tested step is rejected if f rises by more than this multiple of ``|f|``.
-    accept : float
-        Without decay: a tested step is accepted above this ratio.
-    max_rejections : int
-        Rejections in a row that end the run.
-    blind : float
-        Steps do not become longer where the predicted decrease is less than this
-        multiple of the rounding error of f: the ratio is 1 there by construction.
-    loss_memory : float
-        Decay of the average of the loss on fresh batches.
-    rise : float
-        The steps are damped while that average exceeds its lowest value by this share
-        of it.
-    damping, recovery : float
-        Each such step takes this share from the length of the next ones; each other
-        step gives this share back.
-    least_share : float
-        What damping leaves of the length.
-    weight_decay : float
-        At each step the vector of weights is shortened by this share of the step's
-        length, once the average of f has halved, and in proportion before: it needs no
-        learning rate, and ends with the steps. 0 turns it off.
-    decay, averaging, warmup
-        See `Clocked`.
-
     Notes
     -----
     One set of constants for all tasks, chosen on those that ``benchmarks/training.py``
-    calls TUNING. Sigma that rose, and shortened steps once more, wherever the ratio was
-    below that of shorter steps, with a target of 0.6 and half the weight decay, gave
-    0.445 instead of 0.426 on an autoencoder, 2.6 instead of 2.2 % on a small
-    convolutional net, 7.2 instead of 5.1 % with a fifth of the labels random, and 3.0
-    instead of 3.2 % on MNIST with 784-32-10. There, without damping and weight decay,
-    sigma fell until the loss on fresh batches had doubled: 5.4 %.
+    calls TUNING.
     """
 
-    beta1: float = 0.9
-    beta2: float = 0.99
-    target: float | None = None
-    test_every: int = 4
-    test_first: int = 19
-    pooling: float = 0.8
-    gain: float = 0.4
-    max_change: float = 0.7
-    guard: float = 0.5
-    accept: float = 1e-4
-    # As in R2.
-    max_rejections: int = 120
-    blind: float = 10.0
-    rise: float = 0.05
-    damping: float = 0.05
-    recovery: float = 0.002
-    least_share: float = 0.1
+    beta1: float = option(0.9, In(0, 1), "Decay of the average of the gradient.")
+    beta2: float = option(0.99, In(0, 1), "Decay of the average of its square.")
+    target: float | None = option(
+        None,
+        Maybe(In(0, 1)),
+        "Ratio that the controller steers to; by default 0.5, and 0.8 without decay. "
+        "Sigma rises below it; it falls above the ratio that shorter steps, with the "
+        "clock or damped, would have.",
+    )
+    test_every: int = option(4, Count(), "A ratio is measured every so many steps.")
+    test_first: int = option(19, Count(0), "And in each of the first so many.")
+    pooling: float = option(0.8, In(0, 1), "Decay of the sums in the pooled ratio.")
+    gain: float = option(0.4, In(0), "Gain of the controller of log sigma.")
+    max_change: float = option(0.7, In(0), "Largest change of log sigma in one test.")
+    guard: float = option(
+        0.5,
+        In(0),
+        "A tested step is rejected if f rises by more than this multiple of ``|f|``.",
+    )
+    accept: float = option(
+        1e-4, In(0, 1), "Without decay: a tested step is accepted above this ratio."
+    )
+    max_rejections: int = option(120, Count(), "Rejections in a row that end the run.")
+    blind: float = option(
+        10.0,
+        In(0, closed="["),
+        "Steps do not become longer where the predicted decrease is less than this "
+        "multiple of the rounding error of f: the ratio is 1 there by construction.",
+    )
+    rise: float = option(
+        0.05,
+        In(0),
+        "The steps are damped while the average of f exceeds its lowest value by this "
+        "share of it.",
+    )
+    damping: float = option(
+        0.05,
+        In(0, 1),
+        "Each such step takes this share from the length of the next ones.",
+    )
+    recovery: float = option(
+        0.002, In(0, closed="["), "Each other step gives this share back."
+    )
+    least_share: float = option(
+        0.1, In(0, 1, "]"), "What damping leaves of the length."
+    )
     weight_decay: float = 0.2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("beta1", "beta2", "pooling", "accept", "damping"):
-            in_interval(name, getattr(self, name), 0, 1)
-        in_interval("least_share", self.least_share, 0, 1, closed=True)
-        for name in ("blind", "recovery"):
-            value = getattr(self, name)
-            holds = is_number(value) and 0 <= value < math.inf
-            require(name, value, holds, "at least 0 and finite")
-        for name in ("gain", "max_change", "guard", "rise"):
-            in_interval(name, getattr(self, name), 0)
-        require_count("test_every", self.test_every)
-        require_count("max_rejections", self.max_rejections)
-        require_count("test_first", self.test_first, least=0)
-        if self.target is not None:
-            in_interval("target", self.target, 0, 1)
 
     def init(self, oracle: Oracle, x: Array) -> StochasticR2State:
         """Return the first state; nothing is evaluated."""

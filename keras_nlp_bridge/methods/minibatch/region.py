@@ -1,12 +1,12 @@
 """Trust regions on minibatches: actual and predicted decrease, and what they decide."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
-from keras_nlp_bridge.checks import in_interval, is_number, require, require_count
+from keras_nlp_bridge.checks import Count, In, Maybe, option
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
+from keras_nlp_bridge.methods.radius import RadiusMethod
 
 __all__ = ["ClockedRegion", "Judged"]
 
@@ -20,38 +20,28 @@ class Judged(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClockedRegion(Clocked):
+class ClockedRegion(Clocked, RadiusMethod):
     """A trust region on samples that change at every step.
 
     Its states have the fields ``radius`` and ``rho``, the last ratio.
     """
 
-    accept: float = 1e-4
     low: float = 0.1
-    high: float = 0.75
-    shrink: float = 0.5
     grow: float = 1.41
-    radius: float | None = None
-    min_radius: float = 1e-6
-    max_radius: float = 1e3
-    # As in StochasticR2.
-    blind: float = 10.0
-    # As in TRLSR1.
-    max_rejections: int = 120
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_count("max_rejections", self.max_rejections)
-        for name in ("accept", "low", "shrink"):
-            in_interval(name, getattr(self, name), 0, 1)
-        in_interval("high", self.high, self.low, 1)
-        in_interval("grow", self.grow, 1)
-        in_interval("min_radius", self.min_radius, 0)
-        in_interval("max_radius", self.max_radius, self.min_radius)
-        known = is_number(self.blind) and 0 <= self.blind < math.inf
-        require("blind", self.blind, known, "at least 0 and finite")
-        if self.radius is not None:
-            in_interval("radius", self.radius, 0, self.max_radius, closed=True)
+    radius: float | None = option(
+        None,
+        Maybe(In(0, "max_radius", "]")),
+        "Initial radius; by default ``min(1, 0.1 |x0|)``.",
+    )
+    min_radius: float = option(1e-6, In(0), "Smallest radius.")
+    max_radius: float = option(1e3, In("min_radius"), "Largest radius.")
+    blind: float = option(
+        10.0,
+        In(0, closed="["),
+        "The radius does not grow where the predicted decrease is less than this "
+        "multiple of the rounding error of f.",
+    )
+    max_rejections: int = option(120, Count(), "Rejections in a row that end the run.")
 
     def first_radius(self, x: Array) -> Array:
         """Return the radius at the start: a tenth of the length of x, at most 1."""

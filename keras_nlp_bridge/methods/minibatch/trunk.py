@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, namespace
-from keras_nlp_bridge.checks import in_interval, require_count
+from keras_nlp_bridge.checks import Count, In, option
 from keras_nlp_bridge.methods.method import Oracle
 from keras_nlp_bridge.methods.minibatch.clocked import ahead, clocked_start
 from keras_nlp_bridge.methods.minibatch.region import ClockedRegion
@@ -50,20 +50,6 @@ class StochasticTrunk(ClockedRegion):
     Each step is made on one batch, with products of its Hessian, and tested on it: for
     batches so large that the curvature of one says something about the others.
 
-    Parameters
-    ----------
-    forcing : float
-        Relative residual at which the conjugate gradients end.
-    max_products : int
-        Most products with the Hessian in one step.
-    accept, low, high, shrink, grow, radius, min_radius, max_radius
-        As in `StochasticTRLSR1`; so are ``blind``, ``max_rejections`` and
-        ``weight_decay``.
-    decay, averaging, warmup
-        See `Clocked`.
-    loss_memory : float
-        Decay of the average of f where steps begin, on samples not stepped on yet.
-
     Notes
     -----
     Algorithm 7.5.1 of [1]_ on each batch, as in [2]_, with the clock of
@@ -75,16 +61,20 @@ class StochasticTrunk(ClockedRegion):
     .. [2] J. Martens, Deep learning via Hessian-free optimization, ICML 2010.
     """
 
-    # Of JSOSolvers' trunk. Later products on one batch fit that batch alone.
-    forcing: float = 0.1
-    max_products: int = 5
+    forcing: float = option(
+        0.1,
+        In(0, 1),
+        "Relative residual at which the conjugate gradients end.",
+        source="JSOSolvers, src/trunk.jl",
+    )
+    max_products: int = option(
+        5,
+        Count(),
+        "Most products with the Hessian in one step.",
+        source="later ones fit their batch alone",
+    )
 
     uses_hvp: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_count("max_products", self.max_products)
-        in_interval("forcing", self.forcing, 0, 1)
 
     def init(self, oracle: Oracle, x: Array) -> StochasticTrunkState:
         """Return the first state; nothing is evaluated."""
