@@ -2,9 +2,9 @@
 
 XLA rewrites a convolution for its fast kernels on CPUs only outside of loops and
 conditions (jax-ml/jax issue 12868). The gradient for a kernel is a convolution with
-batch and features exchanged, so within a line search or a sum over chunks the gradient
-of a LeNet took four times as long as alone. Here these are written, before XLA sees
-them, as transpositions and a convolution in the order that the kernels want.
+batch and features exchanged, so it is slow within a line search or a sum over chunks.
+Here these are written, before XLA sees them, as transpositions and a convolution in the
+order that the kernels want.
 """
 
 from collections.abc import Callable, Sequence

@@ -88,8 +88,8 @@ def compile(function: Callable[..., Any], donate: bool = False) -> Callable[...,
     """Compile a function of arrays once per signature.
 
     If `donate`, the arrays of its first argument are used up: the results may be
-    written where they lie. Not on a CPU, where loops over donated states took 1.6
-    times as long in three processes of five, and copying them is cheap.
+    written where they lie. Not on a CPU, where loops over donated states are slower,
+    and copying them is cheap.
     """
     used_up = donate and jax.default_backend() != "cpu"
     return jax.jit(function, donate_argnums=0 if used_up else ())
@@ -128,7 +128,7 @@ def samples(tensor: Tensor) -> int:
 def chunk_numbers(x: Tensor) -> int:
     """Return how many inputs and layer outputs a chunk may have where x lies.
 
-    On a CPU they should stay in its cache: 16 MB were up to three times as fast as 64.
+    On a CPU they should stay in its cache.
     """
     on_cpu = all(device.platform == "cpu" for device in x.devices())
     return 2**22 if on_cpu else 2**24

@@ -79,9 +79,9 @@ LONG = 10_000  # numbers from which a copy costs more than a branch
 def compile(function: Callable[..., Any], donate: bool = False) -> Callable[..., Any]:
     """Trace a function of tensors once per signature.
 
-    Without XLA: on CPUs it is about three times slower on convolutions. If `donate`,
-    the matrices of its first argument are copied, so that it may overwrite them: what
-    it is called with may be a constant of another function.
+    Without XLA: on CPUs it is slower on convolutions. If `donate`, the matrices of its
+    first argument are copied, so that it may overwrite them: what it is called with may
+    be a constant of another function.
     """
     run = _Own(function, donate)
     return tf.function(run, autograph=False)
@@ -136,7 +136,7 @@ def set_row(
     """Make row `i` of `a` ``scale * row`` if `keep`; copy `a` unless donated.
 
     With `donate` it is overwritten where it lies, so `keep` or `row` must come of all
-    that reads it. The other form copies it: 0.4 ms of a step for ten times 109,386.
+    that reads it. The other form copies it.
     """
     if donate:
         index = tf.reshape(tf.cast(i, "int32"), (1,))
@@ -209,8 +209,7 @@ class _Own:
 def chunk_numbers(x: Tensor) -> int:
     """Return how many inputs and layer outputs a chunk may have where x lies.
 
-    On a CPU they should stay in its cache, and two chunks are worked on at a time: the
-    values of a LeNet took 7.1 ms for 1,000 samples in chunks of 8 MB, 9.4 ms in one.
+    On a CPU they should stay in its cache, and two chunks are worked on at a time.
     """
     return 2**21 if "CPU" in x.device else 2**24
 
@@ -262,7 +261,7 @@ def value_grad_aux(
 def hvp(function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor) -> Tensor:
     """Hessian-vector product, reverse over reverse.
 
-    Forward over reverse was measured slower, and fails on recurrent layers.
+    Forward over reverse is slower, and fails on recurrent layers.
     """
     with (
         _moments_for_second_derivatives(),
@@ -313,7 +312,7 @@ def fold(
     """Carry a tree of tensors through ``body(i, carry)`` for i = first..last-1.
 
     Two iterations may be in work at a time: what is not parallel in one then does not
-    leave a core idle (LeNet's values took an eighth less), and memory is that of two.
+    leave a core idle, and memory is that of two.
     """
     _, carry = tf.while_loop(
         lambda i, _: i < last,
