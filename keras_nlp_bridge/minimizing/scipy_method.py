@@ -110,8 +110,9 @@ class ScipyMethod:
             if problem is None:
                 require_products(self.name, hess, hessp)
         if problem is None:
-            oracle = ScipyOracle(fun, jac, hess, hessp, args, start.dtype)
-            engine: Engine = HostEngine(method, oracle, _sample_id(source))
+            name = _sample_id(source)
+            oracle = ScipyOracle(fun, jac, hess, hessp, args, start.dtype, name)
+            engine: Engine = HostEngine(method, oracle, name)
         else:
             _check_length(start, problem.n)
             engine = DeviceEngine(method, problem, int(run.check_every))
@@ -223,8 +224,8 @@ def _on_minibatch(source: Any) -> bool:
     return source is not None and bool(source.stochastic)
 
 
-def _sample_id(source: Any) -> Callable[[], Any] | None:
-    return None if source is None else lambda: source.sample_id
+def _sample_id(source: Any) -> Callable[[], Any]:
+    return lambda: None if source is None else source.sample_id
 
 
 def _check_length(x0: NDArray[Any], n: int) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,7 +29,8 @@ class ScipyOracle:
     """SciPy's fun, jac and hessp as an oracle that counts, checks and copies.
 
     The functions get their own copy of x, and what they return is copied, so they may
-    write into both.  Values and gradients are cast to the dtype of x.
+    write into both.  Values and gradients are cast to the dtype of x.  What is
+    remembered is forgotten when the sample changes.
     """
 
     # The engine keeps one state: see `methods.base.donated`.
@@ -43,8 +44,9 @@ class ScipyOracle:
         hessp: Any,
         args: tuple[Any, ...],
         dtype: np.dtype[Any],
+        sample_id: Callable[[], Any] = lambda: None,
     ) -> None:
-        self._args, self._dtype = args, dtype
+        self._args, self._dtype, self._sample_id = args, dtype, sample_id
         # Where jac is True, SciPy hands on two functions that remember: one is enough.
         both = getattr(fun, "fun", None)
         if callable(both) and getattr(jac, "__self__", None) is fun:
@@ -52,10 +54,11 @@ class ScipyOracle:
         self._fun, self._jac = fun, jac
         self._hess, self._hessp = copy.deepcopy(hess) if learns(hess) else hess, hessp
         # Where `hess` has been evaluated, or has learned last; and its value.
-        self._matrix: tuple[NDArray[Any], Any] | None = None
-        self._last_g: tuple[NDArray[Any], NDArray[Any]] | None = None
+        self._matrix: _At | None = None
+        self._last_g: _At | None = None  # where the gradient was asked for last
+        self._pair: tuple[_At, NDArray[Any]] | None = None  # to learn from at a point
         self._nfev = self._njev = self._nhev = 0
-        self._last: tuple[NDArray[Any], Any, Any] | None = None
+        self._last: tuple[NDArray[Any], Any, Any, Any] | None = None
         self._errstate = np.geterr()
         if not callable(jac) and jac not in (None, False, True, *_DIFFERENCES):
             raise ValueError(
@@ -85,22 +88,26 @@ class ScipyOracle:
         f = self._dtype.type(value.reshape(())[()])
         # Only for the gradient at this point: f may be another function by then.
         # The functions get copies, and methods never write into x: no copy here.
-        self._last = x, f, g
+        self._last = x, f, g, self._sample_id()
         return f
 
     def _remembered(self, x: NDArray[Any]) -> tuple[Any, Any]:
         """Return f and, where fun returns both, the gradient at x."""
         last = self._last
-        if last is None or not (last[0] is x or np.array_equal(last[0], x)):
+        same = last is not None and (last[0] is x or np.array_equal(last[0], x))
+        if not same or last[3] != self._sample_id():  # type: ignore[index]
             self.value(x)
-        return self._last[1:]  # type: ignore[index,return-value]
+        return self._last[1:3]  # type: ignore[index,return-value]
 
     def grad(self, x: NDArray[Any]) -> NDArray[Any]:
         """Return the gradient at x, where f has been evaluated last."""
         self._njev += 1
         g = self._gradient(x)
         if learns(self._hess):
-            self._last_g = x, g
+            self._last_g = self._at(x, g)
+            base = self._matrix
+            if base is not None and base.sample == self._last_g.sample:
+                self._pair = self._last_g, g - base.value
         return g
 
     def _gradient(self, x: NDArray[Any]) -> NDArray[Any]:
@@ -125,24 +132,50 @@ class ScipyOracle:
             return self._vector(product, x, "hessp")
         if isinstance(self._hess, str):
             return self._difference_of_gradients(x, p)
-        if self._matrix is None or not np.array_equal(self._matrix[0], x):
-            self._matrix = x, self._matrix_at(x)
-        return self._vector(self._matrix[1] @ p, x, "hess")
+        if learns(self._hess):
+            self._learn(x)
+            return self._vector(self._hess.dot(p), x, "hess")
+        if not self._known(self._matrix, x):
+            self._matrix = self._at(x, self._matrix_at(x))
+        return self._vector(self._matrix.value @ p, x, "hess")  # type: ignore[union-attr]
+
+    def _at(self, x: NDArray[Any], value: Any) -> "_At":
+        return _At(x, value, self._sample_id())
+
+    def _known(self, at: "_At | None", x: NDArray[Any]) -> bool:
+        """Whether a value belongs to this point and to the present sample."""
+        known = at is not None and at.sample == self._sample_id()
+        return known and np.array_equal(at.x, x)  # type: ignore[union-attr]
+
+    def _learn(self, x: NDArray[Any]) -> None:
+        """Bring the quasi-Newton matrix up to date at x, by a pair of one sample.
+
+        Methods ask for products where they have the gradient, which is the last unless
+        a step was rejected; then x has not changed.
+        """
+        base = self._matrix
+        if self._known(base, x):
+            return
+        if not self._known(self._last_g, x):
+            self.value(x)  # `grad` may need it
+            self.grad(x)
+        g = self._last_g.value  # type: ignore[union-attr]
+        if base is None:
+            self._hess.initialize(x.size, "hess")
+        elif not np.array_equal(base.x, x):
+            pair = self._pair
+            if pair is not None and np.array_equal(pair[0].x, x):
+                y = pair[1]
+            else:  # the sample has changed meanwhile: the other end on this one
+                self.value(base.x)
+                self._njev += 1
+                y = g - self._gradient(base.x)
+            self._hess.update(x - base.x, y)
+        self._matrix, self._pair = self._at(x, g), None
 
     def _matrix_at(self, x: NDArray[Any]) -> Any:
         """Return the Hessian at x: what multiplies with a vector by ``@``."""
         hess = self._hess
-        if learns(hess):
-            if self._matrix is None:
-                hess.initialize(x.size, "hess")
-            # Methods ask for products where they have the gradient, which is the last
-            # unless a step was rejected; then x has not changed.
-            at, g = self._last_g  # type: ignore[misc]
-            if np.array_equal(at, x):
-                if self._matrix is not None:
-                    hess.update(x - self._matrix[0], g - self._known_g)
-                self._known_g = g
-            return _Multiplier(hess)
         if _is_matrix(hess):
             matrix = hess
         else:
@@ -176,9 +209,9 @@ class ScipyOracle:
     def _start_gradient(
         self, x: NDArray[Any], gradient: Callable[[NDArray[Any]], NDArray[Any]]
     ) -> NDArray[Any]:
-        if self._matrix is None or not np.array_equal(self._matrix[0], x):
-            self._matrix = x, gradient(x)
-        return self._matrix[1]
+        if not self._known(self._matrix, x):
+            self._matrix = self._at(x, gradient(x))
+        return self._matrix.value  # type: ignore[union-attr]
 
     def _vector(self, value: Any, x: NDArray[Any], name: str = "jac") -> NDArray[Any]:
         array = np.atleast_1d(np.asarray(value))
@@ -215,14 +248,12 @@ class ScipyOracle:
 _DIFFERENCES = ("2-point", "3-point", "cs")
 
 
-class _Multiplier:
-    """A quasi-Newton matrix of SciPy, multiplying by ``@``."""
+class _At(NamedTuple):
+    """Something that belongs to a point and a sample."""
 
-    def __init__(self, strategy: Any) -> None:
-        self._strategy = strategy
-
-    def __matmul__(self, p: NDArray[Any]) -> NDArray[Any]:
-        return self._strategy.dot(p)
+    x: NDArray[Any]
+    value: Any
+    sample: Any
 
 
 def learns(hess: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from contract import (
     solve,
 )
 from problems import EASY
-from scipy.optimize import Bounds, LinearConstraint
+from scipy.optimize import SR1, Bounds, LinearConstraint
 
+import keras_nlp_bridge as knb
 from keras_nlp_bridge.minimizing.minimize import minimize as knb_minimize
+from keras_nlp_bridge.minimizing.scipy_oracle import ScipyOracle
 
 pytestmark = pytest.mark.once  # NumPy alone
 
@@ -146,3 +149,92 @@ def test_bad_arguments(method, change, message):
     given |= change
     with pytest.raises(ValueError, match=message):
         method(**given)
+
+
+class Quadratics:
+    """Samples f_i(x) = x'A_i x / 2 - b_i'x, of which one is in use."""
+
+    stochastic = True
+
+    def __init__(self, count=4, n=5):
+        rng = np.random.default_rng(3)
+        roots = rng.normal(size=(count, n, n))
+        self.A = np.einsum("kij,klj->kil", roots, roots) + np.eye(n)
+        self.b = rng.normal(size=(count, n))
+        self.sample_id = 0
+
+    @property
+    def at(self):
+        return self.sample_id % len(self.A)
+
+    def fun(self, x):
+        return x @ self.A[self.at] @ x / 2 - self.b[self.at] @ x
+
+    def jac(self, x):
+        return self.A[self.at] @ x - self.b[self.at]
+
+    def both(self, x):
+        return self.fun(x), self.jac(x)
+
+    def hess(self, x):
+        return self.A[self.at]
+
+    def next_batch(self, x):
+        self.sample_id += 1
+
+
+class Noted(SR1):
+    """Keeps the pairs that it was taught by."""
+
+    pairs: ClassVar = []
+
+    def update(self, delta_x, delta_grad):
+        self.pairs.append((delta_x.copy(), delta_grad.copy()))
+        super().update(delta_x, delta_grad)
+
+
+@pytest.mark.parametrize("stochastic", [True, False])
+@pytest.mark.parametrize("both", [True, False])
+def test_a_matrix_is_taught_by_pairs_of_one_sample(stochastic, both):
+    problem = Quadratics()
+    Noted.pairs.clear()
+    minimize(
+        problem.both if both else problem.fun,
+        np.ones(5),
+        jac=True if both else problem.jac,
+        method=knb.trunk,
+        hess=Noted(),
+        callback=problem.next_batch,
+        options={"stochastic": stochastic, "maxiter": 30, "gtol": 0},
+    )
+    assert len(Noted.pairs) > 10
+    for s, y in Noted.pairs:
+        errors = np.linalg.norm(y - problem.A @ s, axis=1) / np.linalg.norm(y)
+        assert errors.min() < 1e-8
+
+
+@pytest.mark.parametrize("hess", ["2-point", "3-point", "hess"])
+def test_products_are_those_of_the_present_sample(hess):
+    problem = Quadratics()
+    given = problem.hess if hess == "hess" else hess
+    oracle = ScipyOracle(
+        *(problem.fun, problem.jac, given, None, (), np.dtype(float)),
+        lambda: problem.sample_id,
+    )
+    x, p = np.ones(5), np.arange(5.0)
+    for _ in range(3):
+        oracle.value_and_grad(x)
+        np.testing.assert_allclose(oracle.hvp(x, p), problem.A[problem.at] @ p, 1e-5)
+        problem.next_batch(x)
+
+
+def test_a_gradient_that_is_remembered_is_that_of_the_present_sample():
+    problem = Quadratics()
+    oracle = ScipyOracle(
+        *(problem.both, True, None, None, (), np.dtype(float)),
+        lambda: problem.sample_id,
+    )
+    x = np.ones(5)
+    oracle.value(x)
+    problem.next_batch(x)
+    np.testing.assert_array_equal(oracle.grad(x), problem.jac(x))
