@@ -16,7 +16,6 @@ __all__ = [
     "Option",
     "Options",
     "Rule",
-    "check_options",
     "in_interval",
     "is_number",
     "option",
@@ -237,19 +236,13 @@ class Options:
         cls.__doc__ = _described(cls)
 
     def __post_init__(self) -> None:
-        check_options(self)
+        for name, known in self.declared.items():
+            known.rule.check(self.option_name(name), getattr(self, name), self)
 
     @classmethod
     def option_name(cls, name: str) -> str:
         """Return the name, as an option, of a field."""
         return {field: known for known, field in cls.aliases.items()}.get(name, name)
-
-
-def check_options(options: Options) -> None:
-    """Raise a ValueError for the first option whose rule does not hold."""
-    for name, known in options.declared.items():
-        value = getattr(options, name)
-        known.rule.check(options.option_name(name), value, options)
 
 
 def _described(cls: type[Options]) -> str | None:

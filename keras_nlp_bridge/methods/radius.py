@@ -33,8 +33,7 @@ class RadiusMethod(Method):
     shrink: float = option(
         0.5,
         In(0, 1),
-        "The smaller radius, as a share of the step's length; on minibatches, of the "
-        "radius.",
+        "The smaller radius: a share of the step (on minibatches, of the radius).",
         source=_RADIUS,
     )
     grow: float = option(2.0, In(1), "Factor of a radius that grows.", source=_RADIUS)

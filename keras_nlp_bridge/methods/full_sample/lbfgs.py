@@ -92,8 +92,7 @@ class LBFGSMethod(Method):
     max_trials: int = option(
         20,
         Count(),
-        "Most evaluations of one line search; then its best point with a decrease is "
-        "taken.",
+        "Most evaluations of a line search; then its best decrease is taken.",
         source="SciPy's L-BFGS-B",
     )
     min_curvature: float = option(

@@ -79,10 +79,7 @@ class R2(Method):
         "Length of the step: ``alpha |d|`` or the radius ``alpha``.",
     )
     nonmonotone: int = option(
-        1,
-        Count(),
-        "The decrease is measured from the largest of the last so many accepted "
-        "values.",
+        1, Count(), "The decrease counts from the largest of so many accepted values."
     )
     eta1: float | None = option(
         None,

@@ -111,17 +111,13 @@ class Trunk(RadiusMethod):
         "Badly predicted steps in a row after which one is made by products.",
     )
     nonmonotone: int = option(
-        1,
-        Count(),
-        "The decrease is measured from the largest of the last so many accepted "
-        "values.",
+        1, Count(), "The decrease counts from the largest of so many accepted values."
     )
     preconditioner: str = option(
         "none",
         OneOf("none", "diagonal"),
-        "Norm of the trust region and metric of the conjugate gradients: Euclidean, "
-        "or weighted by a running estimate of the diagonal of ``|H|`` from the "
-        "products.",
+        "Norm of the region and metric of the conjugate gradients: Euclidean, or "
+        "weighted by an estimate of the diagonal of ``|H|`` from the products.",
     )
     forcing: float = option(
         0.1,
@@ -153,8 +149,7 @@ class Trunk(RadiusMethod):
     radius: float | None = option(
         None,
         Maybe(In(0, "max_radius", "]")),
-        "Initial radius; by default a tenth of the length of the gradient, in "
-        "[1, 100].",
+        "Initial radius; by default a tenth of the gradient's length, in [1, 100].",
     )
     max_radius: float = option(1e8, In(0), "Largest radius.")
     max_rejections: int = option(

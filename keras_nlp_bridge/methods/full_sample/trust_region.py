@@ -50,8 +50,7 @@ class TRLSR1(QuasiNewtonRegion):
     share: float = option(
         0.5,
         In(0, 1, "]"),
-        "``B_0 = gamma I`` with gamma this share of the smallest curvature of the "
-        "pairs.",
+        "Gamma of ``B_0 = gamma I``, as a share of the pairs' smallest curvature.",
         source="Yousefi and Martinez Calomardo, (A.9): half the smallest one",
     )
     min_denominator: float = option(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_nlp_bridge.arrays import Array, namespace
-from keras_nlp_bridge.checks import Flag, In, Maybe, option
+from keras_nlp_bridge.checks import Count, Flag, In, Maybe, option
 from keras_nlp_bridge.methods.method import Method, Oracle, fused
 from keras_nlp_bridge.methods.state import Status, status_where
 
@@ -38,8 +38,7 @@ class Clocked(Method):
     averaging: bool | None = option(
         None,
         Maybe(Flag()),
-        "Whether the average of the iterates is the result; by default if there is no "
-        "decay.",
+        "Whether the result is the average of the iterates; by default without decay.",
     )
     warmup: float = option(
         0.02, In(0, 1), "Part of the run in which the steps rise to their length."
@@ -56,6 +55,7 @@ class Clocked(Method):
         In(0, 1),
         "Decay of the average of f where steps begin, on samples not stepped on yet.",
     )
+    max_rejections: int = option(120, Count(), "Rejections in a row that end the run.")
 
     @property
     def averages(self) -> bool:

@@ -107,8 +107,7 @@ class StochasticRegion(ClockedRegion):
     share: float = option(
         0.5,
         In(0, 1, "]"),
-        "The initial matrix is ``gamma I`` with gamma this share of the smallest "
-        "curvature of the pairs.",
+        "Gamma of ``B_0 = gamma I``, as a share of the pairs' smallest curvature.",
     )
     adaptivity: float = option(
         0.25,

@@ -87,18 +87,15 @@ class StochasticR2(Clocked):
     accept: float = option(
         1e-4, In(0, 1), "Without decay: a tested step is accepted above this ratio."
     )
-    max_rejections: int = option(120, Count(), "Rejections in a row that end the run.")
     blind: float = option(
         10.0,
         In(0, closed="["),
-        "Steps do not become longer where the predicted decrease is less than this "
-        "multiple of the rounding error of f: the ratio is 1 there by construction.",
+        "Steps grow only where the model predicts so many rounding errors of f.",
     )
     rise: float = option(
         0.05,
         In(0),
-        "The steps are damped while the average of f exceeds its lowest value by this "
-        "share of it.",
+        "Steps are damped while the average of f is above its lowest by this share.",
     )
     damping: float = option(
         0.05,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
-from keras_nlp_bridge.checks import Count, In, Maybe, option
+from keras_nlp_bridge.checks import In, Maybe, option
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
 from keras_nlp_bridge.methods.radius import RadiusMethod
 
@@ -38,10 +38,8 @@ class ClockedRegion(Clocked, RadiusMethod):
     blind: float = option(
         10.0,
         In(0, closed="["),
-        "The radius does not grow where the predicted decrease is less than this "
-        "multiple of the rounding error of f.",
+        "The radius grows only if the model predicts so many rounding errors of f.",
     )
-    max_rejections: int = option(120, Count(), "Rejections in a row that end the run.")
 
     def first_radius(self, x: Array) -> Array:
         """Return the radius at the start: a tenth of the length of x, at most 1."""
