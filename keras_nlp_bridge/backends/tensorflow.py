@@ -233,9 +233,18 @@ def read(variable: keras.Variable) -> Tensor:
 def train_step(
     model: keras.Model, step: Callable[[Any], dict[str, Any]]
 ) -> Callable[..., Any]:
-    """Return a step that writes variables in the form of `Model.train_step`."""
+    """Return a step that writes variables in the form of `Model.train_step`.
+
+    It waits for its data: where a data set has ended, nothing may be written.
+    """
     del model
-    return step
+
+    def waiting(batch: Any) -> dict[str, Any]:
+        tensors = [part for part in tf.nest.flatten(batch) if tf.is_tensor(part)]
+        with tf.control_dependencies(tensors):
+            return step(batch)
+
+    return waiting
 
 
 def value_and_grad(

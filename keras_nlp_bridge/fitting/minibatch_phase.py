@@ -72,7 +72,8 @@ class Minibatch:
         if not per_epoch and method.decay:
             method = replace(method, decay=False)
         if not model.built:
-            build(model, data.first_inputs(x))
+            few, x = data.peeked(x)
+            build(model, few)
         grouped = batches is not None and _form_groups(model, arguments, batches)
         groups = batches if grouped else None
         loan = _loan(model, method, seed, batches, groups, bool(per_epoch))

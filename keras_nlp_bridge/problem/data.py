@@ -5,13 +5,14 @@ sample at each evaluation, and re-reading through an input pipeline costs severa
 times the evaluation itself.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 Tree = Any  # nested tuples, lists and dicts of arrays, as keras.tree knows them
 
@@ -133,6 +134,8 @@ def _to_numpy(leaf: Any) -> NDArray[Any]:
         array = leaf.to_numpy()
         if array.ndim == 1:
             array = array[:, None]  # as Keras does with a Series
+    elif issparse(leaf):
+        array = leaf.toarray()
     elif isinstance(leaf, (str, bytes)) or callable(leaf):
         raise TypeError(f"data must be array-like; got {type(leaf).__name__}.")
     else:
@@ -193,10 +196,26 @@ def _weights(batch: Batch, class_weight: Mapping[int, float] | None) -> Tree:
     return weights
 
 
-def first_inputs(dataset: Any) -> Tree:
-    """Return the inputs of the first batch of a data set, which stays unread."""
-    batch = next(iter(_batches(dataset)))
-    return keras.utils.unpack_x_y_sample_weight(batch)[0]
+def peeked(dataset: Any) -> tuple[Tree, Any]:
+    """Return the inputs of the first batch, and the data set as if it were unread.
+
+    The data set may be endless, or be read only once, as a generator is.
+    """
+    if isinstance(dataset, keras.utils.PyDataset):
+        first = dataset[0]
+    else:
+        iterator = iter(dataset)
+        first = next(iterator, None)
+        if iterator is dataset and first is not None:
+            dataset = _again(first, iterator)
+    if first is None:
+        raise ValueError(f"`x` must hold at least one batch; got an empty {dataset!r}.")
+    return keras.utils.unpack_x_y_sample_weight(first)[0], dataset
+
+
+def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
 
 
 def _is_array(x: Any) -> bool:

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from digits import digits, small
 from keras import layers
+from scipy.sparse import csr_matrix
 
 import keras_nlp_bridge as knb
 from keras_nlp_bridge.fitting.fit import SCIPY
@@ -129,3 +130,72 @@ def test_every_method_of_scipy_can_be_stopped(method):
         small(), x, y, method=method, epochs=9, verbose=0, callbacks=[Stop()]
     )
     assert history.epoch == [0, 1]
+
+
+@pytest.mark.backend("tensorflow")
+@pytest.mark.parametrize("together", [1, 2, 10])
+def test_a_data_set_of_unknown_size_makes_as_many_steps_as_it_has_batches(together):
+    tf = pytest.importorskip("tensorflow")
+    x, y = digits(7 * 16)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16).filter(lambda *_: True)
+    for method in ("r2", "tr-lsr1"):
+        model = small(steps_per_execution=together)
+        history = knb.fit(model, data, method=method, epochs=2, verbose=0)
+        assert history.result.nit == 14
+
+
+def endless(x, y):
+    while True:
+        yield from zip(np.split(x, 4), np.split(y, 4), strict=True)
+
+
+class Endless(keras.utils.PyDataset):
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    @property
+    def num_batches(self):
+        return None
+
+    def __getitem__(self, i):
+        return self.x[: 16 * (1 + i % 2)], self.y[: 16 * (1 + i % 2)]
+
+
+@pytest.mark.parametrize("make", [endless, Endless])
+def test_data_without_an_end_build_a_model(make):
+    x, y = digits(64)
+    model = keras.Sequential([layers.Dense(3), layers.Dense(2)])
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    data = make(x, y)
+    history = knb.fit(model, data, method="r2", epochs=2, steps_per_epoch=3, verbose=0)
+    assert history.result.nit == 6
+
+
+def test_no_batch_of_a_generator_is_lost_to_building():
+    x, y = digits(64)
+    seen = []
+
+    def batches():
+        for i in range(4):
+            seen.append(i)
+            yield x[16 * i : 16 * (i + 1)], y[16 * i : 16 * (i + 1)]
+
+    model = keras.Sequential([layers.Dense(3), layers.Dense(2)])
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    history = knb.fit(model, batches(), method="r2", epochs=1, verbose=0)
+    assert seen == [0, 1, 2, 3]
+    assert history.result.nit == 4
+
+
+@pytest.mark.parametrize("method", ["r2", "L-BFGS-B"])
+def test_sparse_inputs_are_what_they_are_when_dense(method):
+    x, y = digits(64)
+    ends = []
+    for inputs in (x, csr_matrix(x)):
+        keras.utils.set_random_seed(3)
+        model = small()
+        knb.fit(model, inputs, y, method=method, epochs=2, verbose=0)
+        ends.append(model.get_weights())
+    for one, two in zip(*ends, strict=True):
+        np.testing.assert_array_equal(one, two)
