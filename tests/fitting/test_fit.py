@@ -132,6 +132,10 @@ def test_every_method_of_scipy_can_be_stopped(method):
     assert history.epoch == [0, 1]
 
 
+RAN_OUT = pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras
+
+
+@RAN_OUT
 @pytest.mark.backend("tensorflow")
 @pytest.mark.parametrize("together", [1, 2, 10])
 def test_a_data_set_of_unknown_size_makes_as_many_steps_as_it_has_batches(together):
@@ -172,6 +176,7 @@ def test_data_without_an_end_build_a_model(make):
     assert history.result.nit == 6
 
 
+@RAN_OUT
 def test_no_batch_of_a_generator_is_lost_to_building():
     x, y = digits(64)
     seen = []
