@@ -1,16 +1,20 @@
 """The one place that names a framework: one module per trainable Keras backend."""
 
+import functools
 import importlib
 import sys
-from types import ModuleType
 
 import keras
+
+from keras_nlp_bridge.backends.base import Backend
+
+__all__ = ["AVAILABLE", "Backend", "current"]
 
 AVAILABLE = ("tensorflow", "jax", "torch")
 
 
-def current() -> ModuleType:
-    """Return the module of the backend that Keras runs on.
+def current() -> Backend:
+    """Return what the backend that Keras runs on does for this package.
 
     Raises
     ------
@@ -32,4 +36,9 @@ def current() -> ModuleType:
             f"{', '.join(AVAILABLE)} (set KERAS_BACKEND before importing keras); "
             f"got {name!r}."
         )
-    return importlib.import_module(f"keras_nlp_bridge.backends.{name}")
+    return _made(name)
+
+
+@functools.cache
+def _made(name: str) -> Backend:
+    return importlib.import_module(f"keras_nlp_bridge.backends.{name}").Backend()

@@ -1,194 +1,335 @@
-"""What most backends share: one copy of everything, on one device.
+"""What a backend must have: the only list, with what most of them share.
 
-A backend whose framework can spread work over devices has its own versions.
+Where nothing else is said a method does what is right for one device.
 """
 
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import keras
+from numpy.typing import NDArray
 
-__all__ = [
-    "check",
-    "check_loop",
-    "combine",
-    "combined_rows",
-    "dot",
-    "drawing",
-    "eigh",
-    "in_replicas",
-    "loss_scale",
-    "matmul",
-    "maximum",
-    "minimum",
-    "on_rows",
-    "over_replicas",
-    "owned",
-    "present",
-    "replica",
-    "replicas",
-    "replicate",
-    "scope",
-    "select",
-    "set_row",
-    "shares",
-    "spread",
-    "summed",
-    "train_function",
-    "unharmed",
-]
+__all__ = ["Backend", "Held", "Tensor", "Tree", "combined_rows"]
 
 Tensor = Any
+"""A tensor of the framework."""
+
 Tree = Any
-
-eigh, matmul = keras.ops.eigh, keras.ops.matmul
-maximum, minimum = keras.ops.maximum, keras.ops.minimum
+"""Nested lists, tuples and dicts of tensors."""
 
 
-def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Return the inner product of two vectors."""
-    return keras.ops.sum(a * b)
+class Held:
+    """Samples on the device, passed to a step with each group of batches.
+
+    Attributes
+    ----------
+    sent
+        What has to be passed; None where a traced function reads them by itself.
+    """
+
+    def __init__(self, to_device: Callable[[NDArray[Any]], Tensor]) -> None:
+        self._to_device = to_device
+        self.sent: Tree = None
+
+    def fill(self, tree: Tree) -> None:
+        """Take samples, arrays of the host."""
+        self.sent = keras.tree.map_structure(self._to_device, tree)
+
+    def empty(self) -> None:
+        """Let go of the samples."""
+        self.sent = None
+
+    def read(self, sent: Tree) -> Tree:
+        """Return the samples, given what has been passed."""
+        return tuple(sent)
 
 
-def on_rows(A: Tensor, *vectors: Tensor) -> list[Tensor]:
-    """Return the product of a matrix of few and long rows with each vector."""
-    return [keras.ops.matmul(A, v) for v in vectors]
+class Backend(ABC):
+    """What a framework does for this package; `backends.current` gives the one in use.
 
+    A module of `keras_nlp_bridge.backends`, named as ``keras.backend.backend()`` says,
+    derives its `Backend` from this one and gives it the attributes and all that is
+    abstract here. Python does not make one that lacks a method.
 
-def combine(
-    a: Tensor, A: Tensor, b: Tensor, B: Tensor, scale: Tensor, v: Tensor
-) -> Tensor:
-    """Return ``A'a + B'b + scale v`` for matrices with few and long rows."""
-    return keras.ops.matmul(a, A) + keras.ops.matmul(b, B) + scale * v
+    Attributes
+    ----------
+    WIDE : str
+        Dtype in which chunks' losses are added up.
+    JIT : bool
+        What ``jit_compile="auto"`` means in `fit`.
+    UNEVEN_LAST : bool
+        Whether Keras can spread a last batch over devices that do not divide it.
+    """
+
+    WIDE: str
+    JIT: bool
+    UNEVEN_LAST: bool
+
+    # ------------------------------------------------------------------------- calls
+
+    def check(self, model: keras.Model) -> None:
+        """Raise a `ValueError` where a model cannot be evaluated as it is."""
+        del model
+
+    @abstractmethod
+    def compile(
+        self, function: Callable[..., Any], donate: bool = False
+    ) -> Callable[..., Any]:
+        """Return a function of tensors as one without a gradient, traced once.
+
+        If `donate`, the tensors of its first argument may be used up: the results may
+        be written where they lie.
+        """
+
+    def fused(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function as one kernel, inside of a compiled one too."""
+        return function(*args)
+
+    # ------------------------------------------------------------------------ copies
+
+    @abstractmethod
+    def to_device(self, array: NDArray[Any], owned: bool = False) -> Tensor:
+        """Copy a host array to the device that Keras uses, or to all of them.
+
+        Only an `owned` one, that nobody writes into, may become the tensor's memory.
+        """
+
+    @abstractmethod
+    def to_host(self, tensor: Tensor) -> NDArray[Any]:
+        """Return a tensor as an array of the host."""
+
+    @abstractmethod
+    def read(self, variable: keras.Variable) -> Tensor:
+        """Return the present value of a variable; assigning does not change it."""
+
+    def held(self, tree: Tree) -> Held:
+        """Return a place on the device for samples such as these arrays."""
+        del tree
+        return Held(self.to_device)
+
+    @abstractmethod
+    def chunk_numbers(self, x: Tensor) -> int:
+        """Return how many inputs and layer outputs a chunk may have where x lies."""
+
+    # ------------------------------------------------------------------- derivatives
+
+    @abstractmethod
+    def value_and_grad(
+        self, function: Callable[[Tensor], Tensor], x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return value and gradient of a scalar function of one vector."""
+
+    @abstractmethod
+    def value_grad_aux(
+        self, function: Callable[[Tensor], tuple[Tensor, Tree]], x: Tensor
+    ) -> tuple[Tensor, Tensor, Tree]:
+        """Return value, gradient and whatever else the function returns."""
+
+    @abstractmethod
+    def hvp(self, function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor) -> Tensor:
+        """Return the Hessian of a scalar function times `p`, reverse over reverse."""
+
+    @abstractmethod
+    def jvp(
+        self, function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return value and Jacobian times `p` of a vector function of one vector."""
+
+    @abstractmethod
+    def vjp(
+        self, function: Callable[[Tensor], Tensor], x: Tensor, dual: Tensor
+    ) -> Tensor:
+        """Return the transposed Jacobian of a vector function times `dual`."""
+
+    @abstractmethod
+    def constant(self, tree: Tree) -> Tree:
+        """Cut a tree of tensors off from what it was computed from."""
+
+    # ------------------------------------------------------------- loops and samples
+
+    @abstractmethod
+    def fold(
+        self, body: Callable[[Any, Tree], Tree], start: Tree, first: int, last: Any
+    ) -> Tree:
+        """Carry a tree of tensors through ``body(i, carry)`` for i = first..last-1."""
+
+    @abstractmethod
+    def rows(self, tree: Tree, start: Any, count: Any) -> Tree:
+        """Take `count` consecutive samples; None in the tree stays."""
+
+    @abstractmethod
+    def gather(self, tree: Tree, index: Tensor) -> Tree:
+        """Take the samples of an index vector; None in the tree stays."""
+
+    def samples(self, tensor: Tensor) -> Any:
+        """Return the leading dimension; a tensor where no int is known."""
+        return tensor.shape[0]
+
+    # ----------------------------------------------------------------------- algebra
+
+    def dot(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the inner product of two vectors."""
+        return keras.ops.sum(a * b)
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the product of two matrices, or vectors."""
+        return keras.ops.matmul(a, b)
+
+    def maximum(self, a: Tensor, b: Any) -> Tensor:
+        """Return the larger one, elementwise."""
+        return keras.ops.maximum(a, b)
+
+    def minimum(self, a: Tensor, b: Any) -> Tensor:
+        """Return the smaller one, elementwise."""
+        return keras.ops.minimum(a, b)
+
+    def eigh(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """Return eigenvalues, ascending, and eigenvectors of a symmetric matrix."""
+        return keras.ops.eigh(a)
+
+    def on_rows(self, A: Tensor, *vectors: Tensor) -> list[Tensor]:
+        """Return the product of a matrix of few and long rows with each vector."""
+        return [keras.ops.matmul(A, v) for v in vectors]
+
+    def combine(
+        self, a: Tensor, A: Tensor, b: Tensor, B: Tensor, scale: Tensor, v: Tensor
+    ) -> Tensor:
+        """Return ``A'a + B'b + scale v`` for matrices with few and long rows."""
+        return keras.ops.matmul(a, A) + keras.ops.matmul(b, B) + scale * v
+
+    def select(self, condition: Tensor, a: Tree, b: Tree) -> Tree:
+        """Return one of two trees of vectors, by a truth value."""
+        return keras.tree.map_structure(
+            lambda u, v: keras.ops.where(condition, u, v), a, b
+        )
+
+    def set_row(
+        self,
+        a: Tensor,
+        i: Tensor,
+        row: Tensor,
+        scale: Tensor,
+        keep: Tensor,
+        donate: bool,
+    ) -> Tensor:
+        """Make row `i` of `a` ``scale * row`` if `keep`; `a` is used up if `donate`."""
+        del donate  # a compiler sees for itself what is not used again
+        # The selection is made on one row: the other rows need not be read.
+        row = keras.ops.where(keep, scale * row, keras.ops.take(a, i, axis=0))
+        index = keras.ops.reshape(keras.ops.cast(i, "int32"), (1, 1))
+        return keras.ops.scatter_update(a, index, keras.ops.expand_dims(row, 0))
+
+    def owned(self, tree: Tree) -> Tree:
+        """Return a tree of tensors whose matrices `set_row` may overwrite."""
+        return tree
+
+    # ------------------------------------------------------------------ Keras's loop
+
+    def check_loop(self, model: keras.Model) -> None:
+        """Raise a `ValueError` where Keras's own loops cannot run a model."""
+        del model
+
+    def train_step(
+        self, model: keras.Model, step: Callable[[Any], dict[str, Any]]
+    ) -> Callable[..., Any]:
+        """Return a step that writes variables in the form of `Model.train_step`."""
+        del model
+        return step
+
+    def train_function(
+        self, model: keras.Model, step: Callable[[Any], dict[str, Any]]
+    ) -> Callable[[Any], Any] | None:
+        """Return what Keras's loop calls instead of the function it makes of a step.
+
+        None where its own will do.
+        """
+        del model, step
+        return None
+
+    @contextmanager
+    def drawing(self, seeds: Sequence[Any]) -> Iterator[Callable[[], bool]]:
+        """Let layers draw from seeds alone; what is yielded tells if others were."""
+        del seeds
+        yield lambda: False
+
+    def present(self, variables: Sequence[keras.Variable]) -> bool:
+        """Tell whether Keras's loop has left the variables their values."""
+        del variables
+        return True
+
+    @contextmanager
+    def unharmed(self, model: keras.Model) -> Iterator[None]:
+        """Give a model back the values that an exception in Keras's loop took."""
+        del model
+        yield
+
+    def loss_scale(self) -> float:
+        """Return what Keras multiplies mean losses by at this place."""
+        return 1.0
+
+    # --------------------------------------------------------------- several devices
+
+    def shares(self, model: keras.Model) -> int:
+        """Return among how many devices Keras's loop spreads each batch."""
+        del model
+        return 1
+
+    def spread(self, tree: Tree) -> Tree:
+        """Give each device of a distribution its samples of a batch."""
+        return tree
+
+    def scope(self, model: keras.Model) -> AbstractContextManager[Any]:
+        """Return the context in which what belongs to a model must be made."""
+        del model
+        return nullcontext()
+
+    def replicas(self, model: keras.Model) -> int:
+        """Return the number of parts that `over_replicas` cuts the work into."""
+        del model
+        return 1
+
+    def replica(self) -> Any:
+        """Return the number of the replica in which this runs."""
+        return 0
+
+    def replicate(self, model: keras.Model, tree: Tree) -> Tree:
+        """Put a copy of a tree of tensors where each replica of the model is."""
+        del model
+        return tree
+
+    def in_replicas(
+        self, model: keras.Model, function: Callable[..., Tree], *args: Tree
+    ) -> Tree:
+        """Call a function in each replica of the model; what it returns stays there.
+
+        Of arguments that are spread over the replicas each gets its own.
+        """
+        del model
+        return function(*args)
+
+    def summed(self, model: keras.Model, tree: Tree) -> Tree:
+        """Sum what `in_replicas` returned over the replicas."""
+        del model
+        return tree
+
+    def over_replicas(
+        self, model: keras.Model, part: Callable[[Tree, Any, int], Tree], tree: Tree
+    ) -> Tree:
+        """Sum ``part(tree, k, parts)`` over the replicas k of the model."""
+        del model
+        return part(tree, 0, 1)
 
 
 def combined_rows(
     a: Tensor, A: Tensor, b: Tensor, B: Tensor, scale: Tensor, v: Tensor
 ) -> Tensor:
-    """Return the same, row by row: for a compiler that makes one loop of it."""
+    """Return what `Backend.combine` does, for a compiler that makes one loop of it."""
     out = scale * v
     for c, rows in ((a, A), (b, B)):
         for i in range(rows.shape[0]):
             out = out + c[i] * rows[i]
     return out
-
-
-def select(condition: Tensor, a: Tree, b: Tree) -> Tree:
-    """Return one of two trees of vectors, by a truth value."""
-    return keras.tree.map_structure(lambda u, v: keras.ops.where(condition, u, v), a, b)
-
-
-def set_row(
-    a: Tensor, i: Tensor, row: Tensor, scale: Tensor, keep: Tensor, donate: bool
-) -> Tensor:
-    """Make row `i` of `a` ``scale * row`` if `keep`; `a` is used up if `donate`."""
-    del donate  # a compiler sees for itself what is not used again
-    # The selection is made on one row: the other rows need not be read.
-    row = keras.ops.where(keep, scale * row, keras.ops.take(a, i, axis=0))
-    index = keras.ops.reshape(keras.ops.cast(i, "int32"), (1, 1))
-    return keras.ops.scatter_update(a, index, keras.ops.expand_dims(row, 0))
-
-
-def owned(tree: Tree) -> Tree:
-    """Return a tree of tensors whose matrices `set_row` may overwrite."""
-    return tree
-
-
-def check(model: keras.Model) -> None:
-    """Raise where the backend cannot evaluate a model as it is; here it always can."""
-
-
-def check_loop(model: keras.Model) -> None:
-    """Raise where Keras's own loops cannot run a model; here they always can."""
-    del model
-
-
-@contextmanager
-def drawing(seeds: Sequence[Any]) -> Iterator[Callable[[], bool]]:
-    """Let layers draw from seeds alone; what is yielded tells if others were used."""
-    del seeds
-    yield lambda: False
-
-
-def present(variables: Sequence[Any]) -> bool:
-    """Tell whether Keras's loop has left the variables their values; here always."""
-    del variables
-    return True
-
-
-@contextmanager
-def unharmed(model: keras.Model) -> Iterator[None]:
-    """Give a model back the values that an exception in Keras's loop made it lose."""
-    del model
-    yield
-
-
-def loss_scale() -> float:
-    """Return what Keras multiplies mean losses by at this place; here nothing."""
-    return 1.0
-
-
-def spread(tree: Tree) -> Tree:
-    """Give each device of a distribution its samples of a batch; here one has all."""
-    return tree
-
-
-def shares(model: keras.Model) -> int:
-    """Return among how many devices Keras's loop spreads each batch; here one."""
-    del model
-    return 1
-
-
-def scope(model: keras.Model) -> AbstractContextManager[Any]:
-    """Return the context in which what belongs to a model must be made."""
-    del model
-    return nullcontext()
-
-
-def replicas(model: keras.Model) -> int:
-    """Return the number of parts that `over_replicas` cuts the work into."""
-    del model
-    return 1
-
-
-def replicate(model: keras.Model, tree: Tree) -> Tree:
-    """Put a copy of a tree of tensors where each replica of the model is."""
-    del model
-    return tree
-
-
-def over_replicas(
-    model: keras.Model, part: Callable[[Tree, Any, int], Tree], tree: Tree
-) -> Tree:
-    """Sum ``part(tree, k, parts)`` over the replicas k of the model."""
-    del model
-    return part(tree, 0, 1)
-
-
-def replica() -> int:
-    """Return the number of the replica in which this runs."""
-    return 0
-
-
-def in_replicas(model: keras.Model, function: Callable[..., Tree], *args: Tree) -> Tree:
-    """Call a function in each replica of the model; what it returns stays there."""
-    del model
-    return function(*args)
-
-
-def summed(model: keras.Model, tree: Tree) -> Tree:
-    """Sum what `in_replicas` returned over the replicas."""
-    del model
-    return tree
-
-
-def train_function(
-    model: keras.Model, step: Callable[[Any], dict[str, Any]]
-) -> Callable[[Any], Any] | None:
-    """Return what Keras's loop calls instead of the function that it makes of a step.
-
-    None where its own will do.
-    """
-    del model, step
-    return None

@@ -1,5 +1,7 @@
 """TensorFlow: compiled functions, derivatives, loops and copies."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,161 +12,204 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.backends import base
-from keras_nlp_bridge.backends.base import (
-    check,
-    combined_rows,
-    drawing,
-    eigh,
-    matmul,
-    maximum,
-    minimum,
-    present,
-    spread,
-    unharmed,
-)
-from keras_nlp_bridge.backends.strategies import (
-    check_loop,
-    in_replicas,
-    loss_scale,
-    over_replicas,
-    replica,
-    replicas,
-    replicate,
-    scope,
-    shares,
-    summed,
-    train_function,
-)
+from keras_nlp_bridge.backends.base import Tensor, Tree, combined_rows
+from keras_nlp_bridge.backends.strategies import Replicated
 
-__all__ = [
-    "check",
-    "check_loop",
-    "combine",
-    "drawing",
-    "eigh",
-    "in_replicas",
-    "loss_scale",
-    "matmul",
-    "maximum",
-    "minimum",
-    "over_replicas",
-    "present",
-    "replica",
-    "replicas",
-    "replicate",
-    "scope",
-    "shares",
-    "spread",
-    "summed",
-    "train_function",
-    "unharmed",
-]
-
-Tensor = Any
-Tree = Any
-
-WIDE = "float64"  # dtype in which chunks' losses are added up
-
-# What `jit_compile="auto"` means in `fit`: XLA is slower than TensorFlow in long sums
-# and in convolutions; `fused` asks for it where it is faster.
-JIT = False
-
-# Whether Keras can spread a last batch over devices that do not divide it; the first
-# one they must divide.
-UNEVEN_LAST = True
+__all__ = ["Backend"]
 
 LONG = 10_000  # numbers from which a copy costs more than a branch
 
 
-def compile(function: Callable[..., Any], donate: bool = False) -> Callable[..., Any]:
-    """Trace a function of tensors once per signature.
+class Backend(Replicated):
+    """Compiles whole steps, without XLA but for what `fused` calls."""
 
-    Without XLA: on CPUs it is slower on convolutions. If `donate`, the matrices of its
-    first argument are copied, so that it may overwrite them: what it is called with may
-    be a constant of another function.
-    """
-    run = _Own(function, donate)
-    return tf.function(run, autograph=False)
+    WIDE = "float64"
+    JIT = False  # XLA is slower than TensorFlow in long sums and in convolutions
+    UNEVEN_LAST = True  # the first one they must divide
 
+    def compile(
+        self, function: Callable[..., Any], donate: bool = False
+    ) -> Callable[..., Any]:
+        # Without XLA: on CPUs it is slower on convolutions. Matrices that it may
+        # overwrite are copied: what it is called with may be a constant of another
+        # function.
+        run = _Own(function, self.owned if donate else None)
+        return tf.function(run, autograph=False)
 
-def fused(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function of tensors as one kernel, inside of a traced function too."""
-    return tf.function(function, jit_compile=True, autograph=False)(*args)
+    def fused(self, function: Callable[..., Any], *args: Any) -> Any:
+        return tf.function(function, jit_compile=True, autograph=False)(*args)
 
+    def dot(self, a: Tensor, b: Tensor) -> Tensor:
+        # As a product of matrices, which writes no products of numbers to memory.
+        return tf.matmul(a[None, :], tf.transpose(b[None, :]))[0, 0]
 
-def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Return the inner product of two vectors.
+    def on_rows(self, A: Tensor, *vectors: Tensor) -> list[Tensor]:
+        # In these forms one takes two thirds, and two take half of the time.
+        if len(vectors) == 1:
+            return [tf.matmul(A, tf.transpose(vectors[0][None, :]))[:, 0]]
+        found = tf.matmul(tf.stack(vectors), tf.transpose(A))
+        return [found[i] for i in range(len(vectors))]
 
-    As a product of matrices, which writes no products of numbers to memory.
-    """
-    return tf.matmul(a[None, :], tf.transpose(b[None, :]))[0, 0]
+    def combine(
+        self, a: Tensor, A: Tensor, b: Tensor, B: Tensor, scale: Tensor, v: Tensor
+    ) -> Tensor:
+        # One kernel takes two thirds of the time of two products, on one core of two.
+        if (v.shape[0] or 0) < LONG:
+            return super().combine(a, A, b, B, scale, v)
+        return self.fused(combined_rows, a, A, b, B, scale, v)
 
+    def select(self, condition: Tensor, a: Tree, b: Tree) -> Tree:
+        if max(t.shape.num_elements() or 0 for t in tf.nest.flatten(a)) < LONG:
+            return tf.nest.map_structure(lambda u, v: tf.where(condition, u, v), a, b)
+        return tf.cond(condition, lambda: a, lambda: b)
 
-def on_rows(A: Tensor, *vectors: Tensor) -> list[Tensor]:
-    """Return the product of a matrix of few and long rows with each vector.
+    def set_row(
+        self,
+        a: Tensor,
+        i: Tensor,
+        row: Tensor,
+        scale: Tensor,
+        keep: Tensor,
+        donate: bool,
+    ) -> Tensor:
+        # With `donate` it is overwritten where it lies, so `keep` or `row` must come of
+        # all that reads it. The other form copies it.
+        if donate:
+            index = tf.reshape(tf.cast(i, "int32"), (1,))
+            return tf.cond(
+                keep,
+                lambda: tf.raw_ops.InplaceUpdate(x=a, i=index, v=(scale * row)[None]),
+                lambda: a,
+            )
+        row = tf.where(keep, scale * row, a[i])
+        return tf.tensor_scatter_nd_update(a, tf.reshape(i, (1, 1)), row[None])
 
-    In these forms one takes two thirds, and two take half of the time.
-    """
-    if len(vectors) == 1:
-        return [tf.matmul(A, tf.transpose(vectors[0][None, :]))[:, 0]]
-    found = tf.matmul(tf.stack(vectors), tf.transpose(A))
-    return [found[i] for i in range(len(vectors))]
-
-
-def combine(
-    a: Tensor, A: Tensor, b: Tensor, B: Tensor, scale: Tensor, v: Tensor
-) -> Tensor:
-    """Return ``A'a + B'b + scale v`` for matrices with few and long rows.
-
-    As one kernel it takes two thirds of the time of two products, on one core of two.
-    """
-    if (v.shape[0] or 0) < LONG:
-        return base.combine(a, A, b, B, scale, v)
-    return fused(combined_rows, a, A, b, B, scale, v)
-
-
-def select(condition: Tensor, a: Tree, b: Tree) -> Tree:
-    """Return one of two trees of vectors; long ones are not copied."""
-    if max(t.shape.num_elements() or 0 for t in tf.nest.flatten(a)) < LONG:
-        return tf.nest.map_structure(lambda u, v: tf.where(condition, u, v), a, b)
-    return tf.cond(condition, lambda: a, lambda: b)
-
-
-def set_row(
-    a: Tensor, i: Tensor, row: Tensor, scale: Tensor, keep: Tensor, donate: bool
-) -> Tensor:
-    """Make row `i` of `a` ``scale * row`` if `keep`; copy `a` unless donated.
-
-    With `donate` it is overwritten where it lies, so `keep` or `row` must come of all
-    that reads it. The other form copies it.
-    """
-    if donate:
-        index = tf.reshape(tf.cast(i, "int32"), (1,))
-        return tf.cond(
-            keep,
-            lambda: tf.raw_ops.InplaceUpdate(x=a, i=index, v=(scale * row)[None]),
-            lambda: a,
+    def owned(self, tree: Tree) -> Tree:
+        return tf.nest.map_structure(
+            lambda a: tf.raw_ops.DeepCopy(x=a) if a.shape.rank == 2 else a, tree
         )
-    row = tf.where(keep, scale * row, a[i])
-    return tf.tensor_scatter_nd_update(a, tf.reshape(i, (1, 1)), row[None])
+
+    def samples(self, tensor: Tensor) -> Any:
+        return tensor.shape[0] if tensor.shape[0] is not None else tf.shape(tensor)[0]
+
+    def held(self, tree: Tree) -> base.Held:
+        return _Held(tree)
+
+    def chunk_numbers(self, x: Tensor) -> int:
+        # A CPU should keep them in its cache, and works on two chunks at a time.
+        return 2**21 if "CPU" in x.device else 2**24
+
+    def to_device(self, array: NDArray[Any], owned: bool = False) -> Tensor:
+        del owned
+        return tf.convert_to_tensor(array)
+
+    def to_host(self, tensor: Tensor) -> NDArray[Any]:
+        return np.asarray(tensor)
+
+    def read(self, variable: keras.Variable) -> Tensor:
+        return tf.convert_to_tensor(variable.value)
+
+    def train_step(
+        self, model: keras.Model, step: Callable[[Any], dict[str, Any]]
+    ) -> Callable[..., Any]:
+        # It waits for its data: where a data set has ended, nothing may be written.
+        def waiting(batch: Any) -> dict[str, Any]:
+            tensors = [part for part in tf.nest.flatten(batch) if tf.is_tensor(part)]
+            with tf.control_dependencies(tensors):
+                return step(batch)
+
+        return waiting
+
+    def value_and_grad(
+        self, function: Callable[[Tensor], Tensor], x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            f = function(x)
+        return f, _grad(tape, f, x)
+
+    def value_grad_aux(
+        self, function: Callable[[Tensor], tuple[Tensor, Tree]], x: Tensor
+    ) -> tuple[Tensor, Tensor, Tree]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            f, aux = function(x)
+        return f, _grad(tape, f, x), aux
+
+    def hvp(self, function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor) -> Tensor:
+        # Forward over reverse is slower, and fails on recurrent layers.
+        with (
+            _moments_for_second_derivatives(),
+            tf.GradientTape(watch_accessed_variables=False) as outer,
+        ):
+            outer.watch(x)
+            _, g = self.value_and_grad(function, x)
+            slope = tf.reduce_sum(g * p)
+        _refuse_wrong_derivatives()
+        return _grad(outer, slope, x)
+
+    def jvp(
+        self, function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        # The reverse product is linear in its dual, so its own reverse is the forward
+        # product; unlike forward mode, this works on every layer.
+        with tf.GradientTape(watch_accessed_variables=False) as outer:
+            with tf.GradientTape(watch_accessed_variables=False) as inner:
+                inner.watch(x)
+                y = function(x)
+            dual = tf.zeros_like(y)
+            outer.watch(dual)
+            back = _grad(inner, y, x, dual)
+        _refuse_wrong_derivatives()
+        return y, _grad(outer, back, dual, p)
+
+    def vjp(
+        self, function: Callable[[Tensor], Tensor], x: Tensor, dual: Tensor
+    ) -> Tensor:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            y = function(x)
+        return _grad(tape, y, x, dual)
+
+    def constant(self, tree: Tree) -> Tree:
+        return tf.nest.map_structure(tf.stop_gradient, tree)
+
+    def fold(
+        self, body: Callable[[Tensor, Tree], Tree], start: Tree, first: int, last: Any
+    ) -> Tree:
+        # Two iterations may be in work at a time: what is not parallel in one then does
+        # not leave a core idle, and memory is that of two.
+        _, carry = tf.while_loop(
+            lambda i, _: i < last,
+            lambda i, carry: (i + 1, body(i, carry)),
+            (tf.convert_to_tensor(first), start),
+            parallel_iterations=2,
+        )
+        return carry
+
+    def rows(self, tree: Tree, start: Tensor | int, count: Any) -> Tree:
+        def cut(a: Tensor) -> Tensor:
+            part = a[start : start + count]
+            if isinstance(count, int):
+                part.set_shape((count, *a.shape[1:]))
+            return part
+
+        return tf.nest.map_structure(lambda a: None if a is None else cut(a), tree)
+
+    def gather(self, tree: Tree, index: Tensor) -> Tree:
+        return tf.nest.map_structure(
+            lambda a: None if a is None else tf.gather(a, index), tree
+        )
 
 
-def owned(tree: Tree) -> Tree:
-    """Return a tree of tensors whose matrices `set_row` may overwrite."""
-    return tf.nest.map_structure(
-        lambda a: tf.raw_ops.DeepCopy(x=a) if a.shape.rank == 2 else a, tree
-    )
-
-
-class Held:
+class _Held(base.Held):
     """Samples on the device, read by whatever was traced while they were held.
 
     Variables, because a traced function would otherwise keep the tensors themselves.
     """
 
-    sent = None  # nothing has to be passed to a traced function
-
     def __init__(self, tree: Tree) -> None:
+        super().__init__(tf.convert_to_tensor)  # nothing has to be passed to a step
         self._variables = tf.nest.map_structure(
             lambda a: tf.Variable(
                 a[:0], shape=(None, *a.shape[1:]), trainable=False, dtype=a.dtype
@@ -173,21 +218,13 @@ class Held:
         )
 
     def fill(self, tree: Tree) -> None:
-        """Take samples."""
         tf.nest.map_structure(lambda v, a: v.assign(a), self._variables, tree)
 
     def empty(self) -> None:
-        """Let go of the samples."""
         tf.nest.map_structure(lambda v: v.assign(v[:0]), self._variables)
 
     def read(self, sent: None) -> Tree:
-        """Return the samples."""
         return tf.nest.map_structure(tf.convert_to_tensor, self._variables)
-
-
-def samples(tensor: Tensor) -> Any:
-    """Size of the leading dimension: an int, or a tensor where it is not known."""
-    return tensor.shape[0] if tensor.shape[0] is not None else tf.shape(tensor)[0]
 
 
 class _Own:
@@ -197,158 +234,15 @@ class _Own:
     and again, and warns.
     """
 
-    def __init__(self, function: Callable[..., Any], donate: bool) -> None:
-        self._function, self._donate = function, donate
+    def __init__(
+        self, function: Callable[..., Any], first: Callable[[Tree], Tree] | None
+    ) -> None:
+        self._function, self._first = function, first
 
     def __call__(self, *args: Any) -> Any:
-        if self._donate:
-            args = owned(args[0]), *args[1:]
+        if self._first is not None:
+            args = self._first(args[0]), *args[1:]
         return self._function(*args)
-
-
-def chunk_numbers(x: Tensor) -> int:
-    """Return how many inputs and layer outputs a chunk may have where x lies.
-
-    On a CPU they should stay in its cache, and two chunks are worked on at a time.
-    """
-    return 2**21 if "CPU" in x.device else 2**24
-
-
-def to_device(array: NDArray[Any], owned: bool = False) -> Tensor:
-    """Copy a host array to the default device, also an `owned` one."""
-    del owned
-    return tf.convert_to_tensor(array)
-
-
-def to_host(tensor: Tensor) -> NDArray[Any]:
-    """Copy a tensor to a host array."""
-    return np.asarray(tensor)
-
-
-def read(variable: keras.Variable) -> Tensor:
-    """Return the present value of a variable as a tensor (copied only on write)."""
-    return tf.convert_to_tensor(variable.value)
-
-
-def train_step(
-    model: keras.Model, step: Callable[[Any], dict[str, Any]]
-) -> Callable[..., Any]:
-    """Return a step that writes variables in the form of `Model.train_step`.
-
-    It waits for its data: where a data set has ended, nothing may be written.
-    """
-    del model
-
-    def waiting(batch: Any) -> dict[str, Any]:
-        tensors = [part for part in tf.nest.flatten(batch) if tf.is_tensor(part)]
-        with tf.control_dependencies(tensors):
-            return step(batch)
-
-    return waiting
-
-
-def value_and_grad(
-    function: Callable[[Tensor], Tensor], x: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Value and gradient of a scalar function of one vector."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(x)
-        f = function(x)
-    return f, _grad(tape, f, x)
-
-
-def value_grad_aux(
-    function: Callable[[Tensor], tuple[Tensor, Tree]], x: Tensor
-) -> tuple[Tensor, Tensor, Tree]:
-    """Value, gradient and whatever else the function returns."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(x)
-        f, aux = function(x)
-    return f, _grad(tape, f, x), aux
-
-
-def hvp(function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor) -> Tensor:
-    """Hessian-vector product, reverse over reverse.
-
-    Forward over reverse is slower, and fails on recurrent layers.
-    """
-    with (
-        _moments_for_second_derivatives(),
-        tf.GradientTape(watch_accessed_variables=False) as outer,
-    ):
-        outer.watch(x)
-        _, g = value_and_grad(function, x)
-        slope = tf.reduce_sum(g * p)
-    _refuse_wrong_derivatives()
-    return _grad(outer, slope, x)
-
-
-def jvp(
-    function: Callable[[Tensor], Tensor], x: Tensor, p: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Value and directional derivative of a vector function of one vector.
-
-    The reverse product is linear in its dual, so its own reverse is the forward
-    product; unlike forward mode, this works on every layer.
-    """
-    with tf.GradientTape(watch_accessed_variables=False) as outer:
-        with tf.GradientTape(watch_accessed_variables=False) as inner:
-            inner.watch(x)
-            y = function(x)
-        dual = tf.zeros_like(y)
-        outer.watch(dual)
-        back = _grad(inner, y, x, dual)
-    _refuse_wrong_derivatives()
-    return y, _grad(outer, back, dual, p)
-
-
-def vjp(function: Callable[[Tensor], Tensor], x: Tensor, dual: Tensor) -> Tensor:
-    """Product of the transposed Jacobian of a vector function with `dual`."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(x)
-        y = function(x)
-    return _grad(tape, y, x, dual)
-
-
-def constant(tree: Tree) -> Tree:
-    """Cut a tree of tensors off from what it was computed from."""
-    return tf.nest.map_structure(tf.stop_gradient, tree)
-
-
-def fold(
-    body: Callable[[Tensor, Tree], Tree], start: Tree, first: int, last: Any
-) -> Tree:
-    """Carry a tree of tensors through ``body(i, carry)`` for i = first..last-1.
-
-    Two iterations may be in work at a time: what is not parallel in one then does not
-    leave a core idle, and memory is that of two.
-    """
-    _, carry = tf.while_loop(
-        lambda i, _: i < last,
-        lambda i, carry: (i + 1, body(i, carry)),
-        (tf.convert_to_tensor(first), start),
-        parallel_iterations=2,
-    )
-    return carry
-
-
-def rows(tree: Tree, start: Tensor | int, count: Any) -> Tree:
-    """Take `count` consecutive samples."""
-
-    def cut(a: Tensor) -> Tensor:
-        part = a[start : start + count]
-        if isinstance(count, int):
-            part.set_shape((count, *a.shape[1:]))
-        return part
-
-    return tf.nest.map_structure(lambda a: None if a is None else cut(a), tree)
-
-
-def gather(tree: Tree, index: Tensor) -> Tree:
-    """Take the samples of an index vector."""
-    return tf.nest.map_structure(
-        lambda a: None if a is None else tf.gather(a, index), tree
-    )
 
 
 def _refuse_wrong_derivatives() -> None:

@@ -1,12 +1,12 @@
 """Objective and gradient on one minibatch, on one device or spread over replicas."""
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from keras import ops, tree
 
+from keras_nlp_bridge.backends import Backend
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.objective import Objective, is_seed
 
@@ -24,8 +24,7 @@ class BatchOracle:
     Parameters
     ----------
     objective : Objective
-    backend : module
-        One of `keras_nlp_bridge.backends`.
+    backend : Backend
     batch : Batch
     others : list of tensors
         Values of the variables that x does not hold.
@@ -45,7 +44,7 @@ class BatchOracle:
     def __init__(
         self,
         objective: Objective,
-        backend: ModuleType,
+        backend: Backend,
         batch: Batch,
         others: list[Tensor],
     ) -> None:

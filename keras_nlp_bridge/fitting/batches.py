@@ -89,7 +89,7 @@ class Batches(keras.utils.PyDataset):
 
         A function that was traced with `keep` then sees these samples.
         """
-        held = backends.current().Held(self._parts) if keep is None else keep
+        held = backends.current().held(self._parts) if keep is None else keep
         held.fill(self._parts)
         self._held = held
         try:

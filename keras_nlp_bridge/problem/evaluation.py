@@ -5,13 +5,13 @@ SciPy boundary, methods compile whole steps around them.
 """
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_nlp_bridge.backends import Backend
 from keras_nlp_bridge.problem.data import Batch, Tree
 from keras_nlp_bridge.problem.objective import Objective
 from keras_nlp_bridge.problem.samples import Chunks
@@ -44,8 +44,7 @@ class Evaluation:
     Parameters
     ----------
     objective : Objective
-    backend : module
-        One of `keras_nlp_bridge.backends`.
+    backend : Backend
     chunks : Chunks
         How all samples are cut.
     weights : ndarray of shape (n_chunks,) or None
@@ -58,7 +57,7 @@ class Evaluation:
     def __init__(
         self,
         objective: Objective,
-        backend: ModuleType,
+        backend: Backend,
         chunks: Chunks,
         weights: np.ndarray | None,
         curvature: str,

@@ -4,13 +4,13 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nlp_bridge.backends import Backend
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
 from keras_nlp_bridge.problem.objective import Objective, chunk_weights
@@ -35,15 +35,14 @@ class SetupMaker:
 
     Attributes
     ----------
-    backend : module
-        One of `keras_nlp_bridge.backends`.
+    backend : Backend
     model, loss, chunk_size, curvature
         As for `KerasProblem`.
     chosen : sequence of keras.Variable or str, or None
         Its ``variables``.
     """
 
-    backend: ModuleType
+    backend: Backend
     model: keras.Model
     loss: Any
     chunk_size: int | None
