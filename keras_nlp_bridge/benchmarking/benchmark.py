@@ -1,5 +1,7 @@
 """`benchmark`: methods on problems, each run a row of one table."""
 
+from __future__ import annotations
+
 import os
 import platform
 import sys

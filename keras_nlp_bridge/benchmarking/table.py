@@ -1,5 +1,7 @@
 """The table of a benchmark: one row for each run, its views, files and formats."""
 
+from __future__ import annotations
+
 import csv
 import json
 import math
@@ -189,7 +191,7 @@ class Benchmark:
 
     # -------------------------------------------------------------- joining, and files
 
-    def join(self, *others: "Benchmark") -> "Benchmark":
+    def join(self, *others: Benchmark) -> Benchmark:
         """Return one table of several; no run may be in two of them."""
         rows = [row for one in (self, *others) for row in one.rows]
         keys = [tuple(row[k] for k in _KEY) for row in rows]
@@ -228,7 +230,7 @@ class Benchmark:
             part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     @classmethod
-    def load(cls, path: str | Path) -> "Benchmark":
+    def load(cls, path: str | Path) -> Benchmark:
         """Read what `save` wrote, or a checkpoint.
 
         Raises

@@ -1,5 +1,7 @@
 """When each epoch ended."""
 
+from __future__ import annotations
+
 import time
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The sharpness of the objective, logged while a model trains."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 

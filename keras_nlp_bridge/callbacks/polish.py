@@ -1,5 +1,7 @@
 """Keras callbacks for an ordinary `model.fit`: a minimizer, measurements, a record."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The way of the weights, kept while a model trains."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Any
 

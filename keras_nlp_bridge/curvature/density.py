@@ -1,5 +1,7 @@
 """The density of a curvature matrix's eigenvalues."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -4,6 +4,8 @@ All of them need products with the matrix only, `KerasProblem.hessp`'s; the matr
 never formed. The model is never changed.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

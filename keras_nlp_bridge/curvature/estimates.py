@@ -1,5 +1,7 @@
 """Random vectors, Lanczos' method and means: what probing a matrix needs."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

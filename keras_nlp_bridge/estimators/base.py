@@ -1,5 +1,7 @@
 """What all estimators share: parameters, data, networks, training, prediction."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import keras
@@ -123,7 +125,7 @@ class NeuralNetwork(NeuralNetworkParameters):
 
     # ---------------------------------------------------------------------- training
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "NeuralNetwork":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NeuralNetwork:
         """Train.
 
         Parameters
@@ -154,7 +156,7 @@ class NeuralNetwork(NeuralNetworkParameters):
 
     def _fit_more(
         self, X: Any, y: Any, sample_weight: Any, classes: Any = None
-    ) -> "NeuralNetwork":
+    ) -> NeuralNetwork:
         """Train for one epoch more, for `partial_fit`."""
         self._check_params()
         first = not hasattr(self, "model_")
@@ -227,7 +229,7 @@ class NeuralNetwork(NeuralNetworkParameters):
         epochs: int,
         done: int,
         partial: bool = False,
-    ) -> "NeuralNetwork":
+    ) -> NeuralNetwork:
         if epochs > 0:
             history = self._run(rows, target, weight, epochs, partial)
             self.result_ = getattr(history, "result", None)

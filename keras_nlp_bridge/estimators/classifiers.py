@@ -1,5 +1,7 @@
 """Networks for classes."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -105,7 +107,7 @@ class NeuralNetworkClassifier(ClassifierMixin, NeuralNetwork):
 
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
-    ) -> "NeuralNetworkClassifier":
+    ) -> NeuralNetworkClassifier:
         """Train for one epoch more, or for a first one.
 
         Parameters

@@ -1,5 +1,7 @@
 """Embeddings of categorical columns, learned with a target."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,7 +80,7 @@ class EntityEmbedder(TransformerMixin, BaseEstimator):
         self.handle_unknown = handle_unknown
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "EntityEmbedder":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> EntityEmbedder:
         """Learn the vectors.
 
         Parameters

@@ -1,5 +1,7 @@
 """The network of an estimator, from what `builder` says."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Parameters and weights of samples, and their checks."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
@@ -149,7 +151,7 @@ class NeuralNetworkParameters(BaseEstimator):
             params |= {f"builder__{name}": value for name, value in inner.items()}
         return params
 
-    def set_params(self, **params: Any) -> "NeuralNetworkParameters":
+    def set_params(self, **params: Any) -> NeuralNetworkParameters:
         """Set parameters; ``builder__...`` turn a builder's name into a builder.
 
         Returns

@@ -1,5 +1,7 @@
 """Networks for numeric targets."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import keras
@@ -45,7 +47,7 @@ class NeuralNetworkRegressor(RegressorMixin, NeuralNetwork):
 
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None
-    ) -> "NeuralNetworkRegressor":
+    ) -> NeuralNetworkRegressor:
         """Train for one epoch more, or for a first one.
 
         Parameters

@@ -1,5 +1,7 @@
 """`fit`: the place of `keras.Model.fit` for methods without a learning rate."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

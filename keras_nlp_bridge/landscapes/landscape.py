@@ -1,5 +1,7 @@
 """The objective on a plane or a line through the weights, to be looked at."""
 
+from __future__ import annotations
+
 import struct
 import zipfile
 import zlib
@@ -90,7 +92,7 @@ class Landscape:
             np.savez_compressed(file, **arrays)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Landscape":
+    def load(cls, path: str | Path) -> Landscape:
         """Read what `save` has written.
 
         Raises

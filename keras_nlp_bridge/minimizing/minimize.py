@@ -1,5 +1,7 @@
 """`minimize`: methods by name, several starts, the solution written into the model."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -100,7 +102,7 @@ def minimize(
     return best
 
 
-def _ingredients(problem: "KerasProblem", solver: Any) -> dict[str, Any]:
+def _ingredients(problem: KerasProblem, solver: Any) -> dict[str, Any]:
     """Return what a problem gives to a method, and the method takes."""
     name = solver.name if isinstance(solver, ScipyMethod) else str(solver).lower()
     given: dict[str, Any] = {"jac": None if name in NO_JAC else problem.jac}
@@ -112,14 +114,14 @@ def _ingredients(problem: "KerasProblem", solver: Any) -> dict[str, Any]:
 
 
 def _starts(
-    x0: NDArray[Any], problem: "KerasProblem | None", count: int, seed: int
+    x0: NDArray[Any], problem: KerasProblem | None, count: int, seed: int
 ) -> list[NDArray[Any]]:
     rng = np.random.default_rng(seed)
     return [x0, *(another_start(x0, problem, rng) for _ in range(count - 1))]
 
 
 def another_start(
-    x0: NDArray[Any], problem: "KerasProblem | None", rng: np.random.Generator
+    x0: NDArray[Any], problem: KerasProblem | None, rng: np.random.Generator
 ) -> NDArray[Any]:
     """Draw a start beside x0, as `minimize` says of `multistart`."""
     if problem is None:

@@ -1,5 +1,7 @@
 """Where problem and methods meet: our methods as SciPy ``method=`` callables."""
 
+from __future__ import annotations
+
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -188,7 +190,7 @@ class ScipyMethod:
         return self.stochastic if wanted and self.stochastic else self.full
 
 
-def _keras_problem(fun: Any, jac: Any, args: tuple[Any, ...]) -> "KerasProblem | None":
+def _keras_problem(fun: Any, jac: Any, args: tuple[Any, ...]) -> KerasProblem | None:
     """Return the problem whose objective and gradient these are, if it is one."""
     inner = getattr(fun, "fun", fun)  # SciPy wraps fun where jac is True
     owner = getattr(inner, "__self__", None)
@@ -205,7 +207,7 @@ def _keras_problem(fun: Any, jac: Any, args: tuple[Any, ...]) -> "KerasProblem |
     return owner if mine and inner.__func__ is KerasProblem.fun else None
 
 
-def _same_curvature(problem: "KerasProblem | None", hess: Any, hessp: Any) -> bool:
+def _same_curvature(problem: KerasProblem | None, hess: Any, hessp: Any) -> bool:
     """Whether products with the Hessian, if any are given, are the problem's own."""
     given = [f for f in (hess, hessp) if f is not None]
     owners = [getattr(f, "__self__", None) for f in given]

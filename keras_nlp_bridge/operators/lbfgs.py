@@ -1,5 +1,7 @@
 """Limited-memory BFGS matrices in compact form."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Limited-memory symmetric rank-one (L-SR1) matrices."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace

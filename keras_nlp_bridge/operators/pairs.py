@@ -7,6 +7,8 @@ row at a time.  Slots are never moved: a pair keeps its slot until it is the old
 the age order is worked out from the number of pushes.
 """
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, Namespace, namespace

@@ -1,5 +1,7 @@
 """Limited-memory matrices as SciPy knows them: strategies that learn and multiply."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

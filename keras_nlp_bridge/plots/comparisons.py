@@ -1,5 +1,7 @@
 """Profiles and boxes: methods beside each other."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from itertools import cycle
 from typing import Any

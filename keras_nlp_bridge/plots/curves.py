@@ -1,5 +1,7 @@
 """How runs developed."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Landscapes and spectra: what surrounds a point in the space of weights."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, Protocol
 

@@ -1,5 +1,7 @@
 """Data on the device, minibatches and compiled functions behind a problem."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -170,7 +172,7 @@ class Engine:
         self._sample_changed()
 
     @contextmanager
-    def full_sample(self) -> Iterator["Engine"]:
+    def full_sample(self) -> Iterator[Engine]:
         """See all samples inside ``with problem.full_sample():``."""
         self._full_samples += 1
         self._sample_changed()

@@ -1,5 +1,7 @@
 """The boundary: host vectors in, host vectors out, and every copy counted."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -142,7 +144,7 @@ class Boundary(Engine):
         """
         return self._product(self.vector("x", x), self.vector("p", p), self.curvature)
 
-    def hess(self, x: ArrayLike, curvature: str | None = None) -> "LinearOperator":
+    def hess(self, x: ArrayLike, curvature: str | None = None) -> LinearOperator:
         """Curvature matrix at x as a SciPy `LinearOperator` of shape (n, n).
 
         Parameters

@@ -1,5 +1,7 @@
 """A Keras model, data and a loss as one smooth problem: minimize f(x), x in R^n."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +180,7 @@ class KerasProblem(Boundary, keras.callbacks.Callback):
         return self.spec.flatten(arrays)
 
     @property
-    def bounds(self) -> "Bounds | None":
+    def bounds(self) -> Bounds | None:
         """Limits of x for SciPy, or None if there are none."""
         from scipy.optimize import Bounds
 

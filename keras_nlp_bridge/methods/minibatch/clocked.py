@@ -1,5 +1,7 @@
 """Methods for samples that change at every step: the clock, and what they share."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
