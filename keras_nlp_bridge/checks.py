@@ -174,13 +174,13 @@ class OneOf(Rule):
 
 @dataclass(frozen=True)
 class Maybe(Rule):
-    """None, or what another rule says."""
+    """What another rule says; or None, for a default that depends on the problem."""
 
     rule: Rule
 
     def text(self, owner: Any = None) -> str:
         """Return what an error says after "must be"."""
-        return f"{self.rule.text(owner)} or None"
+        return self.rule.text(owner)
 
     def shown(self) -> str:
         """Return the type, as help says it."""

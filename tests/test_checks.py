@@ -44,7 +44,7 @@ each_kind = pytest.mark.parametrize("kind", DECLARED, ids=lambda k: k.__name__)
         (Flag(), [True, False], [1, "yes", None], "a bool"),
         (Flag(numbers=True), [True, 0, 2, np.True_], ["yes", math.nan], "a bool"),
         (OneOf("a", "b"), ["a"], ["c", None], "one of ('a', 'b')"),
-        (Maybe(Count()), [None, 3], [0], "an integer of at least 1 or None"),
+        (Maybe(Count()), [None, 3], [0], "an integer of at least 1"),
     ],
     ids=str,
 )
