@@ -10,19 +10,9 @@ import numpy as np
 from keras import ops
 
 from keras_nlp_bridge import backends
-from keras_nlp_bridge.methods import (
-    StochasticLBFGS,
-    StochasticR2,
-    StochasticTRLSR1,
-    StochasticTrunk,
-)
+from keras_nlp_bridge.methods import Clocked
 
 Tensor = Any
-
-_KINDS = {
-    kind.__name__: kind
-    for kind in (StochasticR2, StochasticTRLSR1, StochasticLBFGS, StochasticTrunk)
-}
 
 # Position in a run whose order is not ours: every batch is new.
 _NO_ORDER = 2**30
@@ -162,19 +152,21 @@ class MethodState(keras.optimizers.Optimizer):
         """Return what Keras needs to make the object anew."""
         method = None
         if self.method is not None:
-            method = {"class": type(self.method).__name__, **asdict(self.method)}
+            kind = type(self.method)
+            names = {"module": kind.__module__, "class": kind.__qualname__}
+            method = {**names, **asdict(self.method)}
         rate = float(self.learning_rate)
         return {"name": self.name, "learning_rate": rate, "method": method}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], **_: Any) -> "MethodState":
-        """Make the object from `get_config`."""
+        """Make the object from `get_config`; the method's class must be imported."""
         config = dict(config)
-        fields = config.pop("method")
-        if fields is None:
+        fields = dict(config.pop("method") or {})
+        if not fields:
             return cls(**config)
-        fields = dict(fields)
-        return cls(_KINDS[fields.pop("class")](**fields), **config)
+        kind = _kind(fields.pop("module", ""), fields.pop("class"))
+        return cls(kind(**fields), **config)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Refuse: this optimizer belongs to `keras_nlp_bridge.fit`."""
@@ -207,6 +199,17 @@ class MethodState(keras.optimizers.Optimizer):
         rate = ops.cast(rate, "float32")
         self.learning_rate = rate
         self.shown_rate.assign(rate + 0)
+
+
+def _kind(module: str, name: str) -> type[Clocked]:
+    """Return a method's class; where its module has moved, the last of its name."""
+    named = [kind for (_, known), kind in Clocked.kinds.items() if known == name]
+    if not named:
+        raise ValueError(
+            f"the checkpoint needs the class `{name}` of the module {module!r}, which "
+            "is not defined here: import it before loading."
+        )
+    return Clocked.kinds.get((module, name), named[-1])
 
 
 def _joined(variables: Sequence[keras.Variable]) -> np.ndarray:

@@ -12,6 +12,7 @@ import pytest
 from keras import layers
 
 import keras_nlp_bridge as knb
+from keras_nlp_bridge.methods import Clocked, StochasticR2
 
 SCRIPT = """
 import sys, os, time
@@ -106,3 +107,46 @@ def test_state_in_a_saved_model_goes_on(tmp_path, method):
     history = knb.fit(loaded, x, y, method=method, epochs=4, initial_epoch=2, verbose=0)
     assert history.epoch == [2, 3]
     assert history.result.nit == 8
+
+
+class Small(StochasticR2):
+    """A method of an author's own, with smaller changes."""
+
+
+def fitted(method, path, model=None, **keywords):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(64, 4)).astype("float32")
+    if model is None:
+        keras.utils.set_random_seed(2)
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
+        model.compile(loss="mse")
+    save = [keras.callbacks.ModelCheckpoint(path)]
+    knb.fit(model, x, x[:, :1], method=method, verbose=0, callbacks=save, **keywords)
+    return model
+
+
+def test_an_authors_own_method_goes_on_from_a_checkpoint(tmp_path):
+    method, path = Small(max_change=0.2, decay=False), tmp_path / "model.keras"
+    whole = fitted(method, path, epochs=2)
+    fitted(method, path, epochs=1)
+    loaded = keras.models.load_model(path)
+    assert loaded.optimizer.method == method
+    assert isinstance(loaded.optimizer.method, Small)
+    fitted(method, path, loaded, epochs=2, initial_epoch=1)
+    for a, b in zip(whole.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_method_whose_module_has_moved_is_found_by_its_name(tmp_path, monkeypatch):
+    fitted(Small(), tmp_path / "model.keras")
+    monkeypatch.setattr(Small, "__module__", "elsewhere")
+    monkeypatch.setattr(Clocked, "kinds", {("elsewhere", "Small"): Small})
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded.optimizer.method, Small)
+
+
+def test_a_method_that_is_not_imported_is_named(tmp_path, monkeypatch):
+    fitted(Small(), tmp_path / "model.keras")
+    monkeypatch.setattr(Clocked, "kinds", {})
+    with pytest.raises(ValueError, match=r"`Small`.*test_method_state.*import it"):
+        keras.models.load_model(tmp_path / "model.keras")

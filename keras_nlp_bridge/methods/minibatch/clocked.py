@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.checks import Count, Flag, In, Maybe, option
@@ -58,6 +58,13 @@ class Clocked(Method):
         "Decay of the average of f where steps begin, on samples not stepped on yet.",
     )
     max_rejections: int = option(120, Count(), "Rejections in a row that end the run.")
+
+    # All that are defined, by module and name: a checkpoint finds its method here.
+    kinds: ClassVar[dict[tuple[str, str], type["Clocked"]]] = {}
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        Clocked.kinds[cls.__module__, cls.__qualname__] = cls
 
     @property
     def averages(self) -> bool:
