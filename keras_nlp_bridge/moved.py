@@ -14,10 +14,11 @@ __all__ = ["MOVED", "OldPaths"]
 MOVED: dict[str, str | dict[str, str]] = {
     "demo": "cli.demo",
     "methods.base": {
-        **dict.fromkeys(("Method", "Oracle", "donated", "fused"), "methods.method"),
         **dict.fromkeys(
-            ("Progress", "State", "Status", "start", "status_where", "unbounded_below"),
-            "methods.state",
+            ("Method", "Oracle", "donated", "fused", "start"), "methods.method"
+        ),
+        **dict.fromkeys(
+            ("Progress", "State", "Status", "unbounded_below"), "methods.state"
         ),
         **dict.fromkeys(
             ("in_interval", "is_number", "require", "require_count"), "checks"

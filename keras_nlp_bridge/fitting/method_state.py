@@ -11,14 +11,12 @@ from keras import ops
 
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.methods import Clocked
+from keras_nlp_bridge.methods.state import Iterate
 
 Tensor = Any
 
 # Position in a run whose order is not ours: every batch is new.
 _NO_ORDER = 2**30
-
-# Held by the model itself, or evaluated anew at each step.
-_NOT_KEPT = frozenset({"x", "f", "g", "gnorm"})
 
 
 @keras.saving.register_keras_serializable(package="keras_nlp_bridge")
@@ -86,20 +84,15 @@ class MethodState(keras.optimizers.Optimizer):
 
     def load(self, x: Tensor) -> Any:
         """Put the method's state together, at weights x."""
-        zero = ops.zeros((), x.dtype)
-        fields: dict[str, Any] = dict.fromkeys(_NOT_KEPT, zero)
-        fields |= {"x": x, "g": x}
-        for field, template in self._template._asdict().items():
-            if field in self.slots:
-                leaves = [
-                    ops.cast(v.value, _dtype(np.asarray(leaf)))
-                    for v, leaf in zip(
-                        self.slots[field], keras.tree.flatten(template), strict=True
-                    )
-                ]
-                fields[field] = keras.tree.pack_sequence_as(template, leaves)
-            elif field not in _NOT_KEPT:
-                fields[field] = x  # equal to the iterate, and not kept
+        # What is not kept is evaluated anew, or equal to the iterate.
+        fields: dict[str, Any] = {"at": _bare(x), "average": x}
+        for field, variables in self.slots.items():
+            template = getattr(self._template, field)
+            leaves = [
+                ops.cast(v.value, _dtype(np.asarray(leaf)))
+                for v, leaf in zip(variables, keras.tree.flatten(template), strict=True)
+            ]
+            fields[field] = keras.tree.pack_sequence_as(template, leaves)
         state = type(self._template)(**fields)
         shown = ops.cast(self.shown_rate.value, x.dtype)
         asked = ops.cast(self.learning_rate, x.dtype)
@@ -107,9 +100,7 @@ class MethodState(keras.optimizers.Optimizer):
 
     def without(self, state: Any) -> Any:
         """Drop what a step evaluates anew: a loop then need not carry it."""
-        zero = ops.zeros((), state.x.dtype)
-        dropped = dict.fromkeys(_NOT_KEPT - {"x", "f"}, zero) | {"g": state.x}
-        return state._replace(**dropped)
+        return state._replace(at=_bare(state.at.x)._replace(f=state.at.f))
 
     def save(self, state: Any) -> None:
         """Write a state into the variables."""
@@ -119,7 +110,7 @@ class MethodState(keras.optimizers.Optimizer):
                 variable.assign(ops.cast(leaf, variable.dtype))
         self._show(self.method.rate(state))
         # `+ 0`: JAX donates each variable's buffer, so no two may share one.
-        self.iterations.assign(ops.cast(state.t, self.iterations.dtype) + 0)
+        self.iterations.assign(ops.cast(state.clock.t, self.iterations.dtype) + 0)
 
     def expose(self, average: bool, variables: Sequence[keras.Variable]) -> None:
         """Have the average of the iterates in the weights meanwhile, or the iterate."""
@@ -183,10 +174,8 @@ class MethodState(keras.optimizers.Optimizer):
         return self.method.init(None, x)
 
     def _kept(self, state: Any) -> dict[str, Any]:
-        """Return the fields that must survive; vectors equal to x are left out."""
-        skip = set(_NOT_KEPT)
-        if not self.method.averages:
-            skip.add("average")
+        """Return the fields that must survive; the model itself holds x."""
+        skip = ("at",) if self.method.averages else ("at", "average")
         return {k: v for k, v in state._asdict().items() if k not in skip}
 
     def _slot(self, name: str, leaf: Any) -> keras.Variable:
@@ -199,6 +188,12 @@ class MethodState(keras.optimizers.Optimizer):
         rate = ops.cast(rate, "float32")
         self.learning_rate = rate
         self.shown_rate.assign(rate + 0)
+
+
+def _bare(x: Tensor) -> Iterate:
+    """Return a point where nothing has been evaluated."""
+    zero = ops.zeros((), x.dtype)
+    return Iterate(x, zero, x, zero)
 
 
 def _kind(module: str, name: str) -> type[Clocked]:

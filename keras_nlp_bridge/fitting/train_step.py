@@ -82,7 +82,7 @@ class TrainStep:
             batch = Batch(*keras.utils.unpack_x_y_sample_weight(data))
             end, y_pred = self._step(objective, batch, start, moved)
             self._write(objective, end, moved)
-            logs = self._logs(batch, end.state.f, y_pred)
+            logs = self._logs(batch, end.state.at.f, y_pred)
         else:
             end = self._group(objective, self.batches, data, start, moved)
             self._write(objective, end, moved)
@@ -91,7 +91,7 @@ class TrainStep:
             ):
                 variable.assign(value)
             logs = model.get_metrics_result()
-        done = {"nfev": ops.cast(end.state.nfev, "float32")}
+        done = {"nfev": ops.cast(end.state.counts.nfev, "float32")}
         return {**logs, **keeper.method.logs(end.state), **done}
 
     def _group(
@@ -112,7 +112,7 @@ class TrainStep:
             after, y_pred = self._step(objective, batch, carry, moved)
             given = list(zip(variables, carry.metrics, strict=True))
             with keras.StatelessScope(given) as scope:
-                self._measured(batch, after.state.f, y_pred)
+                self._measured(batch, after.state.at.f, y_pred)
                 metrics = [scope.get_current_value(v) for v in variables]
             state = self.keeper.without(after.state)
             return after._replace(state=state, metrics=metrics)
@@ -141,20 +141,20 @@ class TrainStep:
         """Make one step; note which other variables the layers move."""
         method, before = self.keeper.method, carry.state
         others = [
-            self._mask(i, v, before.t) if is_seed(v) else value
+            self._mask(i, v, before.clock.t) if is_seed(v) else value
             for i, (v, value) in enumerate(
                 zip(objective.others, carry.others, strict=True)
             )
         ]
         if self.timed:
-            dtype = before.x.dtype
+            dtype = before.at.x.dtype
             total = ops.cast(self.keeper.total.value, dtype)
             before = method.with_clock(
-                before, ops.cast(before.t, dtype) / total, 1 / total
+                before, ops.cast(before.clock.t, dtype) / total, 1 / total
             )
         kind = SharedOracle if self._spread else BatchOracle
         # After a restart within an epoch its first batches have been seen.
-        unseen = carry.position >= before.t if self.ordered else None
+        unseen = carry.position >= before.clock.t if self.ordered else None
         oracle = kind(objective, backends.current(), batch, others)
         if self.batches is not None:  # a group has a state of its own
             oracle.donated, oracle.live = True, unseen
@@ -183,14 +183,14 @@ class TrainStep:
         backend = backends.current()
         x = objective.join([backend.read(v) for v in objective.variables])
         state = keeper.load(x)
-        counts = {k: int(getattr(state, k)) for k in ("nfev", "njev", "nhev")}
+        counts = {k: int(getattr(state.counts, k)) for k in ("nfev", "njev", "nhev")}
         loss = history.history.get("loss", [np.nan])[-1]
         status = Status(int(state.stop))
         return optimize.OptimizeResult(
             x=np.asarray(backend.to_host(x), np.float64),
             x_last=np.asarray(keeper.last, np.float64),
             fun=float(loss),
-            nit=int(state.t),
+            nit=int(state.clock.t),
             success=status is Status.RUNNING,
             status=0 if status is Status.RUNNING else int(status),
             message=(
@@ -204,7 +204,7 @@ class TrainStep:
     def _write(self, objective: Objective, end: _Carry, moved: set[int]) -> None:
         """Write weights, the method's state, and what the layers moved."""
         for variable, part in zip(
-            objective.variables, objective.split(end.state.x), strict=True
+            objective.variables, objective.split(end.state.at.x), strict=True
         ):
             variable.assign(part)
         for i in sorted(moved):

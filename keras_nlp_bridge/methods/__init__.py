@@ -4,7 +4,7 @@ from keras_nlp_bridge.methods.full_sample.lbfgs import LBFGSMethod
 from keras_nlp_bridge.methods.full_sample.r2 import R2
 from keras_nlp_bridge.methods.full_sample.trunk import Trunk
 from keras_nlp_bridge.methods.full_sample.trust_region import TRLBFGS, TRLSR1
-from keras_nlp_bridge.methods.method import Method, Oracle
+from keras_nlp_bridge.methods.method import Method, Oracle, start
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
 from keras_nlp_bridge.methods.minibatch.r2 import StochasticR2
 from keras_nlp_bridge.methods.minibatch.trunk import StochasticTrunk
@@ -12,16 +12,29 @@ from keras_nlp_bridge.methods.minibatch.trust_region import (
     StochasticLBFGS,
     StochasticTRLSR1,
 )
-from keras_nlp_bridge.methods.state import State, Status
+from keras_nlp_bridge.methods.state import (
+    Clock,
+    Counts,
+    Iterate,
+    Past,
+    Progress,
+    State,
+    Status,
+)
 
 __all__ = [
     "R2",
     "TRLBFGS",
     "TRLSR1",
+    "Clock",
     "Clocked",
+    "Counts",
+    "Iterate",
     "LBFGSMethod",
     "Method",
     "Oracle",
+    "Past",
+    "Progress",
     "State",
     "Status",
     "StochasticLBFGS",
@@ -29,4 +42,5 @@ __all__ = [
     "StochasticTRLSR1",
     "StochasticTrunk",
     "Trunk",
+    "start",
 ]

@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Protocol
 
 from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.checks import Options
+from keras_nlp_bridge.methods.state import Iterate, Status, no_counts, verdict
 
-__all__ = ["Method", "Oracle", "donated", "fused"]
+__all__ = ["Method", "Oracle", "donated", "fused", "start"]
 
 
 class Oracle(Protocol):
@@ -47,11 +48,8 @@ class Method(Options):
 
     def refresh(self, oracle: Oracle, state: Any) -> Any:
         """Evaluate f and g again at x: the sample has changed."""
-        xp = namespace(state.x)
-        f, g = oracle.value_and_grad(state.x)
-        return state._replace(
-            f=f, g=g, gnorm=xp.max(xp.abs(g)), nfev=state.nfev + 1, njev=state.njev + 1
-        )
+        at = Iterate.of(state.at.x, *oracle.value_and_grad(state.at.x))
+        return state._replace(at=at, counts=state.counts.plus(1, 1))
 
     def step(self, oracle: Oracle, state: Any) -> Any:
         """Try one step and return the next state."""
@@ -59,10 +57,9 @@ class Method(Options):
 
     def solution(self, state: Any) -> Array:
         """Return the point that a run ending in this state hands out."""
-        return state.x
+        return state.at.x
 
-    # Whether a step makes several evaluations and its state has a field ``left``, the
-    # number of those that the run may still make.
+    # Whether a step makes several evaluations, no more than ``counts.left``.
     limited: ClassVar[bool] = False
     # Whether the oracle needs ``hvp``.
     uses_hvp: ClassVar[bool] = False
@@ -71,6 +68,18 @@ class Method(Options):
     def option_names(cls) -> tuple[str, ...]:
         """Names of the hyper-parameters, as options."""
         return tuple(cls.option_name(f.name) for f in fields(cls))
+
+
+def start(oracle: Oracle, x: Array) -> dict[str, Any]:
+    """Evaluate at x: the fields of `State`, by name."""
+    xp, at = namespace(x), Iterate.of(x, *oracle.value_and_grad(x))
+    sound = xp.isfinite(at.f) & xp.isfinite(at.gnorm)
+    return {
+        "at": at,
+        "counts": no_counts(x).plus(1, 1),
+        "accepted": xp.scalar(True, "bool"),
+        "stop": verdict({Status.EXCEPTION: ~sound}),
+    }
 
 
 def donated(oracle: Oracle) -> bool:

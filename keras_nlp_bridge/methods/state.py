@@ -1,10 +1,10 @@
 """What every method returns: the state, and why a run ends."""
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
-from keras_nlp_bridge.methods.method import Oracle
 
 
 class Status(IntEnum):
@@ -50,27 +50,46 @@ _SENTENCES = {
 }
 
 
+class Iterate(NamedTuple):
+    """A point, and the objective there."""
+
+    x: Array  # (n,)
+    f: Array
+    g: Array  # (n,)
+    gnorm: Array  # infinity norm of g
+
+    @classmethod
+    def of(cls, x: Array, f: Array, g: Array) -> "Iterate":
+        """Measure the gradient."""
+        xp = namespace(g)
+        return cls(x, f, g, xp.max(xp.abs(g)))
+
+
+class Counts(NamedTuple):
+    """Evaluations so far, and those of f that the run may still make; int32."""
+
+    nfev: Array
+    njev: Array
+    nhev: Array
+    left: Array
+
+    def plus(self, nfev: Any = 0, njev: Any = 0, nhev: Any = 0) -> "Counts":
+        """Count further evaluations."""
+        more = self.nfev + nfev, self.njev + njev, self.nhev + nhev
+        return Counts(*more, self.left - nfev)
+
+
 class State(Protocol):
-    """What every state, a NamedTuple of arrays, has beside the method's own fields."""
+    """What every state, a NamedTuple, has beside the method's own fields."""
 
     @property
-    def x(self) -> Array:
-        """The iterate, shape (n,)."""
+    def at(self) -> Iterate:
+        """Where the run is."""
         ...
 
     @property
-    def f(self) -> Array:
-        """Objective at x."""
-        ...
-
-    @property
-    def g(self) -> Array:
-        """Gradient at x, shape (n,)."""
-        ...
-
-    @property
-    def gnorm(self) -> Array:
-        """Infinity norm of g."""
+    def counts(self) -> Counts:
+        """What it has cost."""
         ...
 
     @property
@@ -81,11 +100,6 @@ class State(Protocol):
     @property
     def stop(self) -> Array:
         """The method's own reason to stop, or Status.RUNNING; int32."""
-        ...
-
-    @property
-    def nfev(self) -> Array:
-        """Evaluations of f so far, int32; njev and nhev likewise."""
         ...
 
     def _replace(self, **changes: Any) -> Any: ...
@@ -100,46 +114,57 @@ class Progress(NamedTuple):
     gnorm_best: Array
 
     @classmethod
-    def at(cls, f: Array, gnorm: Array) -> "Progress":
-        """Begin at a point with these values."""
-        return cls(namespace(f).scalar(0, "int32"), f, f, gnorm)
+    def begin(cls, at: Iterate) -> "Progress":
+        """Begin at a point."""
+        return cls(namespace(at.f).scalar(0, "int32"), at.f, at.f, at.gnorm)
 
-    def refreshed(self, state: State) -> "Progress":
+    def refreshed(self, at: Iterate) -> "Progress":
         """Forget the best of the old sample."""
-        return self._replace(f_best=state.f, gnorm_best=state.gnorm)
+        return self._replace(f_best=at.f, gnorm_best=at.gnorm)
 
-    def after(self, accepted: Array, f: Array, gnorm: Array) -> "Progress":
-        """Count a step to a point with these values."""
-        xp = namespace(f)
-        lower = accepted & (f < self.f_best)
-        flatter = accepted & (gnorm < self.gnorm_best)
+    def after(self, accepted: Array, end: Iterate) -> "Progress":
+        """Count a step to a point."""
+        xp = namespace(end.f)
+        lower = accepted & (end.f < self.f_best)
+        flatter = accepted & (end.gnorm < self.gnorm_best)
         return self._replace(
             idle=xp.where(lower | flatter, self.idle * 0, self.idle + 1),
-            f_best=xp.where(lower, f, self.f_best),
-            gnorm_best=xp.where(flatter, gnorm, self.gnorm_best),
+            f_best=xp.where(lower, end.f, self.f_best),
+            gnorm_best=xp.where(flatter, end.gnorm, self.gnorm_best),
         )
 
 
-def start(oracle: Oracle, x: Array) -> dict[str, Array]:
-    """Evaluate at x: the fields of `State`, by name."""
-    xp = namespace(x)
-    f, g = oracle.value_and_grad(x)
-    gnorm = xp.max(xp.abs(g))
-    sound = xp.isfinite(f) & xp.isfinite(gnorm)
-    count = xp.scalar(1, "int32")
-    return {
-        **{"x": x, "f": f, "g": g, "gnorm": gnorm},
-        "accepted": xp.scalar(True, "bool"),
-        "stop": status_where(sound, Status.RUNNING, Status.EXCEPTION),
-        **{"nfev": count, "njev": count, "nhev": xp.scalar(0, "int32")},
-    }
+class Clock(NamedTuple):
+    """Where a step is in a run on minibatches."""
+
+    t: Array  # steps so far, int32
+    now: Array  # the fraction of the run that had gone by when the step began
+    tick: Array  # the fraction that one step takes
 
 
-def status_where(condition: Array, status: Status, other: Any) -> Array:
-    """Select a status; `other` is a status or an array of them."""
-    xp = namespace(condition)
-    other = xp.scalar(int(other), "int32") if isinstance(other, Status) else other
-    return xp.where(condition, xp.scalar(int(status), "int32"), other)
+class Past(NamedTuple):
+    """What a run on minibatches remembers of its steps."""
+
+    x: Array  # the point before the present one, (n,)
+    suspect: Array  # whether the last step was taken back, bool: test the next one
+    rejections: Array  # in a row, int32
+    loss: Array  # average of f where steps began, on samples not stepped on yet
+    worst_loss: Array  # its highest value
+
+
+def no_counts(x: Array) -> Counts:
+    """Return the counts before the first evaluation."""
+    none, most = (namespace(x).scalar(count, "int32") for count in (0, 2**30))
+    return Counts(none, none, none, most)
+
+
+def verdict(reasons: Mapping[Status, Array]) -> Array:
+    """Return the status after a step; the last of several reasons that hold wins."""
+    xp = namespace(next(iter(reasons.values())))
+    stop = xp.scalar(int(Status.RUNNING), "int32")
+    for status, holds in reasons.items():
+        stop = xp.where(holds, xp.scalar(int(status), "int32"), stop)
+    return stop
 
 
 def unbounded_below(f: Array, f_start: Array) -> Array:

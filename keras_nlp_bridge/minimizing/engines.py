@@ -54,31 +54,30 @@ class HostEngine:
             elif self._sample_id() != self._sample:
                 state = method.refresh(self._oracle, state)
             if method.limited:
-                left = np.int32(budget.evaluations)
-                state = state._replace(left=left)
+                state = _limited(state, np.int32(budget.evaluations))
             self._sample = self._sample_id()
             self._state = method.step(self._oracle, state)
         return 1, self._report()
 
     def point(self) -> NDArray[Any]:
         """Return a copy of the present iterate."""
-        return self._state.x.copy()
+        return self._state.at.x.copy()
 
     def finish(self) -> Final:
         """Return the solution with f and g that belong to it."""
         method, state = self._method, self._state
         if isinstance(method, Clocked) or self._sample_id() != self._sample:
             with np.errstate(all="ignore"):
-                at = state._replace(x=method.solution(state))
-                self._state = method.refresh(self._oracle, at)
-        return Final(self._report(), self._state.x.copy(), self._state.g.copy())
+                state = _at_solution(method, state)
+                self._state = method.refresh(self._oracle, state)
+        at = self._state.at
+        return Final(self._report(), at.x.copy(), at.g.copy())
 
     def _report(self) -> Report:
-        s = self._state
-        counts = getattr(self._oracle, "counts", lambda: (s.nfev, s.njev, s.nhev))()
-        return Report(
-            float(s.f), float(s.gnorm), bool(s.accepted), int(s.stop), *map(int, counts)
-        )
+        f, gnorm, accepted, stop, *counts = _parts(self._state)
+        counts = getattr(self._oracle, "counts", lambda: counts)()
+        numbers = float(f), float(gnorm), bool(accepted), int(stop)
+        return Report(*numbers, *map(int, counts))
 
 
 class SampleOracle(NamedTuple):
@@ -165,7 +164,7 @@ class DeviceEngine:
 
     def point(self) -> NDArray[Any]:
         """Return a copy of the present iterate."""
-        return self._problem.to_host(self._state.x)
+        return self._problem.to_host(self._state.at.x)
 
     def finish(self) -> Final:
         """Return the solution with f and g that belong to it."""
@@ -174,9 +173,10 @@ class DeviceEngine:
 
         def final(state: Any, sample: Any) -> tuple[Any, Any]:
             if again:
-                state = state._replace(x=method.solution(state))
+                state = _at_solution(method, state)
                 state = method.refresh(SampleOracle(traceable, sample), state)
-            both = namespace(state.x).concatenate([state.x, state.g], axis=0)
+            at = state.at
+            both = namespace(at.x).concatenate([at.x, at.g], axis=0)
             return both, _numbers(state)
 
         traceable = problem.traceable
@@ -201,21 +201,30 @@ _PACKED = 8
 
 def _numbers(state: Any) -> Any:
     """Return the part of a state that `Report` is made of, as one array if possible."""
-    numbers = (
-        *(state.f, state.gnorm, state.accepted, state.stop),
-        *(state.nfev, state.njev, state.nhev),
-    )
-    xp = namespace(state.x)
-    if state.x.shape[0] <= _PACKED:  # an array of this size would pass for a vector
+    numbers, xp = _parts(state), namespace(state.at.x)
+    if state.at.x.shape[0] <= _PACKED:  # an array of this size would pass for a vector
         return numbers
     return xp.stack([xp.cast(v, xp.wide) for v in numbers])
+
+
+def _parts(state: Any) -> tuple[Array, ...]:
+    at, counts = state.at, state.counts
+    return at.f, at.gnorm, state.accepted, state.stop, *counts[:3]
+
+
+def _limited(state: Any, left: Array) -> Any:
+    return state._replace(counts=state.counts._replace(left=left))
+
+
+def _at_solution(method: Method, state: Any) -> Any:
+    return state._replace(at=state.at._replace(x=method.solution(state)))
 
 
 def _advanced(
     method: Method, oracle: Oracle, state: Any, knobs: Array
 ) -> tuple[Any, Array]:
     """Refresh if the sample is new, then step until the budget is used up; traced."""
-    xp = namespace(state.x)
+    xp = namespace(state.at.x)
     steps, gtol, elapsed, tick, evaluations, stale = (knobs[i] for i in range(6))
     if isinstance(method, Clocked):
         state = method.with_clock(state, elapsed, tick)
@@ -223,13 +232,13 @@ def _advanced(
         old = state
         state = xp.cond(stale > 0, lambda: method.refresh(oracle, old), lambda: old)
     if method.limited:
-        state = state._replace(left=xp.cast(evaluations, "int32"))
+        state = _limited(state, xp.cast(evaluations, "int32"))
 
     def unfinished(loop: tuple[Array, Any]) -> Array:
         count, state = loop
-        going = (xp.cast(count, xp.dtype(steps)) < steps) & ~(state.gnorm <= gtol)
+        going = (xp.cast(count, xp.dtype(steps)) < steps) & ~(state.at.gnorm <= gtol)
         if method.limited:
-            going = going & (state.left > 0)
+            going = going & (state.counts.left > 0)
         return going & (state.stop == int(Status.RUNNING))
 
     def body(loop: tuple[Array, Any]) -> tuple[Array, Any]:

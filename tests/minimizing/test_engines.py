@@ -363,11 +363,14 @@ def test_pairs_stay_where_they_are_from_call_to_call(name, problem):
 
     class Engine(DeviceEngine):
         def advance(self, budget):
-            pairs = self._state.pairs
+            pairs = self.pairs()
             taken = super().advance(budget)
-            new = self._state.pairs
+            new = self.pairs()
             places.append((new.S is pairs.S, new.Y is pairs.Y))
             return taken
+
+        def pairs(self):
+            return getattr(self._state, "model", self._state).pairs
 
     method = knb.METHODS[name].full(memory=4)
     engine = Engine(method, problem)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
+from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.checks import Count, In, Maybe, option
-from keras_nlp_bridge.methods.method import Method, Oracle, donated
-from keras_nlp_bridge.methods.state import Progress, Status, start, status_where
+from keras_nlp_bridge.methods.method import Method, Oracle, donated, start
+from keras_nlp_bridge.methods.state import Counts, Iterate, Progress, Status, verdict
 from keras_nlp_bridge.methods.steps.line_search import Conditions, Found, line_search
 from keras_nlp_bridge.operators.lbfgs import inverse_product
 from keras_nlp_bridge.operators.pairs import (
@@ -28,25 +28,15 @@ LARGE = 10_000
 class LBFGSState(NamedTuple):
     """State of `LBFGSMethod`."""
 
-    # At the iterate.
-    x: Array
-    f: Array
-    g: Array
-    gnorm: Array
-    # Outcome of the last step.
+    at: Iterate
+    counts: Counts
     accepted: Array
     stop: Array
-    # Counters.
-    nfev: Array
-    njev: Array
-    nhev: Array
-    left: Array  # evaluations that the run may still make, int32
+    progress: Progress
     # The model: updated at accepted steps.
     pairs: Pairs
     scale: Array  # of the initial inverse matrix
     products: tuple[Array, Array]  # of the pairs with g: S g and Y g
-    # For termination.
-    progress: Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,52 +109,45 @@ class LBFGSMethod(Method):
         nothing = xp.zeros(pairs.live.shape, xp.dtype(x))
         return LBFGSState(
             **first,
-            left=xp.scalar(2**30, "int32"),
             pairs=pairs,
             scale=xp.scalar(1, xp.wide),
             products=(nothing, nothing),
-            progress=Progress.at(first["f"], first["gnorm"]),
+            progress=Progress.begin(first["at"]),
         )
 
     def refresh(self, oracle: Oracle, state: LBFGSState) -> LBFGSState:
         """Evaluate f and g again at x; the best of the old sample is forgotten."""
         state = super().refresh(oracle, state)
         return state._replace(
-            products=products(state.pairs, state.g),
-            progress=state.progress.refreshed(state),
-            left=state.left - 1,
+            products=products(state.pairs, state.at.g),
+            progress=state.progress.refreshed(state.at),
         )
 
     def step(self, oracle: Oracle, state: LBFGSState) -> LBFGSState:
         """Search along the quasi-Newton direction, and learn from the step."""
-        xp = namespace(state.x)
+        xp = namespace(state.at.x)
         fresh = ~xp.any(state.pairs.live)
         d, slope, newton = self._direction(state, fresh)
         found = line_search(
             oracle,
-            (state.x, state.f, state.g),
+            state.at[:3],
             d,
             slope,
             (state.progress.f_best, state.progress.f_start),
-            state.left,
+            state.counts.left,
             Conditions(self.decrease, self.curvature, int(self.max_trials)),
         )
         accepted = found.t > 0
         pairs, scale, of_g = self._learned(oracle, state, d, found)
         # Nothing found: forget the pairs; so they are if they give no descent.
         pairs = pairs._replace(live=pairs.live & accepted & (newton | fresh))
-        gnorm = xp.largest(found.g)
-        progress = state.progress.after(accepted, found.f, gnorm)
+        at = Iterate(found.x, found.f, found.g, xp.largest(found.g))
+        progress = state.progress.after(accepted, at)
         return state._replace(
-            x=found.x,
-            f=found.f,
-            g=found.g,
-            gnorm=gnorm,
+            at=at,
+            counts=state.counts.plus(found.trials, found.gradients),
             accepted=accepted,
-            stop=self._verdict(xp, state, found, fresh, progress.idle),
-            nfev=state.nfev + found.trials,
-            njev=state.njev + found.gradients,
-            left=state.left - found.trials,
+            stop=self._ended(state, found, fresh, progress.idle),
             pairs=pairs,
             scale=scale,
             products=of_g,
@@ -173,12 +156,14 @@ class LBFGSMethod(Method):
 
     def _direction(self, state: LBFGSState, fresh: Array) -> tuple[Array, Array, Array]:
         """Return the direction, its slope, and whether it comes from the matrix."""
-        xp, g = namespace(state.x), state.g
+        xp, g = namespace(state.at.x), state.at.g
 
         def steepest() -> tuple[Array, Array]:
             # A step of length one; where that overflows, shorter.
             length = xp.sqrt(xp.dot(g, g))
-            length = xp.where(xp.isfinite(length) & (length > 0), length, state.gnorm)
+            length = xp.where(
+                xp.isfinite(length) & (length > 0), length, state.at.gnorm
+            )
             return g * (-1 / length), -length
 
         def newton() -> tuple[Array, Array]:
@@ -200,7 +185,7 @@ class LBFGSMethod(Method):
         the difference of their products, unless that is lost in rounding.
         """
         xp, old = namespace(d), state.pairs
-        y, dtype = found.g - state.g, xp.dtype(d)
+        y, dtype = found.g - state.at.g, xp.dtype(d)
         least = max(self.min_curvature, 4 * epsilon(dtype))
         pair = pair_of(d, y, found.t > 0, found.t, least, found.g)
         # The inverse matrix needs no products of the new s with the older pairs.
@@ -222,20 +207,21 @@ class LBFGSMethod(Method):
         ratio = sy / xp.where(pair.keep, yy, xp.ones_like(yy))
         return pairs, xp.where(pair.keep, ratio, state.scale), of_g
 
-    def _verdict(
-        self,
-        xp: Namespace,
-        state: LBFGSState,
-        found: Found,
-        fresh: Array,
-        idle: Array,
+    def _ended(
+        self, state: LBFGSState, found: Found, fresh: Array, idle: Array
     ) -> Array:
-        """Status after a step; the last of several reasons wins."""
-        stop = status_where(idle >= self.max_rejections, Status.STALLED, Status.RUNNING)
+        """Status after a step."""
+        xp = namespace(found.x)
         # A search cut short by the limit of evaluations says nothing.
-        complete = found.trials < state.left
+        complete = found.trials < state.counts.left
         failed = (found.t <= 0) & complete & fresh
-        stop = status_where(failed, Status.STALLED, stop)
-        stuck = xp.cond(failed, lambda: xp.all(found.last == state.x), lambda: failed)
-        stop = status_where(stuck, Status.SMALL_STEP, stop)
-        return status_where(found.unbounded, Status.UNBOUNDED, stop)
+        stuck = xp.cond(
+            failed, lambda: xp.all(found.last == state.at.x), lambda: failed
+        )
+        return verdict(
+            {
+                Status.STALLED: (idle >= self.max_rejections) | failed,
+                Status.SMALL_STEP: stuck,
+                Status.UNBOUNDED: found.unbounded,
+            }
+        )

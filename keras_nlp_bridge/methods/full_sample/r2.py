@@ -6,8 +6,14 @@ from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.checks import Count, In, Maybe, OneOf, option, require
-from keras_nlp_bridge.methods.method import Method, Oracle
-from keras_nlp_bridge.methods.state import Status, start, status_where, unbounded_below
+from keras_nlp_bridge.methods.method import Method, Oracle, start
+from keras_nlp_bridge.methods.state import (
+    Counts,
+    Iterate,
+    Status,
+    unbounded_below,
+    verdict,
+)
 
 __all__ = ["R2"]
 
@@ -15,18 +21,10 @@ __all__ = ["R2"]
 class R2State(NamedTuple):
     """State of `R2`."""
 
-    # At the iterate.
-    x: Array
-    f: Array
-    g: Array
-    gnorm: Array
-    # Outcome of the last step.
+    at: Iterate
+    counts: Counts
     accepted: Array
     stop: Array
-    # Counters.
-    nfev: Array
-    njev: Array
-    nhev: Array
     # Updated at every step.
     alpha: Array  # 1 / sigma
     blend: Array  # share of the average in the direction, at most `momentum`
@@ -166,21 +164,24 @@ class R2(Method):
         """Set the measure of stationarity, where there is a regularizer."""
         if not self._regularized:
             return state
-        xp, x, alpha = namespace(state.x), state.x, state.alpha
-        distance = x - self._thresholded(x - alpha * state.g, alpha)
-        return state._replace(gnorm=xp.max(xp.abs(distance)) / alpha)
+        xp, at, alpha = namespace(state.at.x), state.at, state.alpha
+        distance = at.x - self._thresholded(at.x - alpha * at.g, alpha)
+        gnorm = xp.max(xp.abs(distance)) / alpha
+        return state._replace(at=at._replace(gnorm=gnorm))
 
     def init(self, oracle: Oracle, x: Array) -> R2State:
         """Evaluate at the start; the first step is about as long as a unit gradient."""
         xp = namespace(x)
         first = start(oracle, x)
-        f, g = first["f"], first["g"]
+        at = first.pop("at")
+        f, g = at.f, at.g
         length = xp.sqrt(xp.dot(g, g))
         alpha = 2.0 ** -xp.round(xp.log(length + 1) / math.log(2))
         alpha = alpha if self.step_rule == "r2" else alpha * length
         f = f + self._regularizer(x) if self._regularized else f
         state = R2State(
-            **{**first, "f": f},
+            **first,
+            at=at._replace(f=f),
             alpha=alpha,
             blend=xp.zeros_like(f),
             average=xp.zeros_like(g) if self.momentum else xp.zeros((0,), xp.dtype(x)),
@@ -194,13 +195,15 @@ class R2(Method):
     def refresh(self, oracle: Oracle, state: R2State) -> R2State:
         """Evaluate f and g again at x; values of the old sample are forgotten."""
         state = super().refresh(oracle, state)
-        f = state.f + self._regularizer(state.x) if self._regularized else state.f
-        state = state._replace(f=f, history=state.history * 0 + f, f_best=f)
+        at = state.at
+        f = at.f + self._regularizer(at.x) if self._regularized else at.f
+        history = state.history * 0 + f
+        state = state._replace(at=at._replace(f=f), history=history, f_best=f)
         return self._measured(state)
 
     def step(self, oracle: Oracle, state: R2State) -> R2State:
         """Try one step along the direction; adapt its length."""
-        x, f, g = state.x, state.f, state.g
+        x, f, g = state.at[:3]
         xp = namespace(x)
         eps = epsilon(xp.dtype(x))
         d = g + state.blend * (state.average - g) if self.momentum else g
@@ -223,8 +226,8 @@ class R2(Method):
         eta1 = eps**0.25 if self.eta1 is None else self.eta1
         promising = xp.isfinite(f_new) & (ared + slack >= eta1 * pred)
         g_new = xp.cond(promising, lambda: oracle.grad(candidate), lambda: g)
-        gnorm_new = xp.max(xp.abs(g_new))
-        accepted = promising & xp.isfinite(gnorm_new)
+        end = Iterate.of(candidate, f_new, g_new)
+        accepted = promising & xp.isfinite(end.gnorm)
         very_good = accepted & (ared >= self.eta2 * pred)
 
         limit = 1 / eps if self.alpha_max is None else self.alpha_max
@@ -233,16 +236,16 @@ class R2(Method):
         alpha = xp.where(accepted, alpha, self.gamma1 * state.alpha)
         newest = xp.concatenate([state.history[1:], xp.stack([f_new])], axis=0)
         rejections = xp.where(accepted, state.rejections * 0, state.rejections + 1)
-        x_next, g_next = xp.select(accepted, (candidate, g_new), (x, g))
+        reasons = {
+            Status.STALLED: rejections >= self.max_rejections,
+            Status.SMALL_STEP: xp.all(candidate == x),
+            Status.UNBOUNDED: unbounded_below(f_new, state.f_start),
+        }
         after = state._replace(
-            x=x_next,
-            f=xp.where(accepted, f_new, f),
-            g=g_next,
-            gnorm=xp.where(accepted, gnorm_new, state.gnorm),
+            at=xp.select(accepted, end, state.at),
+            counts=state.counts.plus(1, xp.cast(promising, "int32")),
             accepted=accepted,
-            stop=self._verdict(state, accepted, rejections, f_new, candidate),
-            nfev=state.nfev + 1,
-            njev=state.njev + xp.cast(promising, "int32"),
+            stop=verdict(reasons),
             alpha=alpha,
             history=xp.where(accepted, newest, state.history),
             rejections=rejections,
@@ -264,7 +267,7 @@ class R2(Method):
         The share b is the largest up to `momentum` with ``(1-b)|g|^2 + b m'g + (f_max -
         f) / mu >= theta1 |g|^2`` and ``|g| >= theta2 |(1-b) g + b m|``.
         """
-        xp, g, f = namespace(state.x), state.g, state.f
+        xp, g, f = namespace(state.at.x), state.at.g, state.at.f
         theta2 = self.theta2
         theta2 = epsilon(xp.dtype(g)) ** (1 / 3) if theta2 is None else theta2
         older = (1 - self.momentum) * g_old + self.momentum * state.average
@@ -281,21 +284,3 @@ class R2(Method):
         share = xp.minimum(most, xp.minimum(first, second))
         share = xp.where(state.accepted, share, self.gamma3 * state.blend)
         return state._replace(average=m, blend=share)
-
-    def _verdict(
-        self,
-        state: R2State,
-        accepted: Array,
-        rejections: Array,
-        f_new: Array,
-        candidate: Array,
-    ) -> Array:
-        """Status after a step; the last of several reasons wins."""
-        xp = namespace(state.x)
-        stop = status_where(
-            rejections >= self.max_rejections, Status.STALLED, Status.RUNNING
-        )
-        stuck = xp.all(candidate == state.x)
-        stop = status_where(stuck, Status.SMALL_STEP, stop)
-        unbounded = unbounded_below(f_new, state.f_start)
-        return status_where(unbounded, Status.UNBOUNDED, stop)

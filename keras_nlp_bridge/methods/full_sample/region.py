@@ -1,72 +1,71 @@
-"""The trust-region loop."""
+"""The trust-region loop, for whatever model proposes the steps."""
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
+from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.checks import Count, In, option
-from keras_nlp_bridge.methods.method import Oracle, donated
+from keras_nlp_bridge.methods.method import Oracle, start
 from keras_nlp_bridge.methods.radius import RadiusMethod
 from keras_nlp_bridge.methods.state import (
+    Counts,
+    Iterate,
     Progress,
     Status,
-    start,
-    status_where,
     unbounded_below,
+    verdict,
 )
-from keras_nlp_bridge.methods.steps.backtracking import Trial, whole
-from keras_nlp_bridge.methods.steps.exact_region import (
-    ModelStep,
-    model_step,
-)
+from keras_nlp_bridge.methods.steps.backtracking import Rules, Trial, tried, whole
+from keras_nlp_bridge.methods.steps.exact_region import ModelStep, model_step
 from keras_nlp_bridge.operators.compact import Compact
-from keras_nlp_bridge.operators.pairs import (
-    Pairs,
-    empty_pairs,
-    pair_of,
-    push,
-)
+from keras_nlp_bridge.operators.pairs import Pairs
+
+__all__ = ["Judged", "Proposal", "Region", "RegionState", "exactly", "proposed"]
 
 
-class TRState(NamedTuple):
-    """State of `TRLSR1`."""
+class RegionState(NamedTuple):
+    """State of a `Region`."""
 
-    # At the iterate.
-    x: Array
-    f: Array
-    g: Array
-    gnorm: Array
-    # Outcome of the last step.
+    at: Iterate
+    counts: Counts
     accepted: Array
     stop: Array
-    # Counters.
-    nfev: Array
-    njev: Array
-    nhev: Array
-    left: Array  # evaluations that the run may still make, int32
-    # The model: updated after every trial, accepted or not.
-    radius: Array
-    pairs: Pairs
-    gamma: Array
-    # For termination.
     progress: Progress
+    radius: Array
+    model: Any  # the method's own
+
+
+class Proposal(NamedTuple):
+    """A step, and what the model says of it."""
+
+    p: Array  # (n,)
+    slope: Array  # g'p
+    bend: Array  # p'Bp
+    length: Array  # in the norm of the region
+    boundary: Array  # whether it ends at the boundary
+    products: Array  # with the Hessian, int32
+    notes: Any  # for `Region.learned`
+
+
+class Judged(NamedTuple):
+    """What a trial decides."""
+
+    step: Proposal
+    trial: Trial
+    accepted: Array
+    good: Array  # the model has predicted it well
+    telling: Array  # its gradient says something about the curvature at x
+    radius: Array
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuasiNewtonRegion(RadiusMethod):
-    """The loop: a step in the trust region of a quasi-Newton model, and its test.
+class Region(RadiusMethod):
+    """The loop: propose a step in the region, try it, adapt the radius, learn.
 
-    A method says which matrix the pairs make, on which initial one, and which pairs it
-    takes.
+    A method says what its model is at the start, which step that proposes, and what
+    it learns from a trial.
     """
 
-    memory: int = option(20, Count(), "Number of pairs.")
-    radius: float = option(
-        1.0,
-        In(0, "max_radius", "]"),
-        "Initial radius.",
-        source="Yousefi and Martinez Calomardo, section 5",
-    )
     max_radius: float = option(
         4.5e15,
         In(0),
@@ -83,113 +82,110 @@ class QuasiNewtonRegion(RadiusMethod):
 
     limited: ClassVar[bool] = True
 
-    def init(self, oracle: Oracle, x: Array) -> TRState:
-        """Evaluate f and g at the start; there is no pair yet."""
-        xp = namespace(x)
+    def first_radius(self, at: Iterate) -> Array:
+        """Return the radius at the start."""
+        raise NotImplementedError
+
+    def first_model(self, at: Iterate) -> Any:
+        """Return what is known at the start."""
+        raise NotImplementedError
+
+    def proposed(self, oracle: Oracle, state: RegionState) -> Proposal:
+        """Return a step that minimizes the model in the region."""
+        raise NotImplementedError
+
+    def learned(self, oracle: Oracle, state: RegionState, found: Judged) -> Any:
+        """Return the next model; the trial may have been rejected."""
+        raise NotImplementedError
+
+    def rules(self) -> Rules | None:
+        """Say how shorter steps are looked for; None if not at all."""
+        return None
+
+    def reference(self, state: RegionState) -> Array:
+        """Return the value of f to decrease."""
+        return state.at.f
+
+    def init(self, oracle: Oracle, x: Array) -> RegionState:
+        """Evaluate f and g at the start."""
         first = start(oracle, x)
-        return TRState(
+        at = first["at"]
+        return RegionState(
             **first,
-            left=xp.scalar(2**30, "int32"),
-            radius=xp.scalar(self.radius, xp.dtype(x)),
-            pairs=empty_pairs(int(self.memory), x),
-            gamma=xp.scalar(1, xp.wide),
-            progress=Progress.at(first["f"], first["gnorm"]),
+            progress=Progress.begin(at),
+            radius=self.first_radius(at),
+            model=self.first_model(at),
         )
 
-    def refresh(self, oracle: Oracle, state: TRState) -> TRState:
+    def refresh(self, oracle: Oracle, state: RegionState) -> RegionState:
         """Evaluate f and g again at x; the best of the old sample is forgotten."""
         state = super().refresh(oracle, state)
-        progress = state.progress.refreshed(state)
-        return state._replace(progress=progress, left=state.left - 1)
+        return state._replace(progress=state.progress.refreshed(state.at))
 
-    def step(self, oracle: Oracle, state: TRState) -> TRState:
-        """Try the minimizer of the model, learn from it, accept or reject it."""
-        x, f, g, pairs = state.x, state.f, state.g, state.pairs
-        xp = namespace(x)
-        model = self.trial(pairs, state.gamma, g, state.radius)
-        trial = self.tested(oracle, state, model, xp.dot(g, model.p))
-        candidate, f_new, g_new = trial.x, trial.f, trial.g
-        gnorm_new = xp.max(xp.abs(g_new))
-        finite = xp.isfinite(f_new) & xp.isfinite(gnorm_new)
-
-        # Comparisons instead of a ratio: with a NaN all are false.
-        pred, ared = trial.pred, trial.ared
-        accepted = finite & (pred > 0) & (ared >= self.accept * pred)
-        good = finite & (pred > 0) & (ared >= self.low * pred) & (trial.share == 1)
-        very_good = good & (ared > self.high * pred)
-        at_boundary = model.length >= 0.8 * state.radius
-        grown = xp.minimum(
-            self.grow * state.radius, xp.scalar(self.max_radius, xp.dtype(x))
-        )
-        radius = xp.where(very_good & at_boundary, grown, state.radius)
-        # After backtracking, the length that was good enough.
-        length = trial.share * model.length
-        short = xp.where(accepted & (trial.share < 1), length, self.shrink * length)
-        radius = xp.where(good, radius, short)
-
-        # A trial point far outside the model's range says nothing about curvature here.
-        y = g_new - g
-        telling = finite & (ared >= -1e3 * pred) & self.storable(model.p, y)
-        pair = pair_of(model.p, y, telling, trial.at)
-        pairs = push(pairs, pair, model.products, donate=donated(oracle))
-        progress = state.progress.after(accepted, f_new, gnorm_new)
-        stop = self._verdict(xp, progress, accepted, f_new, candidate, x)
-        x_next, g_next = xp.select(accepted, (candidate, g_new), (x, g))
-        return state._replace(
-            x=x_next,
-            f=xp.where(accepted, f_new, f),
-            g=g_next,
-            gnorm=xp.where(accepted, gnorm_new, state.gnorm),
-            accepted=accepted,
-            stop=stop,
-            nfev=state.nfev + trial.trials,
-            njev=state.njev + trial.gradients,
-            left=state.left - trial.trials,
-            radius=radius,
-            pairs=pairs,
-            gamma=self.initial(pairs),
+    def step(self, oracle: Oracle, state: RegionState) -> RegionState:
+        """Try the proposed step, learn from it, accept or reject it."""
+        xp, at = namespace(state.at.x), state.at
+        step, rules = self.proposed(oracle, state), self.rules()
+        line = oracle, state, step.p, step.slope, step.bend
+        if rules is None:
+            trial = whole(*line)
+        else:
+            trial = tried(*line, self.reference(state), rules)
+        end = Iterate.of(trial.x, trial.f, trial.g)
+        found = self.judged(state, step, trial, end)
+        progress = state.progress.after(found.accepted, end)
+        reasons = {
+            Status.STALLED: progress.idle >= self.max_rejections,
+            Status.SMALL_STEP: ~found.accepted & xp.all(end.x == at.x),
+            Status.NEG_PRED: ~xp.isfinite(xp.max(xp.abs(step.p))),
+            Status.UNBOUNDED: unbounded_below(end.f, progress.f_start),
+        }
+        return RegionState(
+            at=xp.select(found.accepted, end, at),
+            counts=state.counts.plus(trial.trials, trial.gradients, step.products),
+            accepted=found.accepted,
+            stop=verdict(reasons),
             progress=progress,
+            radius=found.radius,
+            model=self.learned(oracle, state, found),
         )
 
-    def tested(
-        self, oracle: Oracle, state: TRState, model: ModelStep, slope: Array
-    ) -> Trial:
-        """Evaluate at the end of the step."""
-        bend = -2 * (model.pred + slope)
-        return whole(oracle, state, model.p, slope, bend)
+    def judged(
+        self, state: RegionState, step: Proposal, trial: Trial, end: Iterate
+    ) -> Judged:
+        """Compare the decrease of f with the model's."""
+        xp, pred, ared = namespace(end.f), trial.pred, trial.ared
+        finite = xp.isfinite(end.f) & xp.isfinite(end.gnorm)
+        # Comparisons instead of a ratio: with a NaN all are false.
+        sound, above = finite & (pred > 0), self.reference(state) - state.at.f
+        accepted = sound & (
+            (ared >= self.accept * pred)
+            | (ared + above >= self.accept * (pred + above))
+        )
+        good = sound & (ared >= self.low * pred) & (trial.share == 1)
+        very_good = good & (ared > self.high * pred) & step.boundary
+        most = xp.scalar(self.max_radius, xp.dtype(end.x))
+        grown = xp.minimum(self.grow * state.radius, most)
+        # After backtracking, the length that was good enough.
+        length = trial.share * step.length
+        short = xp.where(accepted & (trial.share < 1), length, self.shrink * length)
+        radius = xp.where(very_good, grown, xp.where(good, state.radius, short))
+        # A trial far outside the model's range says nothing about curvature here.
+        telling = finite & (ared >= -1e3 * pred)
+        return Judged(step, trial, accepted, good, telling, radius)
 
-    def _verdict(
-        self,
-        xp: Namespace,
-        progress: Progress,
-        accepted: Array,
-        f_new: Array,
-        candidate: Array,
-        x: Array,
-    ) -> Array:
-        """Status after a step; the last of several reasons wins."""
-        stalled = progress.idle >= self.max_rejections
-        stop = status_where(stalled, Status.STALLED, Status.RUNNING)
-        stuck = ~accepted & xp.all(candidate == x)
-        stop = status_where(stuck, Status.SMALL_STEP, stop)
-        unbounded = unbounded_below(f_new, progress.f_start)
-        return status_where(unbounded, Status.UNBOUNDED, stop)
 
-    def matrix(self, pairs: Pairs, gamma: Array) -> Compact:
-        """Return the matrix of the pairs on ``gamma I``."""
-        raise NotImplementedError
+def exactly(b: Compact, pairs: Pairs, state: RegionState, first: Array) -> ModelStep:
+    """Minimize the model of a matrix of pairs; where `first`, go along -g."""
+    g = state.at.g
+    tolerance = 100 * epsilon(namespace(g).dtype(g))
+    return model_step(b, pairs, g, state.radius, tolerance, first)
 
-    def initial(self, pairs: Pairs) -> Array:
-        """Return gamma, positive."""
-        raise NotImplementedError
 
-    def storable(self, s: Array, y: Array) -> Array:
-        """Whether the matrix takes this pair."""
-        return namespace(s).scalar(True, "bool")
-
-    def trial(self, pairs: Pairs, gamma: Array, g: Array, radius: Array) -> ModelStep:
-        """Return a minimizer of the model in the region."""
-        tolerance = 100 * epsilon(namespace(g).dtype(g))
-        first = pairs.pushes == 0
-        b = self.matrix(pairs, gamma)
-        return model_step(b, pairs, g, radius, tolerance, first)
+def proposed(state: RegionState, found: ModelStep, notes: Any) -> Proposal:
+    """Propose the step of a matrix of pairs, which costs no products."""
+    xp = namespace(found.p)
+    slope = xp.dot(state.at.g, found.p)
+    bend, boundary = -2 * (found.pred + slope), found.length >= 0.8 * state.radius
+    none = xp.scalar(0, "int32")
+    return Proposal(found.p, slope, bend, found.length, boundary, none, notes)

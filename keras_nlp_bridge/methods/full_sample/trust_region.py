@@ -1,28 +1,99 @@
-"""The trust-region loop on a limited-memory matrix, and its L-SR1 method."""
+"""Trust regions on limited-memory matrices: L-SR1 and L-BFGS."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.checks import Count, In, OneOf, option
-from keras_nlp_bridge.methods.full_sample.region import QuasiNewtonRegion, TRState
-from keras_nlp_bridge.methods.method import Oracle
-from keras_nlp_bridge.methods.steps.backtracking import Rules, Trial, tried
-from keras_nlp_bridge.methods.steps.exact_region import (
-    ModelStep,
-    initial_curvature,
+from keras_nlp_bridge.methods.full_sample.region import (
+    Judged,
+    Proposal,
+    Region,
+    RegionState,
+    exactly,
+    proposed,
 )
+from keras_nlp_bridge.methods.method import Oracle, donated
+from keras_nlp_bridge.methods.state import Iterate
+from keras_nlp_bridge.methods.steps.backtracking import Rules
+from keras_nlp_bridge.methods.steps.exact_region import ModelStep, initial_curvature
 from keras_nlp_bridge.methods.steps.truncated_cg import truncated_cg
 from keras_nlp_bridge.operators.compact import Compact, product
 from keras_nlp_bridge.operators.lbfgs import lbfgs
 from keras_nlp_bridge.operators.lsr1 import lsr1
 from keras_nlp_bridge.operators.pairs import (
     Pairs,
+    empty_pairs,
+    pair_of,
     products,
+    push,
 )
 
 __all__ = ["TRLBFGS", "TRLSR1"]
 
 _TRUNK = "JSOSolvers, src/trunk.jl"
+
+
+class Learned(NamedTuple):
+    """The pairs of all trials, accepted or not, and the initial matrix ``gamma I``."""
+
+    pairs: Pairs
+    gamma: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuasiNewtonRegion(Region):
+    """The trust region of a quasi-Newton model.
+
+    A method says which matrix the pairs make, on which initial one, and which pairs it
+    takes.
+    """
+
+    memory: int = option(20, Count(), "Number of pairs.")
+    radius: float = option(
+        1.0,
+        In(0, "max_radius", "]"),
+        "Initial radius.",
+        source="Yousefi and Martinez Calomardo, section 5",
+    )
+
+    def first_radius(self, at: Iterate) -> Array:
+        """Return the radius at the start."""
+        xp = namespace(at.x)
+        return xp.scalar(self.radius, xp.dtype(at.x))
+
+    def first_model(self, at: Iterate) -> Learned:
+        """Return no pairs."""
+        xp = namespace(at.x)
+        return Learned(empty_pairs(int(self.memory), at.x), xp.scalar(1, xp.wide))
+
+    def proposed(self, oracle: Oracle, state: RegionState) -> Proposal:
+        """Return a minimizer of the model."""
+        found = self.minimizer(state, self.matrix(*state.model), state.model.pairs)
+        return proposed(state, found, found.products)
+
+    def learned(self, oracle: Oracle, state: RegionState, found: Judged) -> Learned:
+        """Store the pair of the trial."""
+        step, trial, least = found.step, found.trial, self.least_curvature()
+        pair = pair_of(step.p, trial.g - state.at.g, found.telling, trial.at, least)
+        pairs = push(state.model.pairs, pair, step.notes, donate=donated(oracle))
+        return Learned(pairs, self.initial(pairs))
+
+    def minimizer(self, state: RegionState, b: Compact, pairs: Pairs) -> ModelStep:
+        """Return a minimizer of the model; without a pair, go to the boundary."""
+        return exactly(b, pairs, state, pairs.pushes == 0)
+
+    def matrix(self, pairs: Pairs, gamma: Array) -> Compact:
+        """Return the matrix of the pairs on ``gamma I``."""
+        raise NotImplementedError
+
+    def initial(self, pairs: Pairs) -> Array:
+        """Return gamma, positive."""
+        raise NotImplementedError
+
+    def least_curvature(self) -> float:
+        """Return the cosine of s and y up to which the matrix takes no pair."""
+        return -1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,21 +163,17 @@ class TRLSR1(QuasiNewtonRegion):
         """Return a share of the smallest curvature of the pairs."""
         return initial_curvature(pairs, self.share, 0.0)
 
-    def tested(
-        self, oracle: Oracle, state: TRState, model: ModelStep, slope: Array
-    ) -> Trial:
-        """Evaluate at the end of the step and, with ``"cg"``, at shorter ones."""
+    def rules(self) -> Rules | None:
+        """Say how shorter steps are looked for with ``"cg"``."""
         if self.subproblem == "exact":
-            return super().tested(oracle, state, model, slope)
-        rules = Rules(self.accept, self.armijo, int(self.backtracks))
-        bend = -2 * (model.pred + slope)
-        return tried(oracle, state, model.p, slope, bend, state.f, rules)
+            return None
+        return Rules(self.accept, self.armijo, int(self.backtracks))
 
-    def trial(self, pairs: Pairs, gamma: Array, g: Array, radius: Array) -> ModelStep:
-        """Return a minimizer of the model in the region, exact or not."""
+    def minimizer(self, state: RegionState, b: Compact, pairs: Pairs) -> ModelStep:
+        """Return a minimizer of the model, exact or not."""
         if self.subproblem == "exact":
-            return super().trial(pairs, gamma, g, radius)
-        xp, b = namespace(g), self.matrix(pairs, gamma)
+            return super().minimizer(state, b, pairs)
+        xp, g, radius = namespace(state.at.g), state.at.g, state.radius
         # In exact arithmetic, one iteration more than the matrix has pairs is enough.
         most = 2 * int(self.memory) + 2
         cg = truncated_cg(lambda p: product(b, pairs, p), g, radius, self.forcing, most)
@@ -155,8 +222,6 @@ class TRLBFGS(QuasiNewtonRegion):
         ratio = yy / xp.where(sy > 0, sy, xp.ones_like(sy))
         return xp.where((pairs.pushes > 0) & (sy > 0), ratio, xp.ones_like(sy))
 
-    def storable(self, s: Array, y: Array) -> Array:
-        """Whether there is positive curvature along s."""
-        xp = namespace(s)
-        least = self.min_curvature * xp.sqrt(xp.dot(s, s)) * xp.sqrt(xp.dot(y, y))
-        return xp.dot(s, y) > least
+    def least_curvature(self) -> float:
+        """Return what a pair must exceed."""
+        return self.min_curvature

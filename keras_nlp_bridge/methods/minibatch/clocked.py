@@ -10,9 +10,16 @@ from typing import Any, ClassVar
 from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.checks import Count, Flag, In, Maybe, option
 from keras_nlp_bridge.methods.method import Method, Oracle, fused
-from keras_nlp_bridge.methods.state import Status, status_where
+from keras_nlp_bridge.methods.state import (
+    Clock,
+    Iterate,
+    Past,
+    Status,
+    no_counts,
+    verdict,
+)
 
-__all__ = ["Clocked", "ahead", "clocked_start", "shrinkage"]
+__all__ = ["Clocked", "shrinkage"]
 
 # Decay of the average where the length is unknown.
 AVERAGING = 0.98
@@ -25,11 +32,10 @@ class Clocked(Method):
     """A method for samples that change at every step, told where on the clock it is.
 
     A step first evaluates f and g at x on its sample, so neither `init` nor a change
-    of sample costs an evaluation, and ``state.f`` and ``state.g`` belong to the point
-    where the last step began; `refresh` brings them to ``state.x``.  Its states have
-    the fields ``clock``, the fraction of the run that had gone by when the step began,
-    and ``tick``, the fraction that one step takes.  `with_clock` sets them; a step adds
-    ``tick`` to ``clock``.
+    of sample costs an evaluation, and ``state.at.f`` and ``state.at.g`` belong to the
+    point where the last step began; `refresh` brings them to ``state.at.x``.  Its
+    states have the fields of `State` and ``clock``, a `Clock`, ``past``, a `Past`, and
+    ``average``, that of the iterates; `at_start` makes these.
     """
 
     decay: bool = option(
@@ -62,8 +68,8 @@ class Clocked(Method):
     # All that are defined, by module and name: a checkpoint finds its method here.
     kinds: ClassVar[dict[tuple[str, str], type["Clocked"]]] = {}
 
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        super().__init_subclass__(**keywords)
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         Clocked.kinds[cls.__module__, cls.__qualname__] = cls
 
     @property
@@ -71,9 +77,24 @@ class Clocked(Method):
         """Whether the average of the iterates is kept, and is the result."""
         return not self.decay if self.averaging is None else self.averaging
 
+    def at_start(self, x: Array) -> dict[str, Any]:
+        """Return the fields that all states have, by name, at the start."""
+        xp = namespace(x)
+        zero, none = xp.scalar(0, xp.dtype(x)), xp.scalar(0, "int32")
+        no, running = xp.scalar(False, "bool"), xp.scalar(int(Status.RUNNING), "int32")
+        return {
+            "at": Iterate(x, zero, xp.zeros_like(x), zero + math.inf),
+            "counts": no_counts(x),
+            "accepted": ~no,
+            "stop": running,
+            "clock": Clock(none, zero, zero),
+            "average": x,
+            "past": Past(x, no, none, zero, zero - math.inf),
+        }
+
     def solution(self, state: Any) -> Array:
         """Return the iterate, or the average of the iterates."""
-        return state.average if self.averages else state.x
+        return state.average if self.averages else state.at.x
 
     def rate(self, state: Any) -> Array:
         """Return the scale of the steps, the method's own learning rate."""
@@ -85,26 +106,24 @@ class Clocked(Method):
 
     def logs(self, state: Any) -> dict[str, Array]:
         """Return the scalars worth showing during training."""
-        raise NotImplementedError
+        return {"rate": self.rate(state)}
 
-    def with_clock(self, state: Any, clock: Any, tick: Any) -> Any:
+    def with_clock(self, state: Any, now: Any, tick: Any) -> Any:
         """Set the clock of a state."""
-        xp = namespace(state.x)
-        dtype = xp.dtype(state.x)
-        return state._replace(
-            clock=xp.scalar(clock, dtype), tick=xp.scalar(tick, dtype)
-        )
+        xp, dtype = namespace(state.at.x), namespace(state.at.x).dtype(state.at.x)
+        now, tick = xp.scalar(now, dtype), xp.scalar(tick, dtype)
+        return state._replace(clock=state.clock._replace(now=now, tick=tick))
 
     def elapsed(self, state: Any) -> tuple[Array, Array]:
         """Return the rise of the warm-up and the fraction of the rest gone by."""
-        xp = namespace(state.x)
-        zero, one = xp.zeros_like(state.clock), xp.ones_like(state.clock)
+        xp, clock = namespace(state.at.x), state.clock
+        zero, one = xp.zeros_like(clock.now), xp.ones_like(clock.now)
         # Short runs: 2 % of 50 steps would be no warm-up at all.
         warmup = xp.minimum(
-            xp.maximum(self.warmup * one, LEAST_WARMUP * state.tick), one / 2
+            xp.maximum(self.warmup * one, LEAST_WARMUP * clock.tick), one / 2
         )
-        rise = xp.minimum((state.clock + state.tick) / warmup, one)
-        rest = (state.clock - warmup) / (1 - warmup)
+        rise = xp.minimum((clock.now + clock.tick) / warmup, one)
+        rest = (clock.now - warmup) / (1 - warmup)
         return rise, xp.minimum(xp.maximum(rest, zero), one)
 
     def falling(self, state: Any) -> Array:
@@ -112,7 +131,7 @@ class Clocked(Method):
 
         After a warm-up; `state` is one that `evaluated` returned.
         """
-        xp, rise = namespace(state.x), self.rising(state)
+        xp, rise = namespace(state.at.x), self.rising(state)
         if not self.decay:
             return rise
         rest = self.elapsed(state)[1]
@@ -125,32 +144,36 @@ class Clocked(Method):
         """
         if self.decay:
             return self.elapsed(state)[0]
-        xp = namespace(state.x)
-        t = xp.cast(state.t, xp.dtype(state.x))
+        xp = namespace(state.at.x)
+        t = xp.cast(state.clock.t, xp.dtype(state.at.x))
         return xp.minimum(t / LEAST_WARMUP, xp.ones_like(t))
 
     def evaluated(self, oracle: Oracle, state: Any) -> tuple[Any, Array, Array]:
         """Evaluate where a step begins; also g'g, and whether all is finite there."""
-        xp = namespace(state.x)
-        f, g = oracle.value_and_grad(state.x)
+        x, clock = state.at.x, state.clock
+        xp = namespace(x)
+        f, g = oracle.value_and_grad(x)
         gg = xp.dot(g, g)
-        state = state._replace(f=f, g=g, gnorm=xp.largest(g), t=state.t + 1)
-        state = state._replace(nfev=state.nfev + 1, njev=state.njev + 1)
+        state = state._replace(
+            at=Iterate(x, f, g, xp.largest(g)),
+            counts=state.counts.plus(1, 1),
+            clock=clock._replace(t=clock.t + 1),
+        )
         return state, gg, xp.isfinite(f) & xp.isfinite(gg)
 
     def remembered(self, state: Any, fresh: Array) -> Any:
         """Take f into its average, unless the sample is not a `fresh` one."""
-        xp, keep = namespace(state.x), self.loss_memory
-        loss = keep * state.loss + (1 - keep) * state.f
-        state = state._replace(loss=xp.where(fresh, loss, state.loss))
-        worst = xp.maximum(state.worst_loss, self.mean_loss(state, state.t))
-        return state._replace(worst_loss=xp.where(fresh, worst, state.worst_loss))
+        xp, past, keep = namespace(state.at.x), state.past, self.loss_memory
+        loss = xp.where(fresh, keep * past.loss + (1 - keep) * state.at.f, past.loss)
+        worst = xp.maximum(past.worst_loss, self.mean_loss(loss, state.clock.t))
+        worst = xp.where(fresh, worst, past.worst_loss)
+        return state._replace(past=past._replace(loss=loss, worst_loss=worst))
 
-    def mean_loss(self, state: Any, t: Array) -> Array:
-        """Return the average of f after t steps; 0 before the first."""
-        xp = namespace(state.x)
-        weight = 1 - self.loss_memory ** xp.cast(t, xp.dtype(state.loss))
-        return state.loss / xp.where(weight > 0, weight, xp.ones_like(weight))
+    def mean_loss(self, loss: Array, t: Array) -> Array:
+        """Return the average that a sum of t decaying terms stands for; 0 of none."""
+        xp = namespace(loss)
+        weight = 1 - self.loss_memory ** xp.cast(t, xp.dtype(loss))
+        return loss / xp.where(weight > 0, weight, xp.ones_like(weight))
 
     def decay_share(self, state: Any) -> Array:
         """Return the weight decay: all of it once the average of f has halved.
@@ -158,55 +181,57 @@ class Clocked(Method):
         Before, in proportion. Where nothing is learnt the steps are noise, and the
         decay is all that is left of them.
         """
-        xp, worst = namespace(state.x), state.worst_loss
+        xp, loss, worst = namespace(state.at.x), state.past.loss, state.past.worst_loss
         known = xp.isfinite(worst) & (worst != 0)
         whole = xp.where(known, xp.abs(worst), xp.ones_like(worst))
-        gone = xp.where(known, worst, 0 * whole) - self.mean_loss(state, state.t)
+        gone = xp.where(known, worst, 0 * whole) - self.mean_loss(loss, state.clock.t)
         return self.weight_decay * xp.clip(2 * gone / whole, 0.0, 1.0)
+
+    def ahead(
+        self, oracle: Oracle, state: Any, d: Array, length: Array
+    ) -> Callable[[], Array]:
+        """Return what computes ``x + length * d``, shortened by the weight decay."""
+        x, xp = state.at.x, namespace(d)
+        square = length * length * xp.dot(d, d)
+        whole = xp.dot(x, x) + 2 * length * xp.dot(x, d) + square
+        factor = shrinkage(square, whole, self.decay_share(state))
+        return lambda: fused(oracle, _shortened, x, d, length, factor)
 
     def settled(
         self,
         state: Any,
-        outcome: Any,
         ahead: Callable[[], Array],
         sound: Array,
-        fine: Array,
-        most: int,
+        fine: Array | bool = False,
     ) -> Any:
-        """End a step: take it if it was accepted; count, and average.
+        """End a step: take it if ``state.accepted``; count, and average.
 
         Parameters
         ----------
         state : state
-            Before the step.
-        outcome : NamedTuple
-            What the step changes, under the names of the state; ``accepted`` is one.
+            With all that the step has changed, but for x.
         ahead : callable
             Returns where the step leads; see `ahead`.
         sound : bool scalar
             Whether the sample was finite where the step began.
         fine : bool scalar
             Whether the step is no failure even if it was not accepted.
-        most : int
-            Failures in a row that end the run.
         """
-        xp, x = namespace(state.x), state.x
+        xp, x, past = namespace(state.at.x), state.at.x, state.past
         # Not finite at x: perhaps an untested step went too far. Back, and test.
         # By `cond`: vectors are chosen, not copied.
-        stay = xp.cond(sound, lambda: x, lambda: state.previous)
-        x = xp.cond(outcome.accepted, ahead, lambda: stay)
-        fine = fine | outcome.accepted
-        rejections = xp.where(fine, state.rejections * 0, state.rejections + 1)
-        ended = {
-            "x": x,
-            "previous": stay,
-            "average": self.averaged(state, x, state.t),
-            "clock": state.clock + state.tick,
-            "suspect": ~sound,
-            "rejections": rejections,
-            "stop": status_where(rejections >= most, Status.STALLED, Status.RUNNING),
-        }
-        return state._replace(**outcome._asdict(), **ended)
+        stay = xp.cond(sound, lambda: x, lambda: past.x)
+        x = xp.cond(state.accepted, ahead, lambda: stay)
+        rejections = xp.where(
+            state.accepted | fine, past.rejections * 0, past.rejections + 1
+        )
+        return state._replace(
+            at=state.at._replace(x=x),
+            average=self.averaged(state, x, state.clock.t),
+            clock=state.clock._replace(now=state.clock.now + state.clock.tick),
+            past=past._replace(x=stay, suspect=~sound, rejections=rejections),
+            stop=verdict({Status.STALLED: rejections >= self.max_rejections}),
+        )
 
     def averaged(self, state: Any, x: Array, count: Array) -> Array:
         """Exponential average of the iterates, a plain mean at first."""
@@ -216,33 +241,6 @@ class Clocked(Method):
         weight = 1 / xp.cast(count, xp.dtype(x))
         weight = xp.maximum(weight, xp.scalar(1 - AVERAGING, xp.dtype(x)))
         return state.average + weight * (x - state.average)
-
-
-def clocked_start(x: Array) -> dict[str, Array]:
-    """Return the fields that the states of all clocked methods have, by name."""
-    xp = namespace(x)
-    zero, count = xp.scalar(0, xp.dtype(x)), xp.scalar(0, "int32")
-    return {
-        **{"x": x, "f": zero, "g": xp.zeros_like(x), "gnorm": zero + math.inf},
-        **{"previous": x, "average": x},
-        "accepted": xp.scalar(True, "bool"),
-        "suspect": xp.scalar(False, "bool"),
-        "stop": xp.scalar(int(Status.RUNNING), "int32"),
-        **dict.fromkeys(("nfev", "njev", "nhev", "t", "rejections"), count),
-        **{"clock": zero, "tick": zero},
-        **{"loss": zero, "worst_loss": zero - math.inf},
-    }
-
-
-def ahead(
-    oracle: Oracle, x: Array, d: Array, length: Array, weight_decay: Array
-) -> Callable[[], Array]:
-    """Return what computes ``x + length * d``, shortened by `shrinkage`."""
-    xp = namespace(x)
-    square = length * length * xp.dot(d, d)
-    whole = xp.dot(x, x) + 2 * length * xp.dot(x, d) + square
-    factor = shrinkage(square, whole, weight_decay)
-    return lambda: fused(oracle, _shortened, x, d, length, factor)
 
 
 def shrinkage(step: Array, whole: Array, weight_decay: Array) -> Array:

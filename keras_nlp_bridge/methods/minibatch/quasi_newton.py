@@ -6,7 +6,7 @@ from typing import NamedTuple
 from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.checks import Count, In, option
 from keras_nlp_bridge.methods.method import Oracle, donated, fused
-from keras_nlp_bridge.methods.minibatch.clocked import clocked_start, shrinkage
+from keras_nlp_bridge.methods.minibatch.clocked import shrinkage
 from keras_nlp_bridge.methods.minibatch.metric import (
     FIRST_METRIC,
     averaged,
@@ -15,6 +15,7 @@ from keras_nlp_bridge.methods.minibatch.metric import (
     squares,
 )
 from keras_nlp_bridge.methods.minibatch.region import ClockedRegion, Judged
+from keras_nlp_bridge.methods.state import Clock, Counts, Iterate, Past
 from keras_nlp_bridge.methods.steps.exact_region import (
     Region,
     SpanStep,
@@ -39,40 +40,24 @@ __all__ = ["StochasticRegion"]
 class StochasticTRState(NamedTuple):
     """State of `StochasticRegion`."""
 
-    # Where the step begins: x, and f and g of the sample at the point before it.
-    x: Array
-    f: Array
-    g: Array
-    gnorm: Array
-    previous: Array  # the point before x
-    average: Array  # of the iterates; x itself if the length of the run is known
-    # Outcome of the last step.
+    at: Iterate
+    counts: Counts
     accepted: Array
     stop: Array
-    # Counters.
-    nfev: Array
-    njev: Array
-    nhev: Array
-    t: Array  # steps so far, int32
-    clock: Array
-    tick: Array
+    clock: Clock
+    average: Array  # of the iterates; x itself if the length of the run is known
+    past: Past
     m: Array  # average of the gradients
     # The model: updated at tested steps.
     radius: Array
     rho: Array  # the last ratio
     pairs: Pairs
     model: Region  # the matrix of the pairs
-    suspect: Array  # the last step was taken back: test the next one
-    # Average of f where steps began, on samples not stepped on yet; its highest value.
-    loss: Array
-    worst_loss: Array
     # The metric of the region, and of the Gram matrices of the pairs.
     h: Array  # average of the squares of the gradients at tested steps
     seen: Array  # gradients in it, int32
     squared_scales: Array  # the region is sum(p^2 / squared_scales) <= radius^2
     due: Array  # the step at which they are next brought up to date, int32
-    # For termination.
-    rejections: Array
 
 
 # The floor of gamma; the relative size of a dimension of the span of pairs in single
@@ -135,7 +120,7 @@ class StochasticRegion(ClockedRegion):
         zero, radius = xp.scalar(0, xp.dtype(x)), self.first_radius(x)
         pairs = empty_pairs(int(self.memory), x)
         return StochasticTRState(
-            **clocked_start(x),
+            **self.at_start(x),
             radius=radius,
             rho=zero,
             m=xp.zeros_like(x),
@@ -149,7 +134,7 @@ class StochasticRegion(ClockedRegion):
 
     def step(self, oracle: Oracle, state: StochasticTRState) -> StochasticTRState:
         """Take one step on the sample of the oracle, tested or not."""
-        xp = namespace(state.x)
+        xp = namespace(state.at.x)
         state, gg, sound = self.evaluated(oracle, state)
         factor = self.falling(state)
         state, sound = self._looked_back(oracle, state, sound)
@@ -164,7 +149,7 @@ class StochasticRegion(ClockedRegion):
             step = span_step(model, Sm, Ym, mm, m.shape[0], radius, first)
             return step, shrinkage(step.length**2, xx, decay)
 
-        x, decay = state.x, self.decay_share(state)
+        x, decay = state.at.x, self.decay_share(state)
         scalars = xp.dot(x, x), xp.dot(m, down), radius, pairs.pushes == 0, decay
         small, shorter = fused(
             oracle, solved, state.model, *products(pairs, m), *scalars
@@ -172,8 +157,8 @@ class StochasticRegion(ClockedRegion):
         along = small.on_s, pairs.S, small.on_y, pairs.Y, small.scale, down
         p, ahead = fused(oracle, _moved, *along, x, shorter)
         useful = sound & (small.pred > 0)
-        too_good = small.pred > PROMISE * xp.abs(state.f)
-        tested = self._due(state, factor) | state.suspect | too_good
+        too_good = small.pred > PROMISE * xp.abs(state.at.f)
+        tested = self._due(state, factor) | state.past.suspect | too_good
         outcome = xp.cond(
             tested & useful,
             lambda: self._tested(oracle, state, p, small.pred),
@@ -182,12 +167,12 @@ class StochasticRegion(ClockedRegion):
             ),
         )
         # Without a gradient there is no step, but nothing has failed.
-        most = self.max_rejections
-        state = self.settled(state, outcome, lambda: ahead, sound, flat, most)
+        state = state._replace(**outcome._asdict())
+        state = self.settled(state, lambda: ahead, sound, flat)
         if not self.adaptivity:
             return state
         return xp.cond(
-            state.t == state.due, lambda: self._rescaled(state), lambda: state
+            state.clock.t == state.due, lambda: self._rescaled(state), lambda: state
         )
 
     def _due(self, state: StochasticTRState, factor: Array) -> Array:
@@ -196,7 +181,7 @@ class StochasticRegion(ClockedRegion):
         While the steps decay there is less to learn: the radius does not grow, and the
         pairs are of a place that x does not leave.
         """
-        t, every, decays = state.t, self.test_every, factor < self.rising(state)
+        t, every, decays = state.clock.t, self.test_every, factor < self.rising(state)
         late = t % (every * self.test_rarer) == 0
         return (t <= self.test_first) | late | (~decays & (t % every == 0))
 
@@ -204,11 +189,12 @@ class StochasticRegion(ClockedRegion):
         self, oracle: Oracle, state: StochasticTRState, sound: Array
     ) -> tuple[StochasticTRState, Array]:
         """Bring m up to date; return also its steepest ascent in the metric."""
-        xp, metric = namespace(state.x), state.squared_scales
+        xp, g, metric = namespace(state.at.g), state.at.g, state.squared_scales
         if not self.momentum:
-            return state._replace(m=state.g), metric * state.g
-        keep = xp.where(state.t == 1, 0.0, xp.scalar(self.momentum, xp.dtype(state.x)))
-        m, down = fused(oracle, averaged, state.m, state.g, keep, metric)
+            return state._replace(m=g), metric * g
+        keep = xp.scalar(self.momentum, xp.dtype(g))
+        keep = xp.where(state.clock.t == 1, 0.0, keep)
+        m, down = fused(oracle, averaged, state.m, g, keep, metric)
         m = xp.cond(sound, lambda: m, lambda: state.m)
         return state._replace(m=m), down
 
@@ -220,17 +206,18 @@ class StochasticRegion(ClockedRegion):
         If f is far above its average the sample may be a hard one, or the step was
         wrong: f before the step, on the same sample, tells which.
         """
-        xp, f = namespace(state.x), state.f
-        mean = self.mean_loss(state, state.t - 1)
-        odd = sound & (state.t > 1) & (f > ODD * xp.abs(mean))
-        old, nfev = xp.cond(
+        xp, f, t = namespace(state.at.x), state.at.f, state.clock.t
+        mean = self.mean_loss(state.past.loss, t - 1)
+        odd = sound & (t > 1) & (f > ODD * xp.abs(mean))
+        old, counts = xp.cond(
             odd,
-            lambda: (oracle.value(state.previous), state.nfev + 1),
-            lambda: (f, state.nfev),
+            lambda: (oracle.value(state.past.x), state.counts.plus(1)),
+            lambda: (f, state.counts),
         )
         wrong = f > old + LOOK_BACK * xp.abs(old)
         shorter = xp.maximum(self.shrink * state.radius, self.min_radius + 0 * f)
-        state = state._replace(nfev=nfev, radius=xp.where(wrong, shorter, state.radius))
+        radius = xp.where(wrong, shorter, state.radius)
+        state = state._replace(counts=counts, radius=radius)
         sound = sound & ~wrong
         return self.remembered(state, sound), sound
 
@@ -238,26 +225,25 @@ class StochasticRegion(ClockedRegion):
         self, oracle: Oracle, state: StochasticTRState, p: Array, pred: Array
     ) -> "_Outcome":
         """Evaluate at the trial point on the same sample: pair, radius, acceptance."""
-        xp, metric = namespace(state.x), state.squared_scales
-        f_new, g_new = oracle.value_and_grad(state.x + p)
-        y, co_s, co_y = fused(oracle, differences, p, state.g, g_new, metric)
+        xp, metric = namespace(state.at.x), state.squared_scales
+        f_new, g_new = oracle.value_and_grad(state.at.x + p)
+        y, co_s, co_y = fused(oracle, differences, p, state.at.g, g_new, metric)
         pair = pair_of(p, y, xp.isfinite(f_new), co=(co_s, co_y))
         finite = xp.isfinite(f_new) & xp.isfinite(pair.yy)
         # What the model promises for this sample; it was made for an average of them.
-        pred = pred + xp.dot(state.m, p) - xp.dot(state.g, p)
+        pred = pred + xp.dot(state.m, p) - xp.dot(state.at.g, p)
         length = 1 / pair.s_scale
         outcome = self._weighed(state, f_new, pred, finite, length)
         pair = pair._replace(keep=pair.keep & self.storable(pair))
         pairs = push(state.pairs, pair, donate=donated(oracle))
         return _Outcome(
             accepted=outcome.accepted,
-            nfev=state.nfev + 1,
-            njev=state.njev + 1,
+            counts=state.counts.plus(1, 1),
             radius=outcome.radius,
             rho=outcome.rho,
             pairs=pairs,
             model=self._model(pairs),
-            h=squares(state.h, state.g) if self.adaptivity else state.h,
+            h=squares(state.h, state.at.g) if self.adaptivity else state.h,
             seen=state.seen + 1,
         )
 
@@ -270,7 +256,7 @@ class StochasticRegion(ClockedRegion):
         length: Array,
     ) -> Judged:
         """Judge a step; where this sample was promised nothing, let it pass."""
-        xp, f = namespace(state.x), state.f
+        xp, f = namespace(state.at.x), state.at.f
         found = self.judged(state, f_new, pred, finite, length)
         told = (pred > 0) | ~finite
         low = finite & (f_new <= f + self.guard * xp.abs(f))
@@ -283,7 +269,7 @@ class StochasticRegion(ClockedRegion):
     def _rescaled(self, state: StochasticTRState) -> StochasticTRState:
         """Measure the metric anew, and the pairs in it."""
         old = state.squared_scales
-        new = metric_of(state.h, state.seen, state.g, self.adaptivity, old)
+        new = metric_of(state.h, state.seen, state.at.g, self.adaptivity, old)
         pairs = rescaled(state.pairs, old, new)
         return state._replace(
             squared_scales=new,
@@ -332,8 +318,7 @@ class _Outcome(NamedTuple):
     """What a test changes, under the names of the state."""
 
     accepted: Array
-    nfev: Array
-    njev: Array
+    counts: Counts
     radius: Array
     rho: Array
     pairs: Pairs

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.checks import Count, In, Maybe, option
 from keras_nlp_bridge.methods.method import Oracle, fused
-from keras_nlp_bridge.methods.minibatch.clocked import Clocked, ahead, clocked_start
+from keras_nlp_bridge.methods.minibatch.clocked import Clocked
+from keras_nlp_bridge.methods.state import Clock, Counts, Iterate, Past
 
 __all__ = ["StochasticR2"]
 
@@ -15,23 +16,13 @@ __all__ = ["StochasticR2"]
 class StochasticR2State(NamedTuple):
     """State of `StochasticR2`."""
 
-    # Where the step begins: x, and f and g of the sample at the point before it.
-    x: Array
-    f: Array
-    g: Array
-    gnorm: Array
-    previous: Array  # the point before x
-    average: Array  # of the iterates; x itself if the length of the run is known
-    # Outcome of the last step.
+    at: Iterate
+    counts: Counts
     accepted: Array
     stop: Array
-    # Counters.
-    nfev: Array
-    njev: Array
-    nhev: Array
-    t: Array  # steps so far, int32
-    clock: Array
-    tick: Array
+    clock: Clock
+    average: Array  # of the iterates; x itself if the length of the run is known
+    past: Past
     # Updated at every step.
     m: Array  # average of the gradients
     h: Array  # average of their squares
@@ -39,15 +30,10 @@ class StochasticR2State(NamedTuple):
     log_sigma: Array
     pooled_ared: Array
     pooled_pred: Array
-    # The loss on batches not stepped on yet: its average, the highest and the lowest of
-    # its averages, and the share of the step that is left after it has risen.
-    loss: Array
-    worst_loss: Array
+    # The lowest of the averages of the loss, and the share of the step that is left
+    # after it has risen.
     best_loss: Array
     share: Array
-    suspect: Array  # the last sample was not finite at x: test the next step
-    # For termination.
-    rejections: Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +102,7 @@ class StochasticR2(Clocked):
         zero, nothing = xp.scalar(0, xp.dtype(x)), xp.zeros_like(x)
         scalars = ("log_sigma", "pooled_ared", "pooled_pred")
         return StochasticR2State(
-            **clocked_start(x),
+            **self.at_start(x),
             m=nothing,
             h=nothing,
             best_loss=zero + math.inf,
@@ -126,43 +112,42 @@ class StochasticR2(Clocked):
 
     def step(self, oracle: Oracle, state: StochasticR2State) -> StochasticR2State:
         """Take one step on the sample of the oracle, tested or not."""
-        xp = namespace(state.x)
+        xp = namespace(state.at.x)
         factor = self._factor(state) * state.share
         state, _, sound = self.evaluated(oracle, state)
-        state = self.remembered(state, sound)
-        m, h, d = fused(oracle, self._direction, state.m, state.h, state.g, state.t)
+        state, at, t = self.remembered(state, sound), state.at, state.clock.t
+        m, h, d = fused(oracle, self._direction, state.m, state.h, at.g, t)
         # By `cond`: these are chosen, not copied.
         m, h = xp.cond(sound, lambda: (m, h), lambda: (state.m, state.h))
         state = state._replace(m=m, h=h)
-        slope = -xp.dot(state.g, d)
-        log_sigma, nfev = xp.cond(
-            state.t == 1,
+        slope = -xp.dot(at.g, d)
+        log_sigma, counts = xp.cond(
+            t == 1,
             lambda: self._probed(oracle, state, d, slope),
-            lambda: (state.log_sigma, state.nfev),
+            lambda: (state.log_sigma, state.counts),
         )
-        state = state._replace(log_sigma=log_sigma, nfev=nfev)
+        state = state._replace(log_sigma=log_sigma, counts=counts)
         alpha = factor * xp.exp(-log_sigma)
-        tested = (state.t <= self.test_first) | (state.t % self.test_every == 0)
-        tested = tested | state.suspect
+        tested = (t <= self.test_first) | (t % self.test_every == 0)
+        tested = tested | state.past.suspect
         outcome = xp.cond(
             tested & sound,
             lambda: self._tested(oracle, state, d, slope, alpha, factor),
             lambda: _Outcome(
                 sound,
-                state.nfev,
+                state.counts,
                 state.log_sigma,
                 state.pooled_ared,
                 state.pooled_pred,
             ),
         )
-        step = ahead(oracle, state.x, d, alpha, self.decay_share(state))
-        fine, most = outcome.accepted, int(self.max_rejections)
-        after = self.settled(state, outcome, step, sound, fine, most)
-        return self._watched(after, sound)
+        step = self.ahead(oracle, state, d, alpha)
+        state = state._replace(**outcome._asdict())
+        return self._watched(self.settled(state, step, sound), sound)
 
     def rate(self, state: StochasticR2State) -> Array:
         """Return 1 / sigma."""
-        return namespace(state.x).exp(-state.log_sigma)
+        return namespace(state.at.x).exp(-state.log_sigma)
 
     def rescaled(self, state: StochasticR2State, factor: Array) -> StochasticR2State:
         """Divide sigma."""
@@ -170,20 +155,20 @@ class StochasticR2(Clocked):
 
     def logs(self, state: StochasticR2State) -> dict[str, Array]:
         """Return the pooled ratio, sigma, and whether the step was accepted."""
-        xp = namespace(state.x)
+        xp = namespace(state.at.x)
         positive = state.pooled_pred > 0
         below = xp.where(positive, state.pooled_pred, xp.ones_like(state.pooled_pred))
         return {
             "rho": xp.where(positive, state.pooled_ared / below, -xp.ones_like(below)),
             "sigma": xp.exp(state.log_sigma),
-            "accepted": xp.cast(state.accepted, xp.dtype(state.x)),
+            "accepted": xp.cast(state.accepted, xp.dtype(below)),
         }
 
     def _factor(self, state: StochasticR2State) -> Array:
         """Clock factor: half a cosine to zero, or a short rise if there is no end."""
-        xp = namespace(state.x)
+        xp = namespace(state.at.x)
         if not self.decay:
-            t = xp.cast(state.t + 1, xp.dtype(state.x))
+            t = xp.cast(state.clock.t + 1, xp.dtype(state.at.x))
             return xp.minimum(t / 20, xp.ones_like(t))
         rise, rest = self.elapsed(state)
         # Positive, so that alpha is.
@@ -203,21 +188,21 @@ class StochasticR2(Clocked):
 
     def _probed(
         self, oracle: Oracle, state: StochasticR2State, d: Array, slope: Array
-    ) -> tuple[Array, Array]:
-        """Return the first log sigma, by the curvature along d, and nfev."""
+    ) -> tuple[Array, Counts]:
+        """Return the first log sigma, by the curvature along d, and the counts."""
         xp = namespace(d)
         length = xp.sqrt(xp.dot(d, d))
-        tau = 1e-3 * (1 + xp.sqrt(xp.dot(state.x, state.x)))
+        tau = 1e-3 * (1 + xp.sqrt(xp.dot(state.at.x, state.at.x)))
         tau = tau / xp.where(length > 0, length, xp.ones_like(length))
-        f_new = oracle.value(state.x + tau * d)
-        curvature = 2 * (f_new - state.f + tau * slope) / (tau * tau)
+        f_new = oracle.value(state.at.x + tau * d)
+        curvature = 2 * (f_new - state.at.f + tau * slope) / (tau * tau)
         least = 1 / (10 * tau)
         usable = (curvature > 0) & xp.isfinite(curvature) & (slope > 0)
         ratio = xp.where(usable, curvature, xp.zeros_like(curvature))
         ratio = ratio / xp.where(usable, slope, xp.ones_like(slope))
         sigma = xp.maximum(ratio, least)
         # Added, so that a scale asked for before the first step counts.
-        return state.log_sigma + xp.log(sigma), state.nfev + 1
+        return state.log_sigma + xp.log(sigma), state.counts.plus(1)
 
     def _tested(
         self,
@@ -229,8 +214,8 @@ class StochasticR2(Clocked):
         factor: Array,
     ) -> "_Outcome":
         """Evaluate at the trial point on the same sample: sigma, acceptance."""
-        xp, f = namespace(state.x), state.f
-        f_new = oracle.value(state.x + alpha * d)
+        xp, f = namespace(state.at.x), state.at.f
+        f_new = oracle.value(state.at.x + alpha * d)
         finite = xp.isfinite(f_new)
         slack = 16 * epsilon(xp.dtype(f)) * xp.maximum(xp.abs(f), xp.ones_like(f))
         worst = -4 * xp.abs(alpha * slope) - xp.abs(f)
@@ -256,15 +241,16 @@ class StochasticR2(Clocked):
         if not self.decay:
             accepted = finite & (ared + slack >= self.accept * (alpha * slope + slack))
         log_sigma = xp.clip(state.log_sigma + change, *LOG_SIGMA)
-        return _Outcome(accepted, state.nfev + 1, log_sigma, ared_sum, pred_sum)
+        return _Outcome(accepted, state.counts.plus(1), log_sigma, ared_sum, pred_sum)
 
     def _watched(self, state: StochasticR2State, sound: Array) -> StochasticR2State:
         """Damp the next steps while the loss on fresh batches has risen.
 
         The loss at the point where a step begins is such a loss, and costs nothing.
         """
-        xp = namespace(state.x)
-        mean, t = self.mean_loss(state, state.t), xp.cast(state.t, xp.dtype(state.f))
+        xp = namespace(state.at.x)
+        mean = self.mean_loss(state.past.loss, state.clock.t)
+        t = xp.cast(state.clock.t, xp.dtype(mean))
         # Until it has forgotten the first batches, the average says little.
         ready = sound & (t * (1 - self.loss_memory) >= 1)
         best = xp.where(ready, xp.minimum(state.best_loss, mean), state.best_loss)
@@ -281,7 +267,7 @@ class _Outcome(NamedTuple):
     """What a test changes, under the names of the state."""
 
     accepted: Array
-    nfev: Array
+    counts: Counts
     log_sigma: Array
     pooled_ared: Array
     pooled_pred: Array

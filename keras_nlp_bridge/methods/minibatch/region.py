@@ -59,11 +59,11 @@ class ClockedRegion(Clocked, RadiusMethod):
 
     def logs(self, state: Any) -> dict[str, Array]:
         """Return the last ratio, the radius, and whether the step was accepted."""
-        xp = namespace(state.x)
+        xp = namespace(state.at.x)
         return {
             "rho": state.rho,
             "radius": state.radius,
-            "accepted": xp.cast(state.accepted, xp.dtype(state.x)),
+            "accepted": xp.cast(state.accepted, xp.dtype(state.at.x)),
         }
 
     def judged(
@@ -92,7 +92,7 @@ class ClockedRegion(Clocked, RadiusMethod):
         While the clock lets the steps decay the radius does not grow: they do not reach
         it.
         """
-        f, radius, rise = state.f, state.radius, self.rising(state)
+        f, radius, rise = state.at.f, state.radius, self.rising(state)
         xp = namespace(f)
         one = xp.ones_like(f)
         slack = 16 * epsilon(xp.dtype(length)) * xp.maximum(xp.abs(f), one)

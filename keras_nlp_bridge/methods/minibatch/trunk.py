@@ -6,8 +6,8 @@ from typing import ClassVar, NamedTuple
 from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.checks import Count, In, option
 from keras_nlp_bridge.methods.method import Oracle
-from keras_nlp_bridge.methods.minibatch.clocked import ahead, clocked_start
 from keras_nlp_bridge.methods.minibatch.region import ClockedRegion
+from keras_nlp_bridge.methods.state import Clock, Counts, Iterate, Past
 from keras_nlp_bridge.methods.steps.truncated_cg import truncated_cg
 
 __all__ = ["StochasticTrunk"]
@@ -16,31 +16,15 @@ __all__ = ["StochasticTrunk"]
 class StochasticTrunkState(NamedTuple):
     """State of `StochasticTrunk`."""
 
-    # Where the step begins: x, and f and g of the sample at the point before it.
-    x: Array
-    f: Array
-    g: Array
-    gnorm: Array
-    previous: Array  # the point before x
-    average: Array  # of the iterates; x itself if the length of the run is known
-    # Outcome of the last step.
+    at: Iterate
+    counts: Counts
     accepted: Array
     stop: Array
-    # Counters.
-    nfev: Array
-    njev: Array
-    nhev: Array
-    t: Array  # steps so far, int32
-    clock: Array
-    tick: Array
-    # Updated at every step.
+    clock: Clock
+    average: Array  # of the iterates; x itself if the length of the run is known
+    past: Past
     radius: Array
     rho: Array  # the last ratio
-    loss: Array  # average of f where steps began, and its highest value
-    worst_loss: Array
-    suspect: Array  # the last step was taken back
-    # For termination.
-    rejections: Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,32 +64,31 @@ class StochasticTrunk(ClockedRegion):
         """Return the first state; nothing is evaluated."""
         xp = namespace(x)
         zero, radius = xp.scalar(0, xp.dtype(x)), self.first_radius(x)
-        return StochasticTrunkState(**clocked_start(x), radius=radius, rho=zero)
+        return StochasticTrunkState(**self.at_start(x), radius=radius, rho=zero)
 
     def step(self, oracle: Oracle, state: StochasticTrunkState) -> StochasticTrunkState:
         """Take one step on the sample of the oracle, and test it there."""
-        xp = namespace(state.x)
+        xp = namespace(state.at.x)
         state, gg, sound = self.evaluated(oracle, state)
         state = self.remembered(state, sound)
         factor = self.falling(state)
         radius = xp.maximum(factor * state.radius, 1e-8 * xp.ones_like(factor))
-        forcing = xp.scalar(self.forcing, xp.dtype(state.x))
+        forcing = xp.scalar(self.forcing, xp.dtype(state.at.x))
         most = int(self.max_products)
         cg = truncated_cg(
-            lambda p: oracle.hvp(state.x, p), state.g, radius, forcing, most
+            lambda p: oracle.hvp(state.at.x, p), state.at.g, radius, forcing, most
         )
-        pred = -(xp.dot(state.g, cg.p) + xp.dot(cg.p, cg.Hp) / 2)
+        pred = -(xp.dot(state.at.g, cg.p) + xp.dot(cg.p, cg.Hp) / 2)
+        state = state._replace(counts=state.counts.plus(nhev=cg.products))
         outcome = xp.cond(
             sound & (pred > 0),
             lambda: self._tested(oracle, state, cg.p, pred, cg.length),
-            lambda: _Outcome(sound & False, state.nfev, state.radius, state.rho),
+            lambda: _Outcome(sound & False, state.counts, state.radius, state.rho),
         )
-        state = state._replace(nhev=state.nhev + cg.products)
-        one, decay = xp.ones_like(pred), self.decay_share(state)
-        step = ahead(oracle, state.x, cg.p, one, decay)
+        step = self.ahead(oracle, state, cg.p, xp.ones_like(pred))
+        state = state._replace(**outcome._asdict())
         # Without a gradient there is no step, but nothing has failed.
-        fine, most = gg == 0, self.max_rejections
-        return self.settled(state, outcome, step, sound, fine, most)
+        return self.settled(state, step, sound, gg == 0)
 
     def _tested(
         self,
@@ -116,16 +99,16 @@ class StochasticTrunk(ClockedRegion):
         length: Array,
     ) -> "_Outcome":
         """Evaluate at the trial point on the same sample: radius, acceptance."""
-        f_new = oracle.value(state.x + p)
+        f_new = oracle.value(state.at.x + p)
         finite = namespace(p).isfinite(f_new)
         found = self.judged(state, f_new, pred, finite, length)
-        return _Outcome(found.accepted, state.nfev + 1, found.radius, found.rho)
+        return _Outcome(found.accepted, state.counts.plus(1), found.radius, found.rho)
 
 
 class _Outcome(NamedTuple):
     """What a test changes, under the names of the state."""
 
     accepted: Array
-    nfev: Array
+    counts: Counts
     radius: Array
     rho: Array

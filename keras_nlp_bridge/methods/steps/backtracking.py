@@ -33,7 +33,7 @@ class Trial(NamedTuple):
 
 def whole(oracle: Oracle, state: Any, p: Array, slope: Array, bend: Array) -> Trial:
     """Evaluate at the end of a step; `slope` is g'p, `bend` p'Bp."""
-    xp, x = namespace(p), state.x + p
+    xp, x = namespace(p), state.at.x + p
     f, g = oracle.value_and_grad(x)
     count, gradients = xp.scalar(1, "int32"), xp.cast(xp.isfinite(f), "int32")
     one = xp.ones_like(slope)
@@ -57,7 +57,7 @@ def tried(
     oracle : Oracle
         Values and gradients.
     state : state
-        With ``x``, ``f``, ``progress``, and ``left``, the evaluations that may be made.
+        With ``at``, ``progress``, and ``counts.left``, the most evaluations.
     p : array of shape (n,)
         The step.
     slope, bend : scalar
@@ -84,7 +84,7 @@ def tried(
 
     def backtracked() -> Trial:
         share, f, n = _shorter(oracle, step, full.f, decreased, rules.most)
-        x = state.x + share * p
+        x = state.at.x + share * p
         better = (share < 1) & decreased(f, share)
         g = xp.cond(better, lambda: oracle.grad(x), lambda: full.g)
         pred, ared = _compared(step, f, g, share)
@@ -108,7 +108,7 @@ def _compared(step: _Step, f: Array, g: Array, share: Array) -> tuple[Array, Arr
     """Return the decreases of the model and of f at a share of the step."""
     state, xp = step.state, namespace(step.p)
     slopes = share * step.slope, share * xp.dot(g, step.p)
-    ared = reduction(state.f, f, state.progress.f_best, *slopes)
+    ared = reduction(state.at.f, f, state.progress.f_best, *slopes)
     return -(slopes[0] + share * share * step.bend / 2), ared
 
 
@@ -124,16 +124,16 @@ def _shorter(
     def unfinished(loop: tuple[Array, Array, Array]) -> Array:
         share, f, n = loop
         done = (share < 1) & decreased(f, share)
-        return ~done & (n <= most) & (n < state.left)
+        return ~done & (n <= most) & (n < state.counts.left)
 
     def shorter(loop: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         share, f, n = loop
         # Minimizer of the parabola with this value; where there is none, a fifth.
-        excess = f - state.f - share * slope
+        excess = f - state.at.f - share * slope
         factor = -slope * share / (2 * xp.where(excess > 0, excess, -slope * share))
         factor = xp.where(xp.isfinite(factor), factor, 0 * slope + 0.2)
         limits = (xp.scalar(v, dtype) for v in (0.1, 0.8))
         share = share * xp.clip(factor, *limits)
-        return share, oracle.value(state.x + share * p), n + 1
+        return share, oracle.value(state.at.x + share * p), n + 1
 
     return xp.while_loop(unfinished, shorter, first)

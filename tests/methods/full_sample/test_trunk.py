@@ -257,9 +257,9 @@ class Valley:
 )
 def test_pairs_by_size(n, memory):
     state = Trunk().init(Bumps(n), np.zeros(n))
-    assert state.pairs.S.shape == (memory, n)
+    assert state.model.pairs.S.shape == (memory, n)
     weighted = Trunk(preconditioner="diagonal").init(Bumps(n), np.zeros(n))
-    assert weighted.pairs.S.shape == (0, n)
+    assert weighted.model.pairs.S.shape == (0, n)
 
 
 class Bumps:
@@ -302,10 +302,10 @@ def test_products_come_after_steps_predicted_badly(patience):
     poor, asked = [], []
     for _ in range(40):
         before = oracle.hv
-        poor.append(int(state.poor))
+        poor.append(int(state.model.poor))
         state = method.step(oracle, state)
         asked.append(oracle.hv > before)
-        assert state.nhev == oracle.hv
+        assert state.counts.nhev == oracle.hv
     assert asked[0]  # nothing has been learned
     assert [p >= patience for p in poor[1:]] == asked[1:]
     assert 0 < sum(asked[1:]) < 20

@@ -149,8 +149,9 @@ def test_weight_decay_is_a_share_of_the_step(kind):
     x, bowl = np.array([3.0, -4.0, 12.0]), Bowl()
 
     def after(method, x):
-        start = method.init(bowl, x)._replace(worst_loss=2 * bowl.value(x))
-        return method.step(bowl, method.with_clock(start, 0, 1)).x
+        start = method.with_clock(method.init(bowl, x), 0, 1)
+        past = start.past._replace(worst_loss=2 * bowl.value(x))
+        return method.step(bowl, start._replace(past=past)).at.x
 
     free, held = (after(kind(weight_decay=wd), x) for wd in (0, 0.5))
     step, length = np.linalg.norm(free - x), np.linalg.norm(free)
@@ -174,8 +175,10 @@ def test_weight_decay_is_a_share_of_the_step(kind):
 )
 def test_weight_decay_grows_with_what_the_loss_has_lost(kind, worst, mean, share):
     method = kind(weight_decay=0.1, loss_memory=0.75)
-    state = method.init(None, np.ones(3))._replace(
-        t=np.int32(1), loss=np.float64(0.25 * mean), worst_loss=np.float64(worst)
+    state = method.init(None, np.ones(3))
+    losses = {"loss": np.float64(0.25 * mean), "worst_loss": np.float64(worst)}
+    state = state._replace(
+        clock=state.clock._replace(t=np.int32(1)), past=state.past._replace(**losses)
     )
     assert method.decay_share(state) == pytest.approx(0.1 * share)
 
@@ -188,10 +191,10 @@ def test_a_run_that_learns_nothing_keeps_its_weights(kind):
         rng, method = np.random.default_rng(1), kind(weight_decay=decay)
         state = method.init(None, x)
         for k in range(100):
-            plateau = Plateau(state.x, rng.normal(size=50) / 10)
+            plateau = Plateau(state.at.x, rng.normal(size=50) / 10)
             state = method.step(plateau, method.with_clock(state, k / 100, 1 / 100))
-        ends.append(state.x)
-    assert np.linalg.norm(state.x - x) > 0.1 * np.linalg.norm(x)  # it did move
+        ends.append(state.at.x)
+    assert np.linalg.norm(state.at.x - x) > 0.1 * np.linalg.norm(x)  # it did move
     np.testing.assert_allclose(*ends, rtol=1e-6)
 
 
@@ -201,10 +204,10 @@ def test_the_average_of_the_loss_is_that_of_sound_batches(kind):
     x, slope = np.ones(4), np.full(4, 0.1)
     state, mean = method.init(None, x), 0.0
     for k, height in enumerate([5.0, 3.0, np.nan, 4.0]):
-        plateau = Plateau(state.x, slope, height)
+        plateau = Plateau(state.at.x, slope, height)
         state = method.step(plateau, method.with_clock(state, k / 10, 0.1))
         mean = mean if np.isnan(height) else 0.75 * mean + 0.25 * height
-        assert state.loss == pytest.approx(mean)
-        assert state.worst_loss == pytest.approx(5)
+        assert state.past.loss == pytest.approx(mean)
+        assert state.past.worst_loss == pytest.approx(5)
     start = method.with_clock(method.init(None, x), 0.0, 0.1)
-    assert method.step(Plateau(x, slope, np.nan), start).worst_loss == -np.inf
+    assert method.step(Plateau(x, slope, np.nan), start).past.worst_loss == -np.inf

@@ -26,7 +26,8 @@ def test_r2_shortens_its_steps_while_the_loss_on_fresh_batches_is_up():
 @pytest.mark.parametrize(("ratio", "sign"), [(0.3, 1), (0.75, 0), (0.95, -1)])
 def test_sigma_rests_between_the_target_and_what_shorter_steps_have(ratio, sign):
     method, bowl, d = StochasticR2(target=0.5), Bowl(), np.ones(3)
-    state = method.init(bowl, np.zeros(3))._replace(f=np.float64(10.0))
+    state = method.init(bowl, np.zeros(3))
+    state = state._replace(at=state.at._replace(f=np.float64(10.0)))
     bowl.value = lambda x: 10 - ratio * 0.1 * 2.0  # alpha 0.1, slope 2
     # At a fifth of the step the ratio of a quadratic is 1 - 0.2 (1 - 0.5).
     after = method._tested(bowl, state, d, np.float64(2.0), np.float64(0.1), 0.2)

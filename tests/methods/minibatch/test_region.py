@@ -73,7 +73,7 @@ def test_a_metric_is_a_change_of_variables(kind, rng):
     for k, other in enumerate(in_z):
         clock = 0.1 + 1e-6 * k, 1e-6
         state = method.step(quadratic(d), method.with_clock(state, *clock))
-        np.testing.assert_allclose(state.x, scale * other.x, atol=1e-6)
+        np.testing.assert_allclose(state.at.x, scale * other.at.x, atol=1e-6)
         assert state.radius == pytest.approx(other.radius)
         assert state.rho == pytest.approx(other.rho, rel=1e-4)
 
@@ -102,13 +102,13 @@ def test_the_metric_is_a_power_of_the_mean_square(power):
     states = run(method, quadratic(np.logspace(-1, 1, 6)), np.ones(6), 10)
     state, weights = states[-1], 0.97 ** np.arange(9, -1, -1)
     assert state.seen == 10
-    mean = np.average([s.g**2 for s in states], axis=0, weights=weights)
+    mean = np.average([s.at.g**2 for s in states], axis=0, weights=weights)
     root = np.sqrt(mean)
     root += 1e-3 * np.sqrt(np.mean(root**2))
     shape = state.squared_scales * root ** (2 * power)
     np.testing.assert_allclose(shape, shape[0])
     # A step along the gradient is as long in the metric as it is in that of x.
-    g, metric = state.g, state.squared_scales
+    g, metric = state.at.g, state.squared_scales
     assert np.sum((metric * g) ** 2 / metric) == pytest.approx(
         np.sum((metric * g) ** 2)
     )
@@ -125,9 +125,9 @@ def test_tests_are_rarer_while_the_steps_decay():
     oracle, state = quadratic(np.arange(1, 5.0)), method.init(None, np.ones(4))
     tested = []
     for k in range(24):
-        before, clock = int(state.njev), 0.4 if k < 12 else 0.7
+        before, clock = int(state.counts.njev), 0.4 if k < 12 else 0.7
         state = method.step(oracle, method.with_clock(state, clock, 1e-3))
-        if state.njev == before + 2:
+        if state.counts.njev == before + 2:
             tested.append(k + 1)
     assert tested == [1, 2, 4, 6, 8, 10, 12, 18, 24]
 
@@ -152,7 +152,7 @@ def test_a_promise_beyond_the_whole_loss_is_tested(f, evaluations):
     oracle = Oracle(lambda x: np.float64(f), np.ones_like)
     method = StochasticTRLSR1(test_first=0, test_every=10**6)
     states = run(method, oracle, np.ones(3), 6)
-    counts = np.diff([0, *(state.nfev for state in states)])
+    counts = np.diff([0, *(state.counts.nfev for state in states)])
     assert counts.tolist() == [evaluations] * 6
 
 
@@ -191,14 +191,14 @@ class Samples:
 def test_the_next_sample_judges_a_step_that_was_not_tested(hard):
     method = StochasticTRLSR1(test_first=0, test_every=10**6, weight_decay=0)
     before, after = run(method, Samples(hard), np.ones(4), 5)[3:]
-    assert after.nfev == before.nfev + 2
-    assert after.suspect == (not hard)
+    assert after.counts.nfev == before.counts.nfev + 2
+    assert after.past.suspect == (not hard)
     if hard:
         assert after.radius == before.radius
-        assert (after.x < before.x).all()
+        assert (after.at.x < before.at.x).all()
     else:
         assert after.radius == 0.5 * before.radius
-        np.testing.assert_array_equal(after.x, before.previous)
+        np.testing.assert_array_equal(after.at.x, before.past.x)
 
 
 class Slopes:
@@ -225,7 +225,7 @@ def test_the_model_is_that_of_averaged_gradients(rng):
     for g, state in zip(slopes, states, strict=True):
         m = 0.7 * m + 0.3 * g
         np.testing.assert_allclose(state.m, m)
-        step = state.x - state.previous
+        step = state.at.x - state.past.x
         # Without pairs it goes along -m.
         cosine = -np.dot(step, m) / np.linalg.norm(step) / np.linalg.norm(m)
         assert cosine == pytest.approx(1)
@@ -249,7 +249,7 @@ def test_a_step_that_promised_this_batch_nothing_may_raise_it_a_little(guard, ac
     )
     oracle = Slopes([there, back], twice=2)
     first = method.step(oracle, method.with_clock(method.init(oracle, np.zeros(2)), *T))
-    first = first._replace(x=np.zeros(2), radius=np.float64(12.5))
+    first = first._replace(at=first.at._replace(x=np.zeros(2)), radius=np.float64(12.5))
     second = method.step(oracle, method.with_clock(first, *T))
     assert second.accepted == accepted
     assert second.radius == 12.5  # nothing was learnt about the model
@@ -265,7 +265,7 @@ def test_a_run_of_unknown_length_begins_with_short_steps(kind):
     x, radius = np.zeros(3), 1.0
     states = run(method, Slopes(np.full((40, 3), 1e-3), 2), x, 12)
     for k, state in enumerate(states):
-        length = np.linalg.norm(state.x - state.previous)
+        length = np.linalg.norm(state.at.x - state.past.x)
         assert length == pytest.approx(min((k + 1) / 10, 1) * radius)
         radius = state.radius
     assert radius > 10  # f is linear: each of these steps keeps its promise
@@ -284,10 +284,16 @@ def test_in_the_warm_up_ratios_are_held_to_bounds_nearer_to_one(
 ):
     method = StochasticTRLSR1(decay=decay, radius=1.0)
     state = method.with_clock(method.init(None, np.ones(3)), 0.02, 0.01)
-    state = state._replace(f=np.float64(2), t=np.int32(3))
+    state = at_step(state, 3)
     assert method.rising(state) == pytest.approx(0.3)
     found = method.judged(state, 2 - 0.1 * ratio, 0.1, np.True_, np.float64(length))
     assert found.radius == factor
+
+
+def at_step(state, t):
+    """After t steps, where f is 2."""
+    clock = state.clock._replace(t=np.int32(t))
+    return state._replace(at=state.at._replace(f=np.float64(2)), clock=clock)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -295,16 +301,16 @@ def test_ten_steps_are_a_run(kind):
     """Half of them are the warm-up, and the first radius is a tenth of x."""
     method, oracle = kind(), quadratic(np.array([1.0, 1.2]))
     state = method.init(oracle, np.array([1.0, 2.0]))
-    first = oracle.value(state.x) - 1
+    first = oracle.value(state.at.x) - 1
     for k in range(10):
         state = method.step(oracle, method.with_clock(state, k / 10, 0.1))
-    assert oracle.value(state.x) - 1 < 0.02 * first
+    assert oracle.value(state.at.x) - 1 < 0.02 * first
 
 
 def test_the_radius_does_not_grow_while_the_clock_shortens_the_steps():
     method = StochasticTRLSR1(radius=1.0)
     state = method.with_clock(method.init(None, np.ones(3)), 0.8, 0.001)
-    state = state._replace(f=np.float64(2), t=np.int32(800))
+    state = at_step(state, 800)
     length = method.falling(state)
     assert 0.3 < length < 0.5
     found = method.judged(state, 1.9, 0.1, np.True_, length)
@@ -320,11 +326,11 @@ def test_a_loss_far_above_its_average_makes_the_step_before_it_suspect(height, w
     # The step made f rise, on a sample that has 1 where it began.
     after = Oracle(lambda z: 1.0 if np.array_equal(z, x) else height, lambda z: g)
     second = method.step(after, method.with_clock(first, *T))
-    assert second.nfev - first.nfev == 1 + wrong
+    assert second.counts.nfev - first.counts.nfev == 1 + wrong
     assert second.accepted != wrong
-    assert np.array_equal(second.x, x) == wrong
-    assert second.loss == pytest.approx(
-        first.loss if wrong else 0.98 * first.loss + 0.02 * height
+    assert np.array_equal(second.at.x, x) == wrong
+    assert second.past.loss == pytest.approx(
+        first.past.loss if wrong else 0.98 * first.past.loss + 0.02 * height
     )
 
 

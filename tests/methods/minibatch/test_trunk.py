@@ -43,28 +43,29 @@ def plain(**options):
 def test_a_wide_region_gives_newtons_step():
     method, oracle = plain(max_products=20, forcing=1e-10), Quadratic()
     after = method.step(oracle, method.init(oracle, X0))
-    np.testing.assert_allclose(after.x, np.linalg.solve(A, B), rtol=1e-8)
+    np.testing.assert_allclose(after.at.x, np.linalg.solve(A, B), rtol=1e-8)
     assert after.accepted
     np.testing.assert_allclose(after.rho, 1, rtol=1e-8)
     assert after.radius == 100  # not reached
-    assert after.nhev == oracle.products <= 6
-    assert after.nfev == oracle.values == 2
-    np.testing.assert_array_equal(after.previous, X0)
+    assert after.counts.nhev == oracle.products <= 6
+    assert after.counts.nfev == oracle.values == 2
+    np.testing.assert_array_equal(after.past.x, X0)
 
 
 def test_products_are_limited():
     method, oracle = plain(max_products=2, forcing=1e-10), Quadratic()
     after = method.step(oracle, method.init(oracle, X0))
     assert oracle.products == 2
-    assert oracle.value(after.x) < oracle.value(X0)
+    assert oracle.value(after.at.x) < oracle.value(X0)
 
 
 @pytest.mark.parametrize("matrix", [A, -A], ids=["convex", "concave"])
 def test_a_step_ends_at_the_region(matrix):
     method, oracle = plain(radius=0.01), Quadratic(matrix)
-    warm = method.init(oracle, X0)._replace(t=np.int32(20))
+    start = method.init(oracle, X0)
+    warm = start._replace(clock=start.clock._replace(t=np.int32(20)))
     after = method.step(oracle, warm)
-    np.testing.assert_allclose(np.linalg.norm(after.x - X0), 0.01, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(after.at.x - X0), 0.01, rtol=1e-6)
     assert after.radius == pytest.approx(0.01 * method.grow)
 
 
@@ -74,16 +75,17 @@ def test_the_clock_makes_the_region_smaller():
     factor = method.falling(state)
     assert 0 < factor < 0.5
     after = method.step(oracle, state)
-    np.testing.assert_allclose(np.linalg.norm(after.x - X0), 0.01 * factor, rtol=1e-6)
+    length = np.linalg.norm(after.at.x - X0)
+    np.testing.assert_allclose(length, 0.01 * factor, rtol=1e-6)
 
 
 def test_nothing_happens_where_the_gradient_is_zero():
     method, oracle = plain(), Quadratic(np.zeros((5, 5)))
     oracle.value_and_grad = lambda x: (1.0, np.zeros(5))
     after = method.step(oracle, method.init(oracle, X0))
-    np.testing.assert_array_equal(after.x, X0)
+    np.testing.assert_array_equal(after.at.x, X0)
     assert not after.accepted
-    assert oracle.values == oracle.products == after.rejections == 0
+    assert oracle.values == oracle.products == after.past.rejections == 0
     assert after.radius == 100
 
 
@@ -93,10 +95,10 @@ def test_a_trial_that_is_not_finite_is_rejected(beyond):
     oracle.beyond = beyond
     after = method.step(oracle, method.init(oracle, X0))
     assert not after.accepted
-    np.testing.assert_array_equal(after.x, X0)
+    np.testing.assert_array_equal(after.at.x, X0)
     assert after.radius == 100 * method.shrink
     assert after.rho == -1
-    assert after.rejections == 1
+    assert after.past.rejections == 1
 
 
 def test_a_sample_that_is_not_finite_takes_the_last_step_back():
@@ -104,9 +106,9 @@ def test_a_sample_that_is_not_finite_takes_the_last_step_back():
     once = method.step(oracle, method.init(oracle, X0))
     oracle.wall = 1e-3
     twice = method.step(oracle, once)
-    np.testing.assert_array_equal(twice.x, X0)
+    np.testing.assert_array_equal(twice.at.x, X0)
     assert not twice.accepted
-    assert twice.suspect
+    assert twice.past.suspect
 
 
 def test_fit_by_minibatches_where_a_size_is_given():
