@@ -18,8 +18,9 @@ from keras_nlp_bridge.benchmarking.metering import Budget, Functions
 from keras_nlp_bridge.benchmarking.recording import versions
 from keras_nlp_bridge.benchmarking.table import Benchmark, row_to_json
 from keras_nlp_bridge.benchmarking.trial import SCIPY, Trial, failed
+from keras_nlp_bridge.methods import Method
 from keras_nlp_bridge.minimizing.minimize import another_start
-from keras_nlp_bridge.minimizing.scipy_method import METHODS, ScipyMethod
+from keras_nlp_bridge.minimizing.scipy_method import METHODS, Configured, ScipyMethod
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 __all__ = ["benchmark"]
@@ -51,8 +52,8 @@ def benchmark(
     Parameters
     ----------
     methods : sequence or mapping
-        Names of our methods or of SciPy's, ``method=`` callables, or pairs (method,
-        options). A mapping gives them labels.
+        Names of our methods or of SciPy's, ``method=`` callables, instances of methods,
+        or pairs (method, options). A mapping gives them labels.
     problems : mapping of str to problem
         By name: a `KerasProblem`; a tuple ``(fun, x0[, jac[, hess]])``; a mapping with
         these and ``hessp``, ``bounds``, ``args``; an object with such attributes; or
@@ -243,6 +244,7 @@ def _method(label: str | None, entry: Any) -> _Method:
     if isinstance(solver, str):
         key = solver.lower().replace("_", "-")
         solver = METHODS.get(key) or SCIPY.get(key)
+    solver = Configured(solver) if isinstance(solver, Method) else solver
     if not callable(solver) and solver not in SCIPY.values():
         known = [*METHODS, *SCIPY.values()]
         raise ValueError(

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
 from keras_nlp_bridge.checks import require_count
-from keras_nlp_bridge.minimizing.scipy_method import METHODS, ScipyMethod
+from keras_nlp_bridge.methods import Method
+from keras_nlp_bridge.minimizing.scipy_method import METHODS, Configured, ScipyMethod
 
 if TYPE_CHECKING:
     from keras_nlp_bridge.problem.problem import KerasProblem
@@ -47,8 +48,9 @@ def minimize(
         Start; by default the present weights of the problem's model.
     args : tuple
         Further arguments of a function.
-    method : str or callable
-        A name in `METHODS` or of a method of SciPy, or a ``method=`` callable.
+    method : str, callable or Method
+        A name in `METHODS` or of a method of SciPy, a ``method=`` callable, or a method
+        with its options.
     jac : callable, bool or str, optional
         As in `scipy.optimize.minimize`; a problem brings its own.
     options : mapping, optional
@@ -76,6 +78,7 @@ def minimize(
         if isinstance(method, str)
         else method
     )
+    solver = Configured(solver) if isinstance(solver, Method) else solver
     problem = fun if hasattr(type(fun), "fun_and_jac") else None
     if problem is not None:
         keywords = {**_ingredients(problem, solver), **keywords}

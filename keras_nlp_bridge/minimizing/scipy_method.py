@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METHODS",
+    "Configured",
     "ScipyMethod",
     "lbfgs",
     "r2",
@@ -188,6 +189,36 @@ class ScipyMethod:
             )
         wanted = minibatches if run.stochastic is None else run.stochastic
         return self.stochastic if wanted and self.stochastic else self.full
+
+
+class Configured(ScipyMethod):
+    """A method with its options, as a callable; options given to a run win.
+
+    Parameters
+    ----------
+    method : Method
+        The method.
+    """
+
+    def __init__(self, method: Method) -> None:
+        kind = type(method)
+        stochastic = kind if issubclass(kind, Clocked) else None
+        super().__init__(kind.__name__, kind, stochastic)
+        self.method = method
+
+    def __reduce__(self) -> Any:
+        return Configured, (self.method,)
+
+    def configure(
+        self, options: Mapping[str, Any], minibatches: bool
+    ) -> tuple[RunOptions, Method]:
+        """Sort options, with those of the method beside them."""
+        own = {
+            self.method.option_name(field.name): getattr(self.method, field.name)
+            for field in fields(self.method)
+            if getattr(self.method, field.name) != field.default
+        }
+        return super().configure({**own, **options}, minibatches)
 
 
 def _keras_problem(fun: Any, jac: Any, args: tuple[Any, ...]) -> KerasProblem | None:

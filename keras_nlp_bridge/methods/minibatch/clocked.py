@@ -66,7 +66,7 @@ class Clocked(Method):
     max_rejections: int = option(120, Count(), "Rejections in a row that end the run.")
 
     # All that are defined, by module and name: a checkpoint finds its method here.
-    kinds: ClassVar[dict[tuple[str, str], type["Clocked"]]] = {}
+    kinds: ClassVar[dict[tuple[str, str], type[Clocked]]] = {}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
