@@ -157,7 +157,6 @@ class ScipyOracle:
         if self._known(base, x):
             return
         if not self._known(self._last_g, x):
-            self.value(x)  # `grad` may need it
             self.grad(x)
         g = self._last_g.value  # type: ignore[union-attr]
         if base is None:
@@ -167,7 +166,6 @@ class ScipyOracle:
             if pair is not None and np.array_equal(pair[0].x, x):
                 y = pair[1]
             else:  # the sample has changed meanwhile: the other end on this one
-                self.value(base.x)
                 self._njev += 1
                 y = g - self._gradient(base.x)
             self._hess.update(x - base.x, y)

@@ -5,6 +5,7 @@ import pytest
 from bowls import Bowl, Plateau
 from contract import each_method, each_stochastic, minimize
 
+import keras_nlp_bridge as knb
 from keras_nlp_bridge.methods import (
     StochasticLBFGS,
     StochasticR2,
@@ -69,8 +70,10 @@ def test_minibatches(method, limit):
     assert res.status_name == ends.get(next(iter(limit), ""), "user")
     if "maxiter" in limit:
         assert (res.nit, res.status_name) == (300, "max_iter")
-        # f at x once per step, and trial points every third step or after a failure.
-        assert res.njev <= 301 * (1 + 1 / 2)
+        # f at x once per step, and trial points every third step or after a failure;
+        # where a matrix is learned from a pair, its other end on the same sample.
+        taught = method is knb.trunk
+        assert res.njev <= 301 * (1 + 1 / 2 + taught)
 
 
 @each_method
