@@ -155,9 +155,15 @@ class TrainStep:
         kind = SharedOracle if self._spread else BatchOracle
         # After a restart within an epoch its first batches have been seen.
         unseen = carry.position >= before.t if self.ordered else None
-        oracle = kind(objective, backends.current(), batch, others)
-        if self.batches is not None:  # a group has a state of its own
-            oracle.donated, oracle.live = True, unseen
+        grouped = self.batches is not None  # then the state is one of its own
+        oracle = kind(
+            objective,
+            backends.current(),
+            batch,
+            others,
+            donated=grouped,
+            live=unseen if grouped else None,
+        )
         after = method.step(oracle, before)
         y_pred, seen = oracle.first
         kept = []
