@@ -1,18 +1,19 @@
 """The two places where steps happen: Python on NumPy arrays, compiled on a device."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.arrays import Array, namespace
-from keras_nlp_bridge.methods.method import Method, Oracle
+from keras_nlp_bridge.methods.method import Counting, Method, Oracle
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
 from keras_nlp_bridge.methods.state import Status
 from keras_nlp_bridge.minimizing.driver import Budget, Final, Report
 
-__all__ = ["DeviceEngine", "HostEngine"]
+__all__ = ["DeviceEngine", "HostEngine", "OnDevice"]
 
 
 class HostEngine:
@@ -23,8 +24,8 @@ class HostEngine:
     method : Method
         The method.
     oracle : Oracle
-        Values and derivatives at ndarrays.  If it has a method ``counts``, that is
-        believed about the evaluations, not the state: finite differences call f.
+        Values and derivatives at ndarrays.  If it is `Counting`, that is believed about
+        the evaluations, not the state: finite differences call f.
     sample_id : callable, optional
         Returns a number that changes whenever the sample of the oracle does.
     """
@@ -74,17 +75,88 @@ class HostEngine:
         return Final(self._report(), self._state.x.copy(), self._state.g.copy())
 
     def _report(self) -> Report:
-        s = self._state
-        counts = getattr(self._oracle, "counts", lambda: (s.nfev, s.njev, s.nhev))()
+        s, oracle = self._state, self._oracle
+        known = isinstance(oracle, Counting)
+        counts = oracle.counts() if known else (s.nfev, s.njev, s.nhev)
         return Report(
             float(s.f), float(s.gnorm), bool(s.accepted), int(s.stop), *map(int, counts)
         )
 
 
+class Traceable(Protocol):
+    """Pure functions of x and a sample, of device tensors."""
+
+    def value(self, x: Array, sample: Any) -> Array:
+        """Return f(x)."""
+        ...
+
+    def value_and_grad(self, x: Array, sample: Any) -> tuple[Array, Array]:
+        """Return f(x) and the gradient at x."""
+        ...
+
+    def hvp(self, x: Array, p: Array, sample: Any) -> Array:
+        """Return the product of the curvature matrix at x with p."""
+        ...
+
+
+class OnDevice(Protocol):
+    """What `DeviceEngine` needs of a problem; a `KerasProblem` is one.
+
+    Attributes
+    ----------
+    backend : module
+        One of `keras_nlp_bridge.backends`.
+    n, dtype : int, str
+        Length and dtype of x.
+    traceable : Traceable
+        Functions of x and a sample.
+    sample, sample_id : object
+        The present sample, and what changes whenever it does.
+    """
+
+    @property
+    def backend(self) -> ModuleType: ...  # noqa: D102
+
+    @property
+    def n(self) -> int: ...  # noqa: D102
+
+    @property
+    def dtype(self) -> str: ...  # noqa: D102
+
+    @property
+    def traceable(self) -> Traceable: ...  # noqa: D102
+
+    @property
+    def sample(self) -> Any: ...  # noqa: D102
+
+    @property
+    def sample_id(self) -> Any: ...  # noqa: D102
+
+    def compiled(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return ``make()``, made once for the present kind of sample."""
+        ...
+
+    def to_device(self, vector: NDArray[Any]) -> Array:
+        """Copy a vector to the device."""
+        ...
+
+    def to_host(self, tensor: Array) -> NDArray[Any]:
+        """Copy a vector to the host."""
+        ...
+
+    def fetch(self, tree: Any) -> Any:
+        """Copy a tree of numbers to the host."""
+        ...
+
+    def count(self, nfev: int, njev: int, nhev: int) -> None:
+        """Add evaluations to the problem's counters."""
+        ...
+
+
 class SampleOracle(NamedTuple):
     """The oracle of one sample, for tracing."""
 
-    traceable: Any
+    traceable: Traceable
     sample: Any
 
     donated = True  # the engine keeps one state
@@ -102,7 +174,7 @@ class SampleOracle(NamedTuple):
         return self.traceable.value_and_grad(x, self.sample)[1]
 
     def hvp(self, x: Array, p: Array) -> Array:
-        """Return the product of the Hessian at x with p."""
+        """Return the product of the curvature matrix at x with p."""
         return self.traceable.hvp(x, p, self.sample)
 
 
@@ -117,15 +189,13 @@ class DeviceEngine:
     ----------
     method : Method
         The method.
-    problem : object
-        With ``backend``, ``traceable``, ``sample``, ``sample_id``, ``compiled``,
-        ``to_device``, ``to_host``, ``fetch``, ``count``, ``n`` and ``dtype`` as those
-        of a `KerasProblem`.
+    problem : OnDevice
+        The problem.
     stride : int
         Largest number of steps in one call.
     """
 
-    def __init__(self, method: Method, problem: Any, stride: int = 16) -> None:
+    def __init__(self, method: Method, problem: OnDevice, stride: int = 16) -> None:
         self._method, self._problem, self.stride = method, problem, stride
         self._counted = (0, 0, 0)
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
 from keras_nlp_bridge.checks import require_count
+from keras_nlp_bridge.minimizing.owner import is_problem
 from keras_nlp_bridge.minimizing.scipy_method import METHODS, ScipyMethod
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def minimize(
         if isinstance(method, str)
         else method
     )
-    problem = fun if hasattr(type(fun), "fun_and_jac") else None
+    problem = fun if is_problem(fun) else None
     if problem is not None:
         keywords = {**_ingredients(problem, solver), **keywords}
         jac = keywords.pop("jac") if jac is None else jac
