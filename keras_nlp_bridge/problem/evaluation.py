@@ -147,7 +147,7 @@ class Evaluation:
     backend: ModuleType
     chunks: Chunks
     weights: np.ndarray | None
-    curvature: str
+    curvature: str = "hessian"
 
     @property
     def dtype(self) -> str:

@@ -37,7 +37,7 @@ class SetupMaker:
     ----------
     backend : module
         One of `keras_nlp_bridge.backends`.
-    model, loss, chunk_size, curvature
+    model, loss, chunk_size
         As for `KerasProblem`.
     chosen : sequence of keras.Variable or str, or None
         Its ``variables``.
@@ -47,7 +47,6 @@ class SetupMaker:
     model: keras.Model
     loss: Any
     chunk_size: int | None
-    curvature: str
     chosen: Any
 
     def make(self, data: Batch, size: int, training: bool, stochastic: bool) -> Setup:
@@ -83,9 +82,7 @@ class SetupMaker:
         weights, weighed = None, chunks
         if not stochastic and len(chunks.sizes) > 1:
             weights, weighed = self._weigh(objective, chunks, x, sample)
-        evaluation = Evaluation(
-            objective, self.backend, weighed, weights, self.curvature
-        )
+        evaluation = Evaluation(objective, self.backend, weighed, weights)
         any_data = weights is None and weighed is chunks
         return Setup(objective, evaluation, seeds, any_data)
 
