@@ -51,6 +51,8 @@ class TrainStep:
         all steps of a group in one loop, which reads and writes variables once.
     timed, ordered : bool
         Whether the length of the run is known, and the place of a batch in it.
+    curvature : {"hessian", "gauss-newton"}
+        What methods multiply with.
     """
 
     def __init__(
@@ -61,9 +63,11 @@ class TrainStep:
         batches: Batches | None,
         timed: bool,
         ordered: bool,
+        curvature: str,
     ) -> None:
         self.model, self.keeper, self.seed = model, keeper, seed
         self.batches, self.timed, self.ordered = batches, timed, ordered
+        self.curvature = curvature
         self._spread = backends.current().replicas(model) > 1
 
     def __call__(self, data: Any) -> dict[str, Any]:
@@ -161,6 +165,7 @@ class TrainStep:
             backends.current(),
             batch,
             others,
+            curvature=self.curvature,
             donated=grouped,
             live=unseen if grouped else None,
         )

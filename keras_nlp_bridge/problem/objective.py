@@ -341,12 +341,11 @@ class Objective:
         return sum((ops.sum(loss) for loss in self.trainer.losses), start=0.0)
 
     def _shifted(self, y_pred: Tree, shift: Tensor) -> Tree:
-        flat = keras.tree.flatten(y_pred)
-        parts = _cut(shift, [math.prod(a.shape) for a in flat])
-        moved = [
-            self._shift(a, ops.reshape(s, a.shape))
-            for a, s in zip(flat, parts, strict=True)
-        ]
+        moved, end = [], 0
+        for a in keras.tree.flatten(y_pred):
+            shape, start = ops.shape(a), end  # of samples in a number not known in fit
+            end = start + math.prod(shape)
+            moved.append(self._shift(a, ops.reshape(shift[start:end], shape)))
         return keras.tree.pack_sequence_as(y_pred, moved)
 
 
