@@ -15,7 +15,7 @@ from keras_nlp_bridge.fitting.minibatch_phase import Minibatch
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizing.scipy_method import METHODS
 from keras_nlp_bridge.problem import data
-from keras_nlp_bridge.problem.device_functions import known_curvature
+from keras_nlp_bridge.problem.settings import checked
 
 # Methods for minibatches, by name.
 MINIBATCH = {name: METHODS[name].stochastic for name in ("r2", "tr-lsr1", "slbfgs")}
@@ -135,7 +135,7 @@ def fit(
         validation_steps=validation_steps,
         validation_batch_size=validation_batch_size or batch_size,
         validation_freq=validation_freq,
-        curvature=curvature and known_curvature(curvature),
+        curvature=curvature and checked("curvature", curvature),
     )
     _check(model, epochs, initial_epoch, loss)
     with backends.current().scope(model):  # in which optimizers have to be made

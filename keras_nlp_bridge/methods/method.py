@@ -37,10 +37,7 @@ class Oracle(Protocol):
 class Donating(Protocol):
     """An oracle that says whether a step may overwrite the state that it is given."""
 
-    @property
-    def donated(self) -> bool:
-        """Whether nobody but the step has the state."""
-        ...
+    donated: bool
 
 
 @runtime_checkable
@@ -49,7 +46,6 @@ class Fusing(Protocol):
 
     def fused(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call it."""
-        ...
 
 
 @runtime_checkable

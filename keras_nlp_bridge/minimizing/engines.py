@@ -83,22 +83,6 @@ class HostEngine:
         )
 
 
-class Traceable(Protocol):
-    """Pure functions of x and a sample, of device tensors."""
-
-    def value(self, x: Array, sample: Any) -> Array:
-        """Return f(x)."""
-        ...
-
-    def value_and_grad(self, x: Array, sample: Any) -> tuple[Array, Array]:
-        """Return f(x) and the gradient at x."""
-        ...
-
-    def hvp(self, x: Array, p: Array, sample: Any) -> Array:
-        """Return the product of the curvature matrix at x with p."""
-        ...
-
-
 class OnDevice(Protocol):
     """What `DeviceEngine` needs of a problem; a `KerasProblem` is one.
 
@@ -108,37 +92,24 @@ class OnDevice(Protocol):
         One of `keras_nlp_bridge.backends`.
     n, dtype : int, str
         Length and dtype of x.
-    traceable : Traceable
-        Functions of x and a sample.
+    traceable : object
+        Pure functions ``value(x, sample)``, ``value_and_grad`` and ``hvp`` of tensors.
     sample, sample_id : object
         The present sample, and what changes whenever it does.
     """
 
-    @property
-    def backend(self) -> ModuleType: ...  # noqa: D102
-
-    @property
-    def n(self) -> int: ...  # noqa: D102
-
-    @property
-    def dtype(self) -> str: ...  # noqa: D102
-
-    @property
-    def traceable(self) -> Traceable: ...  # noqa: D102
-
-    @property
-    def sample(self) -> Any: ...  # noqa: D102
-
-    @property
-    def sample_id(self) -> Any: ...  # noqa: D102
+    backend: ModuleType
+    n: int
+    dtype: str
+    traceable: Any
+    sample: Any
+    sample_id: Any
 
     def compiled(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return ``make()``, made once for the present kind of sample."""
-        ...
 
     def to_device(self, vector: NDArray[Any]) -> Array:
         """Copy a vector to the device."""
-        ...
 
     def to_host(self, tensor: Array) -> NDArray[Any]:
         """Copy a vector to the host."""
@@ -146,17 +117,15 @@ class OnDevice(Protocol):
 
     def fetch(self, tree: Any) -> Any:
         """Copy a tree of numbers to the host."""
-        ...
 
     def count(self, nfev: int, njev: int, nhev: int) -> None:
         """Add evaluations to the problem's counters."""
-        ...
 
 
 class SampleOracle(NamedTuple):
     """The oracle of one sample, for tracing."""
 
-    traceable: Traceable
+    traceable: Any
     sample: Any
 
     donated = True  # the engine keeps one state

@@ -22,11 +22,8 @@ class Sampled(Protocol):
         Whether the sample is a minibatch.
     """
 
-    @property
-    def sample_id(self) -> Any: ...  # noqa: D102
-
-    @property
-    def stochastic(self) -> bool: ...  # noqa: D102
+    sample_id: Any
+    stochastic: bool
 
 
 def unwrapped(fun: Callable[..., Any], jac: Any) -> tuple[Callable[..., Any], Any]:

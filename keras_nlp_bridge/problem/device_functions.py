@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
 from keras_nlp_bridge.problem.layout import FlatSpec
@@ -34,7 +33,7 @@ class DeviceFunctions:
     ) -> None:
         self._samples, self._maker = samples, maker
         self.backend = maker.backend
-        self._training, self._curvature = _mode(training), known_curvature(curvature)
+        self._training, self.curvature = training, curvature
         self._compiled_loss: Any = None
         self._layout: tuple[int, ...] = ()
         self._shapes: Any = None
@@ -43,22 +42,13 @@ class DeviceFunctions:
 
     @property
     def training(self) -> bool:
-        """Mode in which layers run. Settable; None is the one for the sample."""
+        """Mode in which layers run. Settable; None stands for that of the sample."""
         return self._samples.stochastic if self._training is None else self._training
 
-    @training.setter
-    def training(self, training: bool | None) -> None:
-        self._training = _mode(training)
+    def change(self, name: str, value: Any) -> None:
+        """Set `training` or `curvature`."""
+        setattr(self, {"training": "_training"}.get(name, name), value)
         self._samples.changed()
-
-    @property
-    def curvature(self) -> str:
-        """What products are made with, "hessian" or "gauss-newton". Settable."""
-        return self._curvature
-
-    @curvature.setter
-    def curvature(self, curvature: str) -> None:
-        self._curvature = known_curvature(curvature)
 
     @property
     def objective(self) -> Objective:
@@ -78,7 +68,7 @@ class DeviceFunctions:
     @property
     def traceable(self) -> Evaluation:
         """Pure functions ``value(x, sample)``, ``value_and_grad``, ``hvp``."""
-        return replace(self._setup().evaluation, curvature=self._curvature)
+        return replace(self._setup().evaluation, curvature=self.curvature)
 
     @property
     def sample(self) -> Sample:
@@ -95,7 +85,7 @@ class DeviceFunctions:
     def compiled(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return ``make()``, made once for the present kind of sample."""
         self._setup()
-        kind = self.training, self._samples.stochastic, self._curvature
+        kind = self.training, self._samples.stochastic, self.curvature
         if (key, kind) not in self._compiled:
             self._compiled[key, kind] = make()
         return self._compiled[key, kind]
@@ -119,18 +109,3 @@ class DeviceFunctions:
         if key not in self._setups:
             self._setups[key] = self._maker.make(samples.data, samples.size, *key)
         return self._setups[key]
-
-
-def known_curvature(curvature: str) -> str:
-    """Return the name of a curvature matrix, or raise."""
-    if curvature not in ("hessian", "gauss-newton"):
-        raise ValueError(
-            f"`curvature` must be 'hessian' or 'gauss-newton'; got {curvature!r}."
-        )
-    return curvature
-
-
-def _mode(training: bool | None) -> bool | None:
-    if training is None or isinstance(training, (bool, np.bool_)):
-        return None if training is None else bool(training)
-    raise ValueError(f"`training` must be True, False or None; got {training!r}.")

@@ -149,24 +149,14 @@ class Evaluation:
     weights: np.ndarray | None
     curvature: str = "hessian"
 
-    @property
-    def dtype(self) -> str:
-        """Dtype of x and of gradients."""
-        return self.objective.spec.dtype
-
-    @property
-    def chunk_size(self) -> int:
-        """Samples that are evaluated at once."""
-        return self.chunks.size
-
     def value(self, x: Tensor, sample: Sample) -> Tensor:
         """Objective at x, a scalar of x's dtype."""
-        return ops.cast(self.wide_value(x, sample), self.dtype)
+        return ops.cast(self.wide_value(x, sample), x.dtype)
 
     def value_and_grad(self, x: Tensor, sample: Sample) -> tuple[Tensor, Tensor]:
         """Objective, a scalar of x's dtype, and gradient of shape (n,)."""
         f, g = self.wide_value_and_grad(x, sample)
-        return ops.cast(f, self.dtype), g
+        return ops.cast(f, x.dtype), g
 
     def wide_value(self, x: Tensor, sample: Sample) -> Tensor:
         """Objective at x; chunks are added up in double precision."""

@@ -9,8 +9,9 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
-from keras_nlp_bridge.problem.device_functions import DeviceFunctions, known_curvature
+from keras_nlp_bridge.problem.device_functions import DeviceFunctions
 from keras_nlp_bridge.problem.samples import Samples
+from keras_nlp_bridge.problem.settings import checked
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -169,7 +170,7 @@ class HostFunctions:
         from scipy.sparse.linalg import LinearOperator
 
         own = self._device.curvature
-        kind = own if curvature is None else known_curvature(curvature)
+        kind = own if curvature is None else checked("curvature", curvature)
         at = self.vector("x", x).copy()
 
         def product(p: NDArray[Any]) -> Vector:

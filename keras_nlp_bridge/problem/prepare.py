@@ -179,21 +179,10 @@ class SetupMaker:
 def _chunk_weights(
     reduction: str, sizes: Sequence[int], counts: NDArray[Any] | None
 ) -> NDArray[Any] | None:
-    """Weights that make the mean over all samples of losses taken chunk by chunk.
+    """Weights of shape (n_chunks,) that make the mean over all samples of chunks.
 
-    Parameters
-    ----------
-    reduction : str
-        `Objective.reduction`.
-    sizes : sequence of int
-        Samples in each chunk.
-    counts : ndarray of shape (n_chunks, n_outputs), optional
-        `Objective.counts` of each chunk, where needed.
-
-    Returns
-    -------
-    ndarray of shape (n_chunks,) or None
-        None if no weights serve all outputs, so that the data must stay whole.
+    None if none serve all outputs, so that the data must stay whole. `counts` of shape
+    (n_chunks, n_outputs) are `Objective.counts`, where needed.
     """
     if reduction == "sum":
         return np.ones(len(sizes))

@@ -19,7 +19,8 @@ from keras_nlp_bridge.problem.host_functions import HostFunctions, Transfers, Ve
 from keras_nlp_bridge.problem.layout import FlatSpec
 from keras_nlp_bridge.problem.objective import build
 from keras_nlp_bridge.problem.prepare import SetupMaker
-from keras_nlp_bridge.problem.samples import Samples, positive
+from keras_nlp_bridge.problem.samples import Samples
+from keras_nlp_bridge.problem.settings import SETTABLE, checked
 
 if TYPE_CHECKING:
     from scipy.optimize import Bounds
@@ -39,25 +40,18 @@ def _of(
 
 
 def _of(part: str, member: Any) -> Any:
-    """Make a member of the problem of a member of one of its parts."""
+    """Show a member of one of the problem's parts as the problem's own."""
     if isinstance(member, str):
         return property(lambda self: getattr(getattr(self, part), member))
-    if not isinstance(member, property):
+    if isinstance(member, property):
+        get: Any = member.fget
+        return property(lambda self: get(getattr(self, part)), doc=member.__doc__)
 
-        @functools.wraps(member)
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return member(getattr(self, part), *args, **kwargs)
+    @functools.wraps(member)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return member(getattr(self, part), *args, **kwargs)
 
-        return call
-
-    def read(self: Any) -> Any:
-        return member.__get__(getattr(self, part))
-
-    def write(self: Any, value: Any) -> None:
-        with self._all_or_nothing():
-            member.__set__(getattr(self, part), value)
-
-    return property(read, write if member.fset else None, doc=member.__doc__)
+    return call
 
 
 class KerasProblem(keras.callbacks.Callback):
@@ -112,6 +106,15 @@ class KerasProblem(keras.callbacks.Callback):
 
     Attributes
     ----------
+    batch_size, curvature, seed, shuffle, training
+        As given. Settable: everything then works with the new value, and minibatches
+        of another size, seed or order start over.
+    size : int
+        Number of samples.
+    sample_id : int
+        Another one whenever the sample in use has changed.
+    backend : module
+        One of `keras_nlp_bridge.backends`.
     nfev, njev, nhev : int
         Objectives, gradients and curvature products asked for at new points.
     transfers : Transfers
@@ -168,33 +171,46 @@ class KerasProblem(keras.callbacks.Callback):
         self._net, self._loss = model, loss
         self.name = name
         self._bounds = dict(bounds or {})
-        chunk_size = positive("chunk_size", chunk_size)
+        chunk_size = checked("chunk_size", chunk_size)
         maker = SetupMaker(backend, model, loss, chunk_size, variables)
-        self._samples = Samples(backend, batch_size, shuffle, seed)
-        self._device = DeviceFunctions(self._samples, maker, training, curvature)
+        self._samples = Samples(
+            backend,
+            checked("batch_size", batch_size),
+            checked("shuffle", shuffle),
+            checked("seed", seed),
+        )
+        self._device = DeviceFunctions(
+            self._samples,
+            maker,
+            checked("training", training),
+            checked("curvature", curvature),
+        )
         self._host = HostFunctions(self._samples, self._device)
         self._load(x, y, sample_weight, class_weight)
         _ = self.bounds, self.sample  # all that can be wrong is said now
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; what would have no effect is refused."""
+        """Set an attribute; what would not reach everything is refused."""
         known = getattr(type(self), name, None)
-        fixed = isinstance(known, property) and known.fset is None
-        if fixed or name in _FIXED:
+        if name in SETTABLE:
+            value = checked(name, value)
+            with self._all_or_nothing():
+                getattr(self, SETTABLE[name]).change(name, value)
+        elif isinstance(known, property) or name in _FIXED:
             raise AttributeError(
-                f"`{name}` of a problem cannot be set (`batch_size`, `curvature`, "
-                "`name`, `seed`, `shuffle` and `training` can, and `set_data` replaces "
-                f"the data); got {type(value).__name__}."
+                f"`{name}` of a problem cannot be set ({', '.join(SETTABLE)} and name "
+                f"can, and `set_data` replaces the data); got {type(value).__name__}."
             )
-        super().__setattr__(name, value)
+        else:
+            super().__setattr__(name, value)
 
     # ------------------------------------------------------------ samples in use
 
     size: int = _of("_samples", "size")
     sample_id: int = _of("_samples", "sample_id")
-    batch_size: int | None = _of("_samples", Samples.batch_size)
-    shuffle: bool = _of("_samples", Samples.shuffle)
-    seed: int = _of("_samples", Samples.seed)
+    batch_size: int | None = _of("_samples", "batch_size")
+    shuffle: bool = _of("_samples", "shuffle")
+    seed: int = _of("_samples", "seed")
     stochastic: bool = _of("_samples", Samples.stochastic)
     epoch: int = _of("_samples", Samples.epoch)
     batch_index: int = _of("_samples", Samples.batch_index)
@@ -213,7 +229,7 @@ class KerasProblem(keras.callbacks.Callback):
 
     backend: ModuleType = _of("_device", "backend")
     training: bool | None = _of("_device", DeviceFunctions.training)
-    curvature: str = _of("_device", DeviceFunctions.curvature)
+    curvature: str = _of("_device", "curvature")
     spec: FlatSpec = _of("_device", DeviceFunctions.spec)
     variables: list[keras.Variable] = _of("_device", DeviceFunctions.variables)
     traceable: Evaluation = _of("_device", DeviceFunctions.traceable)
@@ -377,7 +393,7 @@ class KerasProblem(keras.callbacks.Callback):
         part = (
             f"minibatches of {self.batch_size}, {self.batches_per_epoch} per epoch"
             if self.stochastic
-            else f"all, in chunks of {self.traceable.chunk_size}"
+            else f"all, in chunks of {self.traceable.chunks.size}"
         )
         rows = [
             ("model", f"{self._net.name} ({type(self._net).__name__})"),

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Integral, Real
 from types import ModuleType
 from typing import Any
 
@@ -158,8 +157,7 @@ class Samples:
         self, backend: ModuleType, batch_size: int | None, shuffle: bool, seed: int
     ) -> None:
         self._backend = backend
-        self._batch_size = positive("batch_size", batch_size)
-        self._shuffle, self._seed = _truth("shuffle", shuffle), _natural("seed", seed)
+        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self._sampler: Sampler | None = None
         self._contexts = 0  # of `all_in_use` that are open
         self.size = self.sample_id = 0
@@ -169,34 +167,9 @@ class Samples:
         self.data, self.replicas, self.size = data, replicas, size
         self._start_over()
 
-    @property
-    def batch_size(self) -> int | None:
-        """Samples in a minibatch; None stands for all. Settable; starts over."""
-        return self._batch_size
-
-    @batch_size.setter
-    def batch_size(self, size: int | None) -> None:
-        self._batch_size = positive("batch_size", size)
-        self._start_over()
-
-    @property
-    def shuffle(self) -> bool:
-        """Whether minibatches come in a random order. Settable; starts over."""
-        return self._shuffle
-
-    @shuffle.setter
-    def shuffle(self, shuffle: bool) -> None:
-        self._shuffle = _truth("shuffle", shuffle)
-        self._start_over()
-
-    @property
-    def seed(self) -> int:
-        """Seed of that order and of dropout masks. Settable; starts over."""
-        return self._seed
-
-    @seed.setter
-    def seed(self, seed: int) -> None:
-        self._seed = _natural("seed", seed)
+    def change(self, name: str, value: Any) -> None:
+        """Set `batch_size`, `shuffle` or `seed`; minibatches start over."""
+        setattr(self, name, value)
         self._start_over()
 
     @property
@@ -285,9 +258,9 @@ class Samples:
         return None if self._contexts else self._sampler
 
     def _start_over(self) -> None:
-        size = self._batch_size
+        size = self.batch_size
         self._sampler = (
-            Sampler(self.size, size, self._shuffle, self._seed) if size else None
+            Sampler(self.size, size, self.shuffle, self.seed) if size else None
         )
         self.changed()
 
@@ -295,28 +268,6 @@ class Samples:
         if self._in_use is None:
             raise ValueError(
                 f"`{caller}` needs minibatches: give `batch_size`; "
-                f"got batch_size={self._batch_size} and all samples in use."
+                f"got batch_size={self.batch_size} and all samples in use."
             )
         return self._in_use
-
-
-def positive(name: str, size: int | None) -> int | None:
-    """Check a number of samples, or None."""
-    if size is None:
-        return None
-    number = isinstance(size, Real) and not isinstance(size, bool)
-    if not number or size % 1 or size <= 0:
-        raise ValueError(f"`{name}` must be a positive integer or None; got {size!r}.")
-    return int(size)
-
-
-def _natural(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
-        raise ValueError(f"`{name}` must be a non-negative integer; got {value!r}.")
-    return int(value)
-
-
-def _truth(name: str, value: bool) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"`{name}` must be True or False; got {value!r}.")
-    return bool(value)

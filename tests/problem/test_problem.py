@@ -185,8 +185,8 @@ def test_what_is_set_reaches_everything(name, value):
         ("batch_size", 0, "positive integer"),
         ("curvature", "bfgs", "'hessian' or 'gauss-newton'"),
         ("seed", 1.5, "non-negative integer"),
-        ("shuffle", "no", "True or False"),
-        ("training", 1, "True, False or None"),
+        ("shuffle", "no", "a bool"),
+        ("training", 1, "a bool or None"),
         ("training", True, "must not be random"),  # dropout over all samples
     ],
 )
