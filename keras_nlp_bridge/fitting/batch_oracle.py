@@ -8,6 +8,7 @@ from keras import ops, tree
 
 from keras_nlp_bridge.backends import Backend
 from keras_nlp_bridge.problem.data import Batch
+from keras_nlp_bridge.problem.evaluation import BatchLoss
 from keras_nlp_bridge.problem.objective import Objective, is_seed
 
 __all__ = ["BatchOracle", "SharedOracle", "size_of"]
@@ -19,7 +20,7 @@ _LEAST_FUSED = 2**14
 
 
 class BatchOracle:
-    """Objective and gradient on one batch.
+    """Objective and derivatives on one batch.
 
     Parameters
     ----------
@@ -28,14 +29,16 @@ class BatchOracle:
     batch : Batch
     others : list of tensors
         Values of the variables that x does not hold.
+    curvature : {"hessian", "gauss-newton"}
+        What `hvp` multiplies with.
+    donated : bool
+        Whether a step may overwrite the state that it was given.
+    live : bool tensor, optional
+        Where it is false f is not a number: of a batch that does not count no method
+        stores anything.
 
     Attributes
     ----------
-    donated : bool
-        Settable; whether a step may overwrite the state that it was given.
-    live : bool tensor or None
-        Settable; where it is false f is not a number: of a batch that does not count no
-        method stores anything.
     first : tuple
         What the first evaluation saw: the outputs, and `others` as the layers left
         them.
@@ -47,19 +50,19 @@ class BatchOracle:
         backend: Backend,
         batch: Batch,
         others: list[Tensor],
+        *,
+        curvature: str = "hessian",
+        donated: bool = False,
+        live: Tensor | None = None,
     ) -> None:
         self.objective, self.backend = objective, backend
-        self.batch, self.others = batch, others
-        self.donated, self.live = False, None
+        self.loss = BatchLoss(objective, backend, batch, others)
+        self.curvature, self.donated, self.live = curvature, donated, live
         self.first: Any = None
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return f and g at x."""
-
-        def run(z: Tensor) -> Any:
-            return self.objective.forward(z, self.batch, self.others)
-
-        f, g, seen = self.backend.value_grad_aux(run, x)
+        f, g, seen = self.loss.value_and_grad(x)
         if self.first is None:
             self.first = seen
         if self.live is not None:
@@ -68,15 +71,15 @@ class BatchOracle:
 
     def value(self, x: Tensor) -> Tensor:
         """Return f at x."""
-        return self.objective.forward(x, self.batch, self.others)[0]
+        return self.loss.value(x)
 
     def grad(self, x: Tensor) -> Tensor:
         """Return g at x."""
         return self.value_and_grad(x)[1]
 
     def hvp(self, x: Tensor, p: Tensor) -> Tensor:
-        """Return the Hessian at x times p."""
-        return self.backend.hvp(self.value, x, p)
+        """Return the curvature matrix at x times p."""
+        return self.loss.hvp(x, p, self.curvature)
 
     def fused(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a pure function, as one kernel where that is worth its compilation."""
@@ -99,16 +102,14 @@ class SharedOracle(BatchOracle):
         moved: list[int] = []
 
         def part(batch: Batch) -> Any:
-            others = self._own()
-            f, g, (y_pred, seen) = self.backend.value_grad_aux(
-                lambda z: self._forward(z, batch, others), x
-            )
+            loss = self._part(batch)
+            f, g, (y_pred, seen) = loss.value_and_grad(x)
             moved[:] = [
                 i
-                for i, (a, b) in enumerate(zip(seen, others, strict=True))
+                for i, (a, b) in enumerate(zip(seen, loss.others, strict=True))
                 if a is not b
             ]
-            weight, divisor = self._weight(y_pred, batch)
+            weight, divisor = loss.weight()
             sums = divisor, _times(weight, f), _times(weight, g), size_of(batch)
             return sums, y_pred, [seen[i] for i in moved]
 
@@ -121,40 +122,26 @@ class SharedOracle(BatchOracle):
 
     def value(self, x: Tensor) -> Tensor:
         """Return f at x."""
-
-        def part(batch: Batch) -> Tensor:
-            f, (y_pred, _) = self._forward(x, batch, self._own())
-            return _times(self._weight(y_pred, batch)[0], f)
-
-        return self._mean(part)
+        return self._mean(lambda loss: loss.value(x))
 
     def hvp(self, x: Tensor, p: Tensor) -> Tensor:
-        """Return the Hessian at x times p."""
+        """Return the curvature matrix at x times p."""
+        return self._mean(lambda loss: loss.hvp(x, p, self.curvature))
 
+    def _mean(self, function: Callable[[BatchLoss], Tensor]) -> Tensor:
         def part(batch: Batch) -> Tensor:
-            others, weights = self._own(), []
+            loss = self._part(batch)
+            found = function(loss)
+            return _times(loss.weight()[0], found)
 
-            def value(z: Tensor) -> Tensor:
-                f, (y_pred, _) = self._forward(z, batch, others)
-                weights.append(self._weight(y_pred, batch)[0])
-                return f
-
-            product = self.backend.hvp(value, x, p)
-            return _times(weights[0], product)
-
-        return self._mean(part)
-
-    def _forward(self, x: Tensor, batch: Batch, others: list[Tensor]) -> Any:
-        """Evaluate a part; Keras gives the loss of no samples no number at all."""
-        f, seen = self.objective.forward(x, batch, others)
-        return ops.sum(f), seen
-
-    def _mean(self, part: Callable[[Batch], Tensor]) -> Tensor:
         total = self.backend.summed(self.objective.model, self._in_replicas(part))
         return total / self._divisor
 
     def _in_replicas(self, part: Callable[[Batch], Any]) -> Any:
-        return self.backend.in_replicas(self.objective.model, part, self.batch)
+        return self.backend.in_replicas(self.objective.model, part, self.loss.batch)
+
+    def _part(self, batch: Batch) -> "_PartLoss":
+        return _PartLoss(self.objective, self.backend, batch, self._own())
 
     def _own(self) -> list[Tensor]:
         """Return the values of other variables in a replica, with seeds of its own."""
@@ -162,21 +149,8 @@ class SharedOracle(BatchOracle):
             value + ops.cast(ops.stack([self.backend.replica(), 0]), value.dtype)
             if is_seed(v)
             else value
-            for v, value in zip(self.objective.others, self.others, strict=True)
+            for v, value in zip(self.objective.others, self.loss.others, strict=True)
         ]
-
-    def _weight(self, y_pred: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return what the loss of a part is multiplied by, and its part of a divisor.
-
-        Scalars of x's dtype; the divisor is that of the sum over all parts.
-        """
-        dtype, model = self.objective.spec.dtype, self.objective.model
-        if self.objective.reduction == "sum":
-            one = ops.ones((), dtype)
-            return one, one / self.backend.replicas(model)
-        divisors = self.objective.divisors(y_pred, batch.sample_weight)
-        divisor = ops.mean(ops.cast(divisors, dtype))
-        return divisor, divisor
 
     def _joined(self, moved: list[int], seen: Any, size: Tensor) -> list[Tensor]:
         """Return `others` as the layers left them: statistics are averaged."""
@@ -189,12 +163,37 @@ class SharedOracle(BatchOracle):
                 for v in seen
             ]
 
-        wide, others = self.backend.WIDE, list(self.others)
+        wide, others = self.backend.WIDE, list(self.loss.others)
         model = self.objective.model
-        parts = self.backend.in_replicas(model, part, self.batch, seen)
+        parts = self.backend.in_replicas(model, part, self.loss.batch, seen)
         for i, value in zip(moved, self.backend.summed(model, parts), strict=True):
             others[i] = ops.cast(value, others[i].dtype)
         return others
+
+
+class _PartLoss(BatchLoss):
+    """The loss of a replica's part of a batch."""
+
+    def forward(self, x: Tensor, shift: Tensor | None = None) -> Any:
+        """Evaluate the part; Keras gives the loss of no samples no number at all."""
+        f, seen = super().forward(x, shift)
+        self._y_pred = seen[0]
+        return ops.sum(f), seen
+
+    def weight(self) -> tuple[Tensor, Tensor]:
+        """Return what the loss is multiplied by, and its part of a divisor.
+
+        Scalars of x's dtype, of outputs as seen last; the divisor is that of the sum
+        over all parts.
+        """
+        objective = self.objective
+        dtype, model = objective.spec.dtype, objective.model
+        if objective.reduction == "sum":
+            one = ops.ones((), dtype)
+            return one, one / self.backend.replicas(model)
+        divisors = objective.divisors(self._y_pred, self.batch.sample_weight)
+        divisor = ops.mean(ops.cast(divisors, dtype))
+        return divisor, divisor
 
 
 def size_of(batch: Batch) -> Tensor:

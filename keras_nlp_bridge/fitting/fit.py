@@ -17,6 +17,7 @@ from keras_nlp_bridge.fitting.minibatch_phase import Minibatch
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizing.scipy_method import METHODS
 from keras_nlp_bridge.problem import data
+from keras_nlp_bridge.problem.settings import checked
 
 # Methods for minibatches, by name.
 MINIBATCH = {name: METHODS[name].stochastic for name in ("r2", "tr-lsr1", "slbfgs")}
@@ -51,6 +52,7 @@ def fit(
     *,
     loss: Any = None,
     averaging: bool | None = None,
+    curvature: str | None = None,
     seed: int = 0,
 ) -> keras.callbacks.History:
     """Train a model by a minimizer; otherwise like `keras.Model.fit`.
@@ -88,6 +90,9 @@ def fit(
     averaging : bool, optional
         Minibatch methods: leave the average of the iterates in the model instead of
         the last one. By default only if the length of the run is not known.
+    curvature : {"hessian", "gauss-newton"}, optional
+        The matrix of methods that use products with one, "trunk" on minibatches too. By
+        default the Hessian, or that of the `KerasProblem` given as x.
     seed : int
         Of the order of arrays; the order of an epoch depends on it and on the
         number of the epoch alone, so that an interrupted run can be resumed.
@@ -132,6 +137,7 @@ def fit(
         validation_steps=validation_steps,
         validation_batch_size=validation_batch_size or batch_size,
         validation_freq=validation_freq,
+        curvature=curvature and checked("curvature", curvature),
     )
     _check(model, epochs, initial_epoch, loss)
     with backends.current().scope(model):  # in which optimizers have to be made

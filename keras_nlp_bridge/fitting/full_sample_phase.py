@@ -210,6 +210,12 @@ class FullSample:
                 "samples at each evaluation (a minibatch method such as 'tr-lsr1' "
                 f"takes it); got {arguments['batch_size']}."
             )
+        given = arguments["curvature"]
+        if isinstance(x, KerasProblem) and given not in (None, x.curvature):
+            raise ValueError(
+                "`curvature` must be None or that of the KerasProblem, "
+                f"{x.curvature!r}; got {given!r}."
+            )
         if arguments["steps_per_epoch"] is not None:
             raise ValueError(
                 f"`steps_per_epoch` must be None for {self.method!r}, whose epoch is "
@@ -234,6 +240,7 @@ class FullSample:
                 y,
                 sample_weight=weight,
                 class_weight=arguments["class_weight"],
+                curvature=arguments["curvature"] or "hessian",
                 seed=seed,
             )
         last = first + self.epochs

@@ -45,6 +45,7 @@ class OptimizerPhase:
         if not self.averages:
             callbacks = without_swaps(arguments["callbacks"])
             arguments = arguments | {"callbacks": callbacks}
+        arguments = {k: v for k, v in arguments.items() if k != "curvature"}
         with lent(model, self.optimizer):
             return model.fit(
                 x,

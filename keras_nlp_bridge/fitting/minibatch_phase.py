@@ -49,6 +49,7 @@ class Minibatch:
         """Train inside Keras's own loop."""
         x, y, weight = given
         arguments = dict(arguments)
+        curvature = arguments.pop("curvature") or "hessian"
         last = first + self.epochs
         batches = None
         if x is not None and not data.is_dataset(x):
@@ -76,7 +77,7 @@ class Minibatch:
             build(model, few)
         grouped = batches is not None and _form_groups(model, arguments, batches)
         groups = batches if grouped else None
-        loan = _loan(model, method, seed, batches, groups, bool(per_epoch))
+        loan = _loan(model, method, curvature, seed, batches, groups, bool(per_epoch))
         keeper = loan.step.keeper
         done = int(keeper.iterations)
         keeper.total.assign(done + (per_epoch or 0) * self.epochs)
@@ -193,6 +194,7 @@ def _fits(groups: Batches | None) -> TypeGuard[Batches]:
 def _loan(
     model: keras.Model,
     method: Clocked,
+    curvature: str,
     seed: int,
     batches: Batches | None,
     groups: Batches | None,
@@ -205,7 +207,7 @@ def _loan(
         keeper = own  # a loaded model goes on with the state that it carries
     parts = [*model.variables, *model.metrics, model.loss, *model.layers]
     layout = None if groups is None else (_fits(groups), *groups.layout)
-    key = (method, seed, timed, batches is not None, layout)
+    key = (method, curvature, seed, timed, batches is not None, layout)
     key += (tuple(v.trainable for v in model.variables), model.jit_compile)
     key += (model.run_eagerly, model.steps_per_execution)
     last = getattr(getattr(model, "history", None), "loan", None)
@@ -214,7 +216,7 @@ def _loan(
         last.step.keeper.restart(model.trainable_variables)
         return last
     keeper.build(model.trainable_variables)
-    step = TrainStep(model, keeper, seed, groups, timed, batches is not None)
+    step = TrainStep(model, keeper, seed, groups, timed, batches is not None, curvature)
     return Loan(step, key, parts)
 
 

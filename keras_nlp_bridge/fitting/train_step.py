@@ -51,6 +51,8 @@ class TrainStep:
         all steps of a group in one loop, which reads and writes variables once.
     timed, ordered : bool
         Whether the length of the run is known, and the place of a batch in it.
+    curvature : {"hessian", "gauss-newton"}
+        What methods multiply with.
     """
 
     def __init__(
@@ -61,9 +63,11 @@ class TrainStep:
         batches: Batches | None,
         timed: bool,
         ordered: bool,
+        curvature: str,
     ) -> None:
         self.model, self.keeper, self.seed = model, keeper, seed
         self.batches, self.timed, self.ordered = batches, timed, ordered
+        self.curvature = curvature
         self._spread = backends.current().replicas(model) > 1
 
     def __call__(self, data: Any) -> dict[str, Any]:
@@ -155,9 +159,16 @@ class TrainStep:
         kind = SharedOracle if self._spread else BatchOracle
         # After a restart within an epoch its first batches have been seen.
         unseen = carry.position >= before.clock.t if self.ordered else None
-        oracle = kind(objective, backends.current(), batch, others)
-        if self.batches is not None:  # a group has a state of its own
-            oracle.donated, oracle.live = True, unseen
+        grouped = self.batches is not None  # then the state is one of its own
+        oracle = kind(
+            objective,
+            backends.current(),
+            batch,
+            others,
+            curvature=self.curvature,
+            donated=grouped,
+            live=unseen if grouped else None,
+        )
         after = method.step(oracle, before)
         y_pred, seen = oracle.first
         kept = []

@@ -2,17 +2,29 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.checks import Options
 from keras_nlp_bridge.methods.state import Iterate, Status, no_counts, verdict
 
-__all__ = ["Method", "Oracle", "donated", "fused", "start"]
+__all__ = [
+    "Counting",
+    "Donating",
+    "Fusing",
+    "Method",
+    "Oracle",
+    "donated",
+    "fused",
+    "start",
+]
 
 
 class Oracle(Protocol):
-    """Values and derivatives of the objective, all on one fixed sample."""
+    """Values and derivatives of the objective, all on one fixed sample.
+
+    What else one can do it says by being `Donating`, `Fusing` or `Counting` too.
+    """
 
     def value(self, x: Array) -> Array:
         """Return f(x), a scalar in the dtype of x."""
@@ -28,6 +40,30 @@ class Oracle(Protocol):
 
     def hvp(self, x: Array, p: Array) -> Array:
         """Return the product of the Hessian at x with p."""
+        ...
+
+
+@runtime_checkable
+class Donating(Protocol):
+    """An oracle that says whether a step may overwrite the state that it is given."""
+
+    donated: bool
+
+
+@runtime_checkable
+class Fusing(Protocol):
+    """An oracle that can make one kernel of a pure function of arrays."""
+
+    def fused(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call it."""
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """An oracle that is believed about evaluations: differences are more than seen."""
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return the numbers of values, gradients and products."""
         ...
 
 
@@ -88,7 +124,7 @@ def donated(oracle: Oracle) -> bool:
     An engine that keeps one state says so of its oracle; on the host this saves a copy
     of all curvature pairs per step.
     """
-    return bool(getattr(oracle, "donated", False))
+    return isinstance(oracle, Donating) and oracle.donated
 
 
 def fused(oracle: Oracle, function: Callable[..., Any], *args: Any) -> Any:
@@ -98,5 +134,5 @@ def fused(oracle: Oracle, function: Callable[..., Any], *args: Any) -> Any:
     matrices, where the overhead of each operation would exceed the work. Long sums and
     products with tall matrices are better left outside.
     """
-    run = getattr(oracle, "fused", None)
+    run = oracle.fused if isinstance(oracle, Fusing) else None
     return function(*args) if run is None else run(function, *args)

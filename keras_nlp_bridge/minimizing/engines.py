@@ -1,18 +1,19 @@
 """The two places where steps happen: Python on NumPy arrays, compiled on a device."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.arrays import Array, namespace
-from keras_nlp_bridge.methods.method import Method, Oracle
+from keras_nlp_bridge.methods.method import Counting, Method, Oracle
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
 from keras_nlp_bridge.methods.state import Status
 from keras_nlp_bridge.minimizing.driver import Budget, Final, Report
 
-__all__ = ["DeviceEngine", "HostEngine"]
+__all__ = ["DeviceEngine", "HostEngine", "OnDevice"]
 
 
 class HostEngine:
@@ -23,8 +24,8 @@ class HostEngine:
     method : Method
         The method.
     oracle : Oracle
-        Values and derivatives at ndarrays.  If it has a method ``counts``, that is
-        believed about the evaluations, not the state: finite differences call f.
+        Values and derivatives at ndarrays.  If it is `Counting`, that is believed about
+        the evaluations, not the state: finite differences call f.
     sample_id : callable, optional
         Returns a number that changes whenever the sample of the oracle does.
     """
@@ -75,9 +76,49 @@ class HostEngine:
 
     def _report(self) -> Report:
         f, gnorm, accepted, stop, *counts = _parts(self._state)
-        counts = getattr(self._oracle, "counts", lambda: counts)()
+        if isinstance(self._oracle, Counting):
+            counts = self._oracle.counts()
         numbers = float(f), float(gnorm), bool(accepted), int(stop)
         return Report(*numbers, *map(int, counts))
+
+
+class OnDevice(Protocol):
+    """What `DeviceEngine` needs of a problem; a `KerasProblem` is one.
+
+    Attributes
+    ----------
+    backend : module
+        One of `keras_nlp_bridge.backends`.
+    n, dtype : int, str
+        Length and dtype of x.
+    traceable : object
+        Pure functions ``value(x, sample)``, ``value_and_grad`` and ``hvp`` of tensors.
+    sample, sample_id : object
+        The present sample, and what changes whenever it does.
+    """
+
+    backend: ModuleType
+    n: int
+    dtype: str
+    traceable: Any
+    sample: Any
+    sample_id: Any
+
+    def compiled(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return ``make()``, made once for the present kind of sample."""
+
+    def to_device(self, vector: NDArray[Any]) -> Array:
+        """Copy a vector to the device."""
+
+    def to_host(self, tensor: Array) -> NDArray[Any]:
+        """Copy a vector to the host."""
+        ...
+
+    def fetch(self, tree: Any) -> Any:
+        """Copy a tree of numbers to the host."""
+
+    def count(self, nfev: int, njev: int, nhev: int) -> None:
+        """Add evaluations to the problem's counters."""
 
 
 class SampleOracle(NamedTuple):
@@ -101,7 +142,7 @@ class SampleOracle(NamedTuple):
         return self.traceable.value_and_grad(x, self.sample)[1]
 
     def hvp(self, x: Array, p: Array) -> Array:
-        """Return the product of the Hessian at x with p."""
+        """Return the product of the curvature matrix at x with p."""
         return self.traceable.hvp(x, p, self.sample)
 
 
@@ -116,15 +157,13 @@ class DeviceEngine:
     ----------
     method : Method
         The method.
-    problem : object
-        With ``backend``, ``traceable``, ``sample``, ``sample_id``, ``compiled``,
-        ``to_device``, ``to_host``, ``fetch``, ``count``, ``n`` and ``dtype`` as those
-        of a `KerasProblem`.
+    problem : OnDevice
+        The problem.
     stride : int
         Largest number of steps in one call.
     """
 
-    def __init__(self, method: Method, problem: Any, stride: int = 16) -> None:
+    def __init__(self, method: Method, problem: OnDevice, stride: int = 16) -> None:
         self._method, self._problem, self.stride = method, problem, stride
         self._counted = (0, 0, 0)
 

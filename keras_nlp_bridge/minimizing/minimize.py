@@ -13,6 +13,7 @@ from scipy.optimize import OptimizeResult
 
 from keras_nlp_bridge.checks import require_count
 from keras_nlp_bridge.methods import Method
+from keras_nlp_bridge.minimizing.owner import is_problem
 from keras_nlp_bridge.minimizing.scipy_method import METHODS, Configured, ScipyMethod
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def minimize(
         else method
     )
     solver = Configured(solver) if isinstance(solver, Method) else solver
-    problem = fun if hasattr(type(fun), "fun_and_jac") else None
+    problem = fun if is_problem(fun) else None
     if problem is not None:
         keywords = {**_ingredients(problem, solver), **keywords}
         jac = keywords.pop("jac") if jac is None else jac

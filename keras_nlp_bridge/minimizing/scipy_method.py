@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
@@ -28,6 +28,7 @@ from keras_nlp_bridge.minimizing.callback import Watcher
 from keras_nlp_bridge.minimizing.driver import Engine, Outcome, drive
 from keras_nlp_bridge.minimizing.engines import DeviceEngine, HostEngine
 from keras_nlp_bridge.minimizing.options import RunOptions, unknown_option
+from keras_nlp_bridge.minimizing.owner import Sampled, owner_of, sampled, unwrapped
 from keras_nlp_bridge.minimizing.scipy_oracle import (
     ScipyOracle,
     learns,
@@ -35,9 +36,6 @@ from keras_nlp_bridge.minimizing.scipy_oracle import (
     require_products,
     start_vector,
 )
-
-if TYPE_CHECKING:
-    from keras_nlp_bridge.problem.problem import KerasProblem
 
 __all__ = [
     "METHODS",
@@ -101,18 +99,17 @@ class ScipyMethod:
         args = args if isinstance(args, tuple) else (args,)
         start = start_vector(x0)
         refuse_limits_of_x(self.name, bounds, constraints)
-        problem = _keras_problem(fun, jac, args)
-        source = _source(fun)
+        fun, jac = unwrapped(fun, jac)
+        source = sampled(fun)
         watched = callback is not None
         run, method = self.configure(options, watched and _on_minibatch(source))
         if isinstance(method, Trunk) and method.memory is None and learns(hess):
             method = replace(method, memory=0)  # one learned matrix is enough
-        if method.uses_hvp:
-            if not _same_curvature(problem, hess, hessp):
-                problem = None  # a Hessian of the caller's own: on the host
-            if problem is None:
-                require_products(self.name, hess, hessp)
+        products = (hess, hessp) if method.uses_hvp else ()
+        problem = None if args else owner_of(fun, jac, *products)
         if problem is None:
+            if method.uses_hvp:
+                require_products(self.name, hess, hessp)
             name = _sample_id(source)
             oracle = ScipyOracle(fun, jac, hess, hessp, args, start.dtype, name)
             engine: Engine = HostEngine(method, oracle, name)
@@ -221,43 +218,11 @@ class Configured(ScipyMethod):
         return super().configure({**own, **options}, minibatches)
 
 
-def _keras_problem(fun: Any, jac: Any, args: tuple[Any, ...]) -> KerasProblem | None:
-    """Return the problem whose objective and gradient these are, if it is one."""
-    inner = getattr(fun, "fun", fun)  # SciPy wraps fun where jac is True
-    owner = getattr(inner, "__self__", None)
-    if args or not hasattr(type(owner), "traceable"):
-        return None
-    from keras_nlp_bridge.problem.problem import KerasProblem
-
-    if not isinstance(owner, KerasProblem):
-        return None
-    if inner.__func__ is KerasProblem.fun_and_jac:
-        pair = jac is True or getattr(jac, "__self__", None) is fun
-        return owner if pair else None
-    mine = getattr(jac, "__func__", None) is KerasProblem.jac and jac.__self__ is owner
-    return owner if mine and inner.__func__ is KerasProblem.fun else None
-
-
-def _same_curvature(problem: KerasProblem | None, hess: Any, hessp: Any) -> bool:
-    """Whether products with the Hessian, if any are given, are the problem's own."""
-    given = [f for f in (hess, hessp) if f is not None]
-    owners = [getattr(f, "__self__", None) for f in given]
-    names = [getattr(f, "__name__", "") for f in given]
-    return all(owner is problem for owner in owners) and {*names} <= {"hess", "hessp"}
-
-
-def _source(fun: Any) -> Any:
-    """Return the object behind `fun` whose sample may change, if there is one."""
-    owner = getattr(getattr(fun, "fun", fun), "__self__", None)
-    known = hasattr(owner, "sample_id") and hasattr(owner, "stochastic")
-    return owner if known else None
-
-
-def _on_minibatch(source: Any) -> bool:
+def _on_minibatch(source: Sampled | None) -> bool:
     return source is not None and bool(source.stochastic)
 
 
-def _sample_id(source: Any) -> Callable[[], Any]:
+def _sample_id(source: Sampled | None) -> Callable[[], Any]:
     return lambda: None if source is None else source.sample_id
 
 

@@ -33,7 +33,7 @@ class ScipyOracle:
     remembered is forgotten when the sample changes.
     """
 
-    # The engine keeps one state: see `methods.base.donated`.
+    # The engine keeps one state: see `methods.method.donated`.
     donated = True
 
     def __init__(
@@ -47,10 +47,6 @@ class ScipyOracle:
         sample_id: Callable[[], Any] = lambda: None,
     ) -> None:
         self._args, self._dtype, self._sample_id = args, dtype, sample_id
-        # Where jac is True, SciPy hands on two functions that remember: one is enough.
-        both = getattr(fun, "fun", None)
-        if callable(both) and getattr(jac, "__self__", None) is fun:
-            fun, jac = both, True
         self._fun, self._jac = fun, jac
         self._hess, self._hessp = copy.deepcopy(hess) if learns(hess) else hess, hessp
         # Where `hess` has been evaluated, or has learned last; and its value.

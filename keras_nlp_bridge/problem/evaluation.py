@@ -5,6 +5,7 @@ SciPy boundary, methods compile whole steps around them.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
@@ -38,10 +39,96 @@ class Sample(NamedTuple):
     others: list[Tensor]
 
 
+class BatchLoss:
+    """The loss of one batch as a function of x, and its derivatives.
+
+    The one place where they are taken. The objective is such a function or a sum of
+    them: over chunks of all samples, or over the parts of a batch in replicas.
+
+    Parameters
+    ----------
+    objective : Objective
+    backend : Backend
+    batch : Batch
+    others : list of tensors
+        Values of the variables that x does not hold.
+    weight, share : scalars, optional
+        What the data loss and the rest of the loss are multiplied by; without a weight
+        all of it by the share, if there is one.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        backend: Backend,
+        batch: Batch,
+        others: list[Tensor],
+        weight: Any = None,
+        share: Any = None,
+    ) -> None:
+        self.objective, self.backend = objective, backend
+        self.batch, self.others = batch, others
+        dtype = objective.spec.dtype
+        self._weight, self._share = (
+            None if a is None else ops.cast(a, dtype) for a in (weight, share)
+        )
+
+    def forward(
+        self, x: Tensor, shift: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tree, list[Tensor]]]:
+        """Return f at x, and what was seen: outputs, and `others` as layers left them.
+
+        A `shift` holds the outputs: see `Objective.forward`.
+        """
+        found = self.objective.forward(x, self.batch, self.others, shift)
+        f, extra, weight, share = found.total, found.extra, self._weight, self._share
+        if weight is not None:
+            f = (f - extra) * weight + extra * share
+        elif share is not None:
+            f = f * share
+        return f, (found.y_pred, found.others)
+
+    def value(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
+        """Return f at x."""
+        return self.forward(x, shift)[0]
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor, Any]:
+        """Return f and g at x, and what `forward` saw."""
+        return self.backend.value_grad_aux(self.forward, x)
+
+    def hvp(self, x: Tensor, p: Tensor, curvature: str) -> Tensor:
+        """Return the Hessian, or the Gauss-Newton matrix, at x times p."""
+        if curvature == "hessian":
+            return self.backend.hvp(self.value, x, p)
+        return self._gauss_newton_product(x, p)
+
+    def _gauss_newton_product(self, x: Tensor, p: Tensor) -> Tensor:
+        """J' H J p, with H the loss's Hessian in the outputs, plus penalties'.
+
+        What depends on x beside the outputs (regularizers, `add_loss`) keeps its
+        own Hessian. Schraudolph (2002), section 3.
+        """
+        backend = self.backend
+
+        def outputs(z: Tensor) -> Tensor:
+            return self.objective.outputs(z, self.batch, self.others)
+
+        y, forward = backend.jvp(outputs, x, p)
+        y, forward = backend.constant(y), backend.constant(forward)
+        at = backend.constant(x)
+        # A shift holds the outputs: the loss then moves with it and, through
+        # penalties alone, with x.
+        zero = ops.zeros_like(y)
+        bent = backend.hvp(lambda shift: self.value(at, shift), zero, forward)
+        direct = backend.hvp(lambda z: self.value(z, zero), x, p)
+        return backend.vjp(outputs, x, backend.constant(bent)) + direct
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The objective's functions of ``(x, sample)``.
 
-    Parameters
+    Attributes
     ----------
     objective : Objective
     backend : Backend
@@ -54,49 +141,35 @@ class Evaluation:
         What `hvp` multiplies with.
     """
 
-    def __init__(
-        self,
-        objective: Objective,
-        backend: Backend,
-        chunks: Chunks,
-        weights: np.ndarray | None,
-        curvature: str,
-    ) -> None:
-        self._objective = objective
-        self._backend = backend
-        self._chunks = chunks
-        self._shares = np.asarray(chunks.sizes, np.float64) / sum(chunks.sizes)
-        self._weights = weights
-        self._curvature = curvature
-        self.dtype = objective.spec.dtype
-        self.chunk_size = chunks.size
+    objective: Objective
+    backend: Backend
+    chunks: Chunks
+    weights: np.ndarray | None
+    curvature: str = "hessian"
 
     def value(self, x: Tensor, sample: Sample) -> Tensor:
         """Objective at x, a scalar of x's dtype."""
-        return ops.cast(self.wide_value(x, sample), self.dtype)
+        return ops.cast(self.wide_value(x, sample), x.dtype)
 
     def value_and_grad(self, x: Tensor, sample: Sample) -> tuple[Tensor, Tensor]:
         """Objective, a scalar of x's dtype, and gradient of shape (n,)."""
         f, g = self.wide_value_and_grad(x, sample)
-        return ops.cast(f, self.dtype), g
+        return ops.cast(f, x.dtype), g
 
     def wide_value(self, x: Tensor, sample: Sample) -> Tensor:
         """Objective at x; chunks are added up in double precision."""
 
-        def one(batch: Batch, weight: Any, share: Any) -> Tree:
-            f = self._loss(x, batch, sample, weight, share)
-            return (ops.cast(f, self._backend.WIDE),)
+        def one(loss: BatchLoss) -> Tree:
+            return (ops.cast(loss.value(x), self.backend.WIDE),)
 
         return self._add_up(one, sample, (self._zero(),))[0]
 
     def wide_value_and_grad(self, x: Tensor, sample: Sample) -> tuple[Tensor, Tensor]:
         """Objective, added up in double precision, and gradient."""
 
-        def one(batch: Batch, weight: Any, share: Any) -> Tree:
-            f, g = self._backend.value_and_grad(
-                lambda z: self._loss(z, batch, sample, weight, share), x
-            )
-            return ops.cast(f, self._backend.WIDE), g
+        def one(loss: BatchLoss) -> Tree:
+            f, g, _ = loss.value_and_grad(x)
+            return ops.cast(f, self.backend.WIDE), g
 
         return self._add_up(one, sample, (self._zero(), ops.zeros_like(x)))
 
@@ -104,89 +177,39 @@ class Evaluation:
         self, x: Tensor, p: Tensor, sample: Sample, curvature: str | None = None
     ) -> Tensor:
         """Product of the curvature matrix at x with p, of shape (n,)."""
-        gauss_newton = (curvature or self._curvature) == "gauss-newton"
-        product = self._gauss_newton_product if gauss_newton else self._hvp
+        kind = curvature or self.curvature
 
-        def one(batch: Batch, weight: Any, share: Any) -> Tree:
-            return (
-                product(
-                    lambda z, shift=None, at=batch: self._loss(
-                        z, at, sample, weight, share, shift
-                    ),
-                    lambda z: self._objective.outputs(z, batch, sample.others),
-                    x,
-                    p,
-                ),
-            )
+        def one(loss: BatchLoss) -> Tree:
+            return (loss.hvp(x, p, kind),)
 
         return self._add_up(one, sample, (ops.zeros_like(x),))[0]
 
-    def counts(self, x: Tensor, sample: Sample) -> list[Tensor]:
-        """`Objective.counts` of every chunk, for `chunk_weights`."""
-        size, tail = self._chunks.size, self._chunks.tail
-        starts = [i * size for i in range(self._chunks.count)]
-        pieces = [(s, size) for s in starts] + [(len(starts) * size, tail)] * (tail > 0)
-        return [
-            self._objective.counts(
-                x, self._backend.rows(sample.data, start, count), sample.others
+    def _add_up(
+        self, one: Callable[[BatchLoss], Tree], sample: Sample, zero: Tree
+    ) -> Tree:
+        """Sum a function of a loss over the chunks of the sample."""
+        backend, chunks, model = self.backend, self.chunks, self.objective.model
+
+        def on(batch: Batch, weight: Any = None, share: Any = None) -> Tree:
+            batch = backend.spread(batch)
+            loss = BatchLoss(
+                self.objective, backend, batch, sample.others, weight, share
             )
-            for start, count in pieces
-        ]
+            return one(loss)
 
-    def _hvp(self, loss: Callable, outputs: Callable, x: Tensor, p: Tensor) -> Tensor:
-        del outputs
-        return self._backend.hvp(loss, x, p)
-
-    def _gauss_newton_product(
-        self, loss: Callable, outputs: Callable, x: Tensor, p: Tensor
-    ) -> Tensor:
-        """J' H J p, with H the loss's Hessian in the outputs, plus penalties'.
-
-        What depends on x beside the outputs (regularizers, `add_loss`) keeps its
-        own Hessian. Schraudolph (2002), section 3.
-        """
-        backend = self._backend
-        y, forward = backend.jvp(outputs, x, p)
-        y, forward = backend.constant(y), backend.constant(forward)
-        at = backend.constant(x)
-        # A shift holds the outputs: the loss then moves with it and, through
-        # penalties alone, with x.
-        bent = backend.hvp(lambda shift: loss(at, shift), ops.zeros_like(y), forward)
-        direct = backend.hvp(lambda z: loss(z, ops.zeros_like(y)), x, p)
-        return backend.vjp(outputs, x, backend.constant(bent)) + direct
-
-    def _loss(
-        self,
-        x: Tensor,
-        batch: Batch,
-        sample: Sample,
-        weight: Any,
-        share: Any,
-        shift: Tensor | None = None,
-    ) -> Tensor:
-        total, extra = self._objective.terms(x, batch, sample.others, shift)
-        if weight is None:
-            return total if share is None else total * ops.cast(share, self.dtype)
-        weight, share = ops.cast(weight, self.dtype), ops.cast(share, self.dtype)
-        return (total - extra) * weight + extra * share
-
-    def _add_up(self, one: Callable[..., Tree], sample: Sample, zero: Tree) -> Tree:
-        """Sum ``one(batch, weight, share)`` over the chunks of the sample."""
-        backend, chunks = self._backend, self._chunks
         if sample.picked is not None:
-            batch = backend.spread(backend.gather(sample.data, sample.picked))
-            return one(batch, None, None)
-        parts = backend.replicas(self._objective.model)
-        if len(chunks.sizes) == 1 and parts == 1:
-            return one(backend.spread(sample.data), None, None)
-        shares = ops.convert_to_tensor(self._shares, backend.WIDE)
-        weights = self._weights
+            return on(backend.gather(sample.data, sample.picked))
+        if len(chunks.sizes) == 1 and backend.replicas(model) == 1:
+            return on(sample.data)
+        sizes = np.asarray(chunks.sizes, np.float64)
+        shares = ops.convert_to_tensor(sizes / sum(chunks.sizes), backend.WIDE)
+        weights = self.weights
         if weights is not None:
             weights = ops.convert_to_tensor(weights, backend.WIDE)
 
         def chunk(data: Batch, i: Any, count: int) -> Tree:
-            batch = backend.spread(backend.rows(data, i * chunks.size, count))
-            return one(batch, None if weights is None else weights[i], shares[i])
+            rows = backend.rows(data, i * chunks.size, count)
+            return on(rows, None if weights is None else weights[i], shares[i])
 
         def part(data: Batch, k: Any, parts: int) -> Tree:
             """Sum over the k-th of equal parts of the chunks."""
@@ -202,10 +225,10 @@ class Evaluation:
                 total = _plus(total, rest)
             return total
 
-        return backend.over_replicas(self._objective.model, part, sample.data)
+        return backend.over_replicas(model, part, sample.data)
 
     def _zero(self) -> Tensor:
-        return ops.zeros((), self._backend.WIDE)
+        return ops.zeros((), self.backend.WIDE)
 
 
 def _plus(one: Tree, two: Tree) -> Tree:

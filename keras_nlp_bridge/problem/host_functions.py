@@ -11,7 +11,9 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
-from keras_nlp_bridge.problem.device_functions import Engine
+from keras_nlp_bridge.problem.device_functions import DeviceFunctions
+from keras_nlp_bridge.problem.samples import Samples
+from keras_nlp_bridge.problem.settings import checked
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -58,14 +60,24 @@ class _Point:
     gradient_used: bool = False
 
 
-class Boundary(Engine):
+class HostFunctions:
     """The objective as SciPy's functions of a float64 vector on the host.
 
-    Parameters are those of `Engine`.
+    Parameters
+    ----------
+    samples : Samples
+    device : DeviceFunctions
+
+    Attributes
+    ----------
+    nfev, njev, nhev : int
+        Objectives, gradients and curvature products asked for at new points.
+    transfers : Transfers
+        Copies between host and device.
     """
 
-    def __init__(self, model: keras.Model, **given: Any) -> None:
-        super().__init__(model, **given)
+    def __init__(self, samples: Samples, device: DeviceFunctions) -> None:
+        self._samples, self._device = samples, device
         self._point: _Point | None = None
         self._unused_gradients = 0
         self.reset_counters()
@@ -75,25 +87,23 @@ class Boundary(Engine):
     @property
     def n(self) -> int:
         """Number of weights in x."""
-        return self.spec.size
+        return self._device.spec.size
 
     @property
     def dtype(self) -> str:
         """Dtype of vectors on the device."""
-        return self.spec.dtype
+        return self._device.spec.dtype
 
     @property
     def slices(self) -> dict[str, slice]:
         """The part of x that belongs to each variable path."""
-        return self.spec.slices
+        return self._device.spec.slices
 
     @property
     def x0(self) -> Vector:
         """The model's present weights, a new array of shape (n,)."""
-        objective = self._setup().objective
-        return self.to_host(
-            objective.join([self.backend.read(v) for v in objective.variables])
-        )
+        objective, read = self._device.objective, self._device.backend.read
+        return self.to_host(objective.join([read(v) for v in objective.variables]))
 
     def vector(self, name: str, x: ArrayLike) -> Vector:
         """Check the argument `name`; float64 of shape (n,), not copied if possible."""
@@ -116,7 +126,7 @@ class Boundary(Engine):
         last ones went unused.
         """
         vector = self.vector("x", x)
-        sample = self.sample
+        sample = self._device.sample
         point = self._known(vector, sample)
         if point is None:
             self.nfev += 1
@@ -142,7 +152,8 @@ class Boundary(Engine):
         -------
         ndarray of shape (n,)
         """
-        return self._product(self.vector("x", x), self.vector("p", p), self.curvature)
+        x, p = self.vector("x", x), self.vector("p", p)
+        return self._product(x, p, self._device.curvature)
 
     def hess(self, x: ArrayLike, curvature: str | None = None) -> LinearOperator:
         """Curvature matrix at x as a SciPy `LinearOperator` of shape (n, n).
@@ -160,7 +171,8 @@ class Boundary(Engine):
         """
         from scipy.sparse.linalg import LinearOperator
 
-        kind = self.curvature if curvature is None else known_curvature(curvature)
+        own = self._device.curvature
+        kind = own if curvature is None else checked("curvature", curvature)
         at = self.vector("x", x).copy()
 
         def product(p: NDArray[Any]) -> Vector:
@@ -189,11 +201,11 @@ class Boundary(Engine):
     def to_device(self, vector: NDArray[Any]) -> Tensor:
         """Copy a host vector to the device, in the dtype of vectors there."""
         with np.errstate(over="ignore"):  # too large for float32 becomes inf
-            array = np.array(vector, dtype=self.spec.dtype, order="C")
+            array = np.array(vector, dtype=self.dtype, order="C")
         self.transfers.to_device += 1
         self.transfers.bytes_to_device += array.nbytes
-        self.transfers.vectors_to_device += array.size >= self.spec.size
-        return self.backend.to_device(array, owned=True)
+        self.transfers.vectors_to_device += array.size >= self.n
+        return self._device.backend.to_device(array, owned=True)
 
     def to_host(self, tensor: Tensor) -> Vector:
         """Copy a tensor to a new float64 array on the host."""
@@ -204,37 +216,40 @@ class Boundary(Engine):
         return keras.tree.map_structure(lambda t: self._fetch_array(t)[()], tree)
 
     def _fetch_array(self, tensor: Tensor) -> NDArray[Any]:
-        array = self.backend.to_host(tensor)
+        array = self._device.backend.to_host(tensor)
         self.transfers.to_host += 1
         self.transfers.bytes_to_host += array.nbytes
-        self.transfers.vectors_to_host += array.size >= self.spec.size
+        self.transfers.vectors_to_host += array.size >= self.n
         return array
 
     # ----------------------------------------------------------------------- inside
 
     def _function(self, name: str) -> Any:
         """One of the traceable functions, compiled."""
-        return self.compiled(
-            name, lambda: self.backend.compile(getattr(self.traceable, name))
+        device = self._device
+        return device.compiled(
+            name, lambda: device.backend.compile(getattr(device.traceable, name))
         )
 
     def _product(self, x: Vector, p: Vector, curvature: str) -> Vector:
         """Multiply one of the curvature matrices at x with p."""
         self.nhev += 1
+        device = self._device
 
         def make() -> Any:
-            hvp = self.traceable.hvp
-            return self.backend.compile(lambda x, p, s: hvp(x, p, s, curvature))
+            hvp = device.traceable.hvp
+            return device.backend.compile(lambda x, p, s: hvp(x, p, s, curvature))
 
-        product = self.compiled(("hvp", curvature), make)
-        return self.to_host(product(self.to_device(x), self.to_device(p), self.sample))
+        product = device.compiled(("hvp", curvature), make)
+        at, along = self.to_device(x), self.to_device(p)
+        return self.to_host(product(at, along, device.sample))
 
     def _known(self, x: Vector, sample: Any) -> _Point | None:
         """Return the last point, if it is x and nothing else has changed since."""
         point = self._point
         if (
             point is None
-            or point.sample_id != self.sample_id
+            or point.sample_id != self._samples.sample_id
             or point.x[0] != x[0]  # nearly always says it all
             or not np.array_equal(point.x, x)
             or not self._same_others(point.others, sample.others)
@@ -251,13 +266,13 @@ class Boundary(Engine):
         kept = x.copy()  # while the device computes
         g = None if g is None else self._fetch_array(g)
         f = float(self._fetch_array(f))
-        point = _Point(kept, f, g, self.sample_id, sample.others)
+        point = _Point(kept, f, g, self._samples.sample_id, sample.others)
         self._point = point
         return point
 
     def _value_and_grad(self, x: ArrayLike) -> tuple[float, Vector]:
         vector = self.vector("x", x)
-        sample = self.sample
+        sample = self._device.sample
         point = self._known(vector, sample)
         if point is None or point.g is None:
             self.nfev += point is None
@@ -285,14 +300,6 @@ class Boundary(Engine):
             pairs = zip(left, right, strict=True)
             return ops.all(ops.stack([ops.all(ops.equal(a, b)) for a, b in pairs]))
 
-        check = self.compiled("equal", lambda: self.backend.compile(equal))
+        device = self._device
+        check = device.compiled("equal", lambda: device.backend.compile(equal))
         return bool(self.fetch(check(list(one), list(two))))
-
-
-def known_curvature(curvature: str) -> str:
-    """Return the name of a curvature matrix, or raise."""
-    if curvature not in ("hessian", "gauss-newton"):
-        raise ValueError(
-            f"`curvature` must be 'hessian' or 'gauss-newton'; got {curvature!r}."
-        )
-    return curvature

@@ -6,10 +6,9 @@ backends; the derivatives are taken by `backends`.
 
 import inspect
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -20,6 +19,31 @@ from keras_nlp_bridge.problem.data import Batch, Tree
 from keras_nlp_bridge.problem.layout import FlatSpec
 
 Tensor = Any
+
+# Reductions of Keras's losses: means over samples, and over their weights.
+BY_SAMPLE = "sum_over_batch_size"
+BY_WEIGHT = "mean_with_sample_weight"
+
+
+class Forward(NamedTuple):
+    """What a batch gives at one x.
+
+    Attributes
+    ----------
+    total, extra : scalar tensors of the dtype of x
+        The loss, and the part of it that is not data loss: regularizers and `add_loss`
+        terms.
+    y_pred : tree of tensors
+        Outputs.
+    others : list of tensors
+        Values of `Objective.others` as the layers left them; what they did not touch
+        is the very object that was given.
+    """
+
+    total: Tensor
+    extra: Tensor
+    y_pred: Tree
+    others: list[Tensor]
 
 
 class _WithLoss(keras.Model):
@@ -132,14 +156,14 @@ class Objective:
         flat = [ops.cast(ops.reshape(t, (-1,)), self.spec.dtype) for t in tensors]
         return ops.concatenate(flat) if len(flat) > 1 else flat[0]
 
-    def terms(
+    def forward(
         self,
         x: Tensor,
         batch: Batch,
         others: Sequence[Tensor],
         shift: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Total loss of a batch, and the part of it that is not data loss.
+    ) -> Forward:
+        """Evaluate a batch.
 
         Parameters
         ----------
@@ -150,37 +174,21 @@ class Objective:
         shift : tensor, optional
             Added to the flattened outputs, which are then constants, before the
             loss is taken.
-
-        Returns
-        -------
-        total, extra : scalar tensors of dtype ``spec.dtype``
-            `extra` holds regularizers and `add_loss` terms.
         """
-        with self._scope(x, others):
+        with self._scope(x, others) as scope:
+            given = [scope.get_current_value(v) for v in self.others]
             y_pred = self.model(batch.x, training=self.training)
             if shift is not None:
                 y_pred = self._shifted(y_pred, shift)
             total = self._compute_loss(batch, y_pred)
             extra = self._penalties()
-            return (
-                ops.cast(total, self.spec.dtype),
-                ops.cast(extra, self.spec.dtype),
-            )
-
-    def forward(
-        self, x: Tensor, batch: Batch, others: Sequence[Tensor]
-    ) -> tuple[Tensor, tuple[Tree, list[Tensor]]]:
-        """Total loss of a batch, outputs, and `others` as the layers left them."""
-        with self._scope(x, others) as scope:
-            given = [scope.get_current_value(v) for v in self.others]
-            y_pred = self.model(batch.x, training=self.training)
-            total = self._compute_loss(batch, y_pred)
             found = [scope.get_current_value(v) for v in self.others]
-        moved = [
+        left = [
             value if new is old else new
             for value, new, old in zip(others, found, given, strict=True)
         ]
-        return ops.cast(total, self.spec.dtype), (y_pred, moved)
+        total, extra = (ops.cast(f, self.spec.dtype) for f in (total, extra))
+        return Forward(total, extra, y_pred, left)
 
     def outputs(self, x: Tensor, batch: Batch, others: Sequence[Tensor]) -> Tensor:
         """All outputs for a batch in one flat vector."""
@@ -199,7 +207,7 @@ class Objective:
         """Divisor of the mean loss of outputs, one per output."""
         flat, count = keras.tree.flatten(y_pred), _Count()
         weights: list[Tensor | None] = [None] * len(flat)
-        if sample_weight is not None and self.reduction == _BY_WEIGHT:
+        if sample_weight is not None and self.reduction == BY_WEIGHT:
             weights = keras.tree.flatten(sample_weight)
         # Keras leaves the loss of no samples as it is: not one number, but none.
         return ops.stack(
@@ -210,15 +218,13 @@ class Objective:
     def reduction(self) -> str:
         """How the compiled losses reduce, in one word; "mixed" if they differ."""
         if type(self.trainer).compute_loss is not keras.Model.compute_loss:
-            return _BY_SAMPLE  # the user's own; taken as a mean, as Keras does
+            return BY_SAMPLE  # the user's own; taken as a mean, as Keras does
         losses = [loss for loss in keras.tree.flatten(self.trainer.loss)]
         found = {
-            getattr(loss, "reduction", _BY_SAMPLE)
-            for loss in losses
-            if loss is not None
+            getattr(loss, "reduction", BY_SAMPLE) for loss in losses if loss is not None
         }
-        found = {_BY_SAMPLE if r == "mean" else r for r in found}
-        return found.pop() if len(found) == 1 else "mixed" if found else _BY_SAMPLE
+        found = {BY_SAMPLE if r == "mean" else r for r in found}
+        return found.pop() if len(found) == 1 else "mixed" if found else BY_SAMPLE
 
     def check(
         self, batch: Batch, others: Sequence[Tensor], x: Tensor
@@ -321,7 +327,7 @@ class Objective:
                 "several replicas, which parts of it are scaled is not known; got "
                 f"{type(self.trainer).__name__}."
             )
-        if self.reduction in (_BY_SAMPLE, _BY_WEIGHT):
+        if self.reduction in (BY_SAMPLE, BY_WEIGHT):
             return total / scale
         if self.reduction == "sum":
             return total if self.parted else total + (1 - scale) * self._penalties()
@@ -335,12 +341,11 @@ class Objective:
         return sum((ops.sum(loss) for loss in self.trainer.losses), start=0.0)
 
     def _shifted(self, y_pred: Tree, shift: Tensor) -> Tree:
-        flat = keras.tree.flatten(y_pred)
-        parts = _cut(shift, [math.prod(a.shape) for a in flat])
-        moved = [
-            self._shift(a, ops.reshape(s, a.shape))
-            for a, s in zip(flat, parts, strict=True)
-        ]
+        moved, end = [], 0
+        for a in keras.tree.flatten(y_pred):
+            shape, start = ops.shape(a), end  # of samples in a number not known in fit
+            end = start + math.prod(shape)
+            moved.append(self._shift(a, ops.reshape(shift[start:end], shape)))
         return keras.tree.pack_sequence_as(y_pred, moved)
 
 
@@ -364,46 +369,3 @@ def build(model: keras.Model, few: Any) -> None:
         raise ValueError(
             f"`model` must be built, and could not be built from `x`: {error}"
         ) from error
-
-
-_BY_SAMPLE = "sum_over_batch_size"
-_BY_WEIGHT = "mean_with_sample_weight"
-
-
-def chunk_weights(
-    reduction: str, sizes: Sequence[int], counts: np.ndarray | None
-) -> np.ndarray | None:
-    """Weights that make the mean over all samples of losses taken chunk by chunk.
-
-    Parameters
-    ----------
-    reduction : str
-        `Objective.reduction`.
-    sizes : sequence of int
-        Samples in each chunk.
-    counts : ndarray of shape (n_chunks, n_outputs), optional
-        `Objective.counts` of each chunk, where needed.
-
-    Returns
-    -------
-    ndarray of shape (n_chunks,) or None
-        None if no weights serve all outputs, so that the data must stay whole.
-    """
-    if reduction == "sum":
-        return np.ones(len(sizes))
-    shares = np.asarray(sizes, np.float64)[:, None]
-    if counts is not None:
-        # An output without a single valid element in a chunk adds nothing there.
-        shares = counts.astype(np.float64)
-    shares = shares / np.maximum(shares.sum(axis=0), np.finfo(float).tiny)
-    if reduction in (_BY_SAMPLE, _BY_WEIGHT) and np.allclose(
-        shares, shares[:, :1], rtol=1e-6, atol=0
-    ):
-        return shares[:, 0]
-    warnings.warn(
-        "the outputs' losses are normalised differently from chunk to chunk "
-        f"(reduction {reduction!r}); all samples are evaluated in one piece.",
-        RuntimeWarning,
-        stacklevel=4,
-    )
-    return None

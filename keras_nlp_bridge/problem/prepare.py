@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from keras_nlp_bridge.backends import Backend
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
-from keras_nlp_bridge.problem.objective import Objective, chunk_weights
+from keras_nlp_bridge.problem.objective import BY_SAMPLE, BY_WEIGHT, Objective
 from keras_nlp_bridge.problem.samples import Chunks
 
 Tensor = Any
@@ -36,7 +36,7 @@ class SetupMaker:
     Attributes
     ----------
     backend : Backend
-    model, loss, chunk_size, curvature
+    model, loss, chunk_size
         As for `KerasProblem`.
     chosen : sequence of keras.Variable or str, or None
         Its ``variables``.
@@ -46,7 +46,6 @@ class SetupMaker:
     model: keras.Model
     loss: Any
     chunk_size: int | None
-    curvature: str
     chosen: Any
 
     def make(self, data: Batch, size: int, training: bool, stochastic: bool) -> Setup:
@@ -82,9 +81,7 @@ class SetupMaker:
         weights, weighed = None, chunks
         if not stochastic and len(chunks.sizes) > 1:
             weights, weighed = self._weigh(objective, chunks, x, sample)
-        evaluation = Evaluation(
-            objective, self.backend, weighed, weights, self.curvature
-        )
+        evaluation = Evaluation(objective, self.backend, weighed, weights)
         any_data = weights is None and weighed is chunks
         return Setup(objective, evaluation, seeds, any_data)
 
@@ -137,14 +134,19 @@ class SetupMaker:
     ) -> tuple[NDArray[Any] | None, Chunks]:
         """Weights of the chunks' data losses; None if their sizes will do."""
         counts = None
-        if objective.may_mask or objective.reduction == "mean_with_sample_weight":
-            measure = Evaluation(
-                objective, self.backend, chunks, None, self.curvature
-            ).counts
-            counts = np.stack([self.backend.to_host(c) for c in measure(x, sample)])
-        elif objective.reduction == "sum_over_batch_size":
+        if objective.may_mask or objective.reduction == BY_WEIGHT:
+            starts = np.cumsum([0, *chunks.sizes]).tolist()
+
+            def counted(start: int, size: int) -> NDArray[Any]:
+                batch = self.backend.rows(sample.data, start, size)
+                return self.backend.to_host(objective.counts(x, batch, sample.others))
+
+            counts = np.stack(
+                [counted(*cut) for cut in zip(starts, chunks.sizes, strict=False)]
+            )
+        elif objective.reduction == BY_SAMPLE:
             return None, chunks
-        weights = chunk_weights(objective.reduction, chunks.sizes, counts)
+        weights = _chunk_weights(objective.reduction, chunks.sizes, counts)
         if weights is None:
             return None, Chunks.whole(sum(chunks.sizes))
         return weights, chunks
@@ -171,6 +173,34 @@ class SetupMaker:
                 RuntimeWarning,
                 stacklevel=5,
             )
+
+
+def _chunk_weights(
+    reduction: str, sizes: Sequence[int], counts: NDArray[Any] | None
+) -> NDArray[Any] | None:
+    """Weights of shape (n_chunks,) that make the mean over all samples of chunks.
+
+    None if none serve all outputs, so that the data must stay whole. `counts` of shape
+    (n_chunks, n_outputs) are `Objective.counts`, where needed.
+    """
+    if reduction == "sum":
+        return np.ones(len(sizes))
+    shares = np.asarray(sizes, np.float64)[:, None]
+    if counts is not None:
+        # An output without a single valid element in a chunk adds nothing there.
+        shares = counts.astype(np.float64)
+    shares = shares / np.maximum(shares.sum(axis=0), np.finfo(float).tiny)
+    if reduction in (BY_SAMPLE, BY_WEIGHT) and np.allclose(
+        shares, shares[:, :1], rtol=1e-6, atol=0
+    ):
+        return shares[:, 0]
+    warnings.warn(
+        "the outputs' losses are normalised differently from chunk to chunk "
+        f"(reduction {reduction!r}); all samples are evaluated in one piece.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+    return None
 
 
 def _choose(

@@ -2,22 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from keras_nlp_bridge import backends
+from keras_nlp_bridge.backends import Backend
 from keras_nlp_bridge.problem import data
-from keras_nlp_bridge.problem.host_functions import Boundary, Vector, known_curvature
+from keras_nlp_bridge.problem.device_functions import DeviceFunctions
+from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
+from keras_nlp_bridge.problem.host_functions import HostFunctions, Transfers, Vector
+from keras_nlp_bridge.problem.layout import FlatSpec
+from keras_nlp_bridge.problem.objective import build
+from keras_nlp_bridge.problem.prepare import SetupMaker
+from keras_nlp_bridge.problem.samples import Samples
+from keras_nlp_bridge.problem.settings import SETTABLE, checked
 
 if TYPE_CHECKING:
     from scipy.optimize import Bounds
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
-class KerasProblem(Boundary, keras.callbacks.Callback):
+
+@overload
+def _of(part: str, member: property | str) -> Any: ...
+
+
+@overload
+def _of(
+    part: str, member: Callable[Concatenate[Any, _P], _R]
+) -> Callable[Concatenate[Any, _P], _R]: ...
+
+
+def _of(part: str, member: Any) -> Any:
+    """Show a member of one of the problem's parts as the problem's own."""
+    if isinstance(member, str):
+        return property(lambda self: getattr(getattr(self, part), member))
+    if isinstance(member, property):
+        get: Any = member.fget
+        return property(lambda self: get(getattr(self, part)), doc=member.__doc__)
+
+    @functools.wraps(member)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return member(getattr(self, part), *args, **kwargs)
+
+    return call
+
+
+class KerasProblem(keras.callbacks.Callback):
     """A Keras model, data and a loss in the form of `scipy.optimize.minimize`.
 
     With l the loss per sample, theta(x) the model's trainable weights and P the
@@ -69,6 +108,14 @@ class KerasProblem(Boundary, keras.callbacks.Callback):
 
     Attributes
     ----------
+    batch_size, curvature, seed, shuffle, training
+        As given. Settable: everything then works with the new value, and minibatches
+        of another size, seed or order start over.
+    size : int
+        Number of samples.
+    sample_id : int
+        Another one whenever the sample in use has changed.
+    backend : Backend
     nfev, njev, nhev : int
         Objectives, gradients and curvature products asked for at new points.
     transfers : Transfers
@@ -112,33 +159,105 @@ class KerasProblem(Boundary, keras.callbacks.Callback):
         bounds: Mapping[str, tuple[Any, Any]] | None = None,
         name: str = "problem",
     ) -> None:
-        backends.current()  # says what to set where there are no derivatives
+        backend = backends.current()  # says what to set where there are no derivatives
         if not isinstance(model, keras.Model):
             raise TypeError(f"`model` must be a keras.Model; got {type(model)}.")
-        known_curvature(curvature)
         if loss is None and not model.compiled:
             raise ValueError(
                 "`loss` must be given, or the model compiled with one; "
                 "got loss=None and a model that is not compiled."
             )
-        keras.callbacks.Callback.__init__(self)
-        Boundary.__init__(
-            self,
-            model,
-            loss=loss,
-            batch_size=batch_size,
-            chunk_size=chunk_size,
-            shuffle=shuffle,
-            seed=seed,
-            training=training,
-            curvature=curvature,
-            variables=variables,
-        )
-        keras.callbacks.Callback.set_model(self, model)
+        super().__init__()
+        super().set_model(model)
+        self._net, self._loss = model, loss
         self.name = name
         self._bounds = dict(bounds or {})
-        self.load(x, y, sample_weight, class_weight)
+        chunk_size = checked("chunk_size", chunk_size)
+        maker = SetupMaker(backend, model, loss, chunk_size, variables)
+        self._samples = Samples(
+            backend,
+            checked("batch_size", batch_size),
+            checked("shuffle", shuffle),
+            checked("seed", seed),
+        )
+        self._device = DeviceFunctions(
+            self._samples,
+            maker,
+            checked("training", training),
+            checked("curvature", curvature),
+        )
+        self._host = HostFunctions(self._samples, self._device)
+        self._load(x, y, sample_weight, class_weight)
         _ = self.bounds, self.sample  # all that can be wrong is said now
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; what would not reach everything is refused."""
+        known = getattr(type(self), name, None)
+        if name in SETTABLE:
+            value = checked(name, value)
+            with self._all_or_nothing():
+                getattr(self, SETTABLE[name]).change(name, value)
+        elif isinstance(known, property) or name in _FIXED:
+            raise AttributeError(
+                f"`{name}` of a problem cannot be set ({', '.join(SETTABLE)} and name "
+                f"can, and `set_data` replaces the data); got {type(value).__name__}."
+            )
+        else:
+            super().__setattr__(name, value)
+
+    # ------------------------------------------------------------ samples in use
+
+    size: int = _of("_samples", "size")
+    sample_id: int = _of("_samples", "sample_id")
+    batch_size: int | None = _of("_samples", "batch_size")
+    shuffle: bool = _of("_samples", "shuffle")
+    seed: int = _of("_samples", "seed")
+    stochastic: bool = _of("_samples", Samples.stochastic)
+    epoch: int = _of("_samples", Samples.epoch)
+    batch_index: int = _of("_samples", Samples.batch_index)
+    batches_per_epoch: int = _of("_samples", Samples.batches_per_epoch)
+    next_batch = _of("_samples", Samples.next_batch)
+    random_batch = _of("_samples", Samples.random_batch)
+    reset_batches = _of("_samples", Samples.reset_batches)
+
+    @contextmanager
+    def full_sample(self) -> Iterator[KerasProblem]:
+        """See all samples inside ``with problem.full_sample():``."""
+        with self._samples.all_in_use():
+            yield self
+
+    # ------------------------------------------------------- functions on the device
+
+    backend: Backend = _of("_device", "backend")
+    training: bool | None = _of("_device", DeviceFunctions.training)
+    curvature: str = _of("_device", "curvature")
+    spec: FlatSpec = _of("_device", DeviceFunctions.spec)
+    variables: list[keras.Variable] = _of("_device", DeviceFunctions.variables)
+    traceable: Evaluation = _of("_device", DeviceFunctions.traceable)
+    sample: Sample = _of("_device", DeviceFunctions.sample)
+    compiled = _of("_device", DeviceFunctions.compiled)
+
+    # --------------------------------------------------------- functions on the host
+
+    nfev: int = _of("_host", "nfev")
+    njev: int = _of("_host", "njev")
+    nhev: int = _of("_host", "nhev")
+    transfers: Transfers = _of("_host", "transfers")
+    n: int = _of("_host", HostFunctions.n)
+    dtype: str = _of("_host", HostFunctions.dtype)
+    slices: dict[str, slice] = _of("_host", HostFunctions.slices)
+    x0: Vector = _of("_host", HostFunctions.x0)
+    vector = _of("_host", HostFunctions.vector)
+    fun = _of("_host", HostFunctions.fun)
+    jac = _of("_host", HostFunctions.jac)
+    fun_and_jac = _of("_host", HostFunctions.fun_and_jac)
+    hessp = _of("_host", HostFunctions.hessp)
+    hess = _of("_host", HostFunctions.hess)
+    count = _of("_host", HostFunctions.count)
+    reset_counters = _of("_host", HostFunctions.reset_counters)
+    to_device = _of("_host", HostFunctions.to_device)
+    to_host = _of("_host", HostFunctions.to_host)
+    fetch = _of("_host", HostFunctions.fetch)
 
     def __repr__(self) -> str:
         """One line: size, samples, loss evaluations."""
@@ -159,7 +278,7 @@ class KerasProblem(Boundary, keras.callbacks.Callback):
             Finite numbers.
         """
         vector = self.vector("x", x)
-        objective = self._setup().objective
+        objective = self._device.objective
         parts = objective.split(self.to_device(vector))
         finite = [keras.ops.ravel(keras.ops.isfinite(part)) for part in parts]
         bad = keras.ops.sum(keras.ops.cast(~keras.ops.concatenate(finite), "int32"))
@@ -215,13 +334,8 @@ class KerasProblem(Boundary, keras.callbacks.Callback):
         class_weight: Mapping[int, float] | None = None,
     ) -> None:
         """Replace the data; the arguments are those of the constructor."""
-        before = dict(self.__dict__)
-        try:
-            self.load(x, y, sample_weight, class_weight)
-            _ = self.sample
-        except Exception:
-            self.__dict__.update(before)
-            raise
+        with self._all_or_nothing():
+            self._load(x, y, sample_weight, class_weight)
 
     def evaluate(self, data: Any = None) -> dict[str, float]:
         """Loss and compiled metrics of the model as it is, by `keras.Model.evaluate`.
@@ -237,7 +351,7 @@ class KerasProblem(Boundary, keras.callbacks.Callback):
             As in Keras, this resets the model's metric objects.
         """
         x, y, weight = self._unpack(data)
-        trainer = self._setup().objective.trainer
+        trainer = self._device.objective.trainer
         scores = trainer.evaluate(
             x, y, sample_weight=weight, verbose=0, return_dict=True
         )
@@ -280,7 +394,7 @@ class KerasProblem(Boundary, keras.callbacks.Callback):
         part = (
             f"minibatches of {self.batch_size}, {self.batches_per_epoch} per epoch"
             if self.stochastic
-            else f"all, in chunks of {self.traceable.chunk_size}"
+            else f"all, in chunks of {self.traceable.chunks.size}"
         )
         rows = [
             ("model", f"{self._net.name} ({type(self._net).__name__})"),
@@ -316,14 +430,57 @@ class KerasProblem(Boundary, keras.callbacks.Callback):
 
     # ----------------------------------------------------------------------- inside
 
+    def _load(self, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> None:
+        """Read data, build the model from it where needed, copy it to the device."""
+        net, backend = self._net, self.backend
+        backend.check(net)
+        dtypes = {str(v.dtype) for v in net.weights} | {keras.config.floatx()}
+        wide = "float64" if "float64" in dtypes else "float32"
+        loaded = data.load(x, y, sample_weight, class_weight, dtype=wide)
+        if loaded.nan_count:
+            warnings.warn(
+                f"the data hold {loaded.nan_count} NaN values; f will be NaN wherever "
+                "they reach the loss.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        held = keras.tree.map_structure(
+            lambda a: None if a is None else backend.to_device(a), loaded.batch
+        )
+        replicas = backend.replicate(net, held)
+        if not net.built:
+            build(net, backend.rows(held, 0, min(2, loaded.size)).x)
+        shapes = keras.tree.map_structure(
+            lambda a: None if a is None else (a.shape, str(a.dtype)), loaded.batch
+        )
+        self._device.expect(shapes)
+        self._samples.hold(held, replicas, loaded.size)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Make a change; if no sample can be evaluated then, undo it and raise."""
+        parts = self._samples, self._device
+        before = [dict(vars(part)) for part in parts]
+        try:
+            yield
+            _ = self.sample
+        except Exception:
+            for part, old in zip(parts, before, strict=True):
+                vars(part).update(old)
+            raise
+
     def _unpack(self, given: Any) -> tuple[Any, Any, Any]:
         if given is None:
-            return self._data
+            return self._samples.data
         if isinstance(given, list):  # of batches
             return tuple(_read(given))
         if isinstance(given, tuple):
             return keras.utils.unpack_x_y_sample_weight(given)
         return given, None, None
+
+
+# What only the constructor takes, beside what problems have as properties.
+_FIXED = frozenset("chunk_size class_weight loss sample_weight x y".split())
 
 
 def _read(dataset: Any) -> Any:

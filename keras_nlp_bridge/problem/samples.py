@@ -1,9 +1,18 @@
 """Which samples an evaluation sees: all of them, in chunks, or one minibatch."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
+
+from keras_nlp_bridge.backends import Backend
+from keras_nlp_bridge.problem.data import Batch
+
+Tensor = Any
 
 # Small chunks cost speed, large ones memory.
 _CHUNK_LIMITS = (32, 4096)
@@ -120,3 +129,144 @@ class Sampler:
     def _take(self) -> None:
         self.draws += 1
         self.index = self.batches_of(self.batch, self.batch + 1)
+
+
+class Samples:
+    """The samples of a problem on its device, and which of them are in use.
+
+    Parameters
+    ----------
+    backend : Backend
+    batch_size, shuffle, seed
+        As for `KerasProblem`.
+
+    Attributes
+    ----------
+    data, replicas : Batch
+        All samples, once and where each replica of the model is.
+    size : int
+        Their number.
+    sample_id : int
+        Another one whenever the sample in use has changed.
+    index : tensor of shape (batch_size,) or None
+        The minibatch in use; None stands for all samples.
+    """
+
+    def __init__(
+        self, backend: Backend, batch_size: int | None, shuffle: bool, seed: int
+    ) -> None:
+        self._backend = backend
+        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
+        self._sampler: Sampler | None = None
+        self._contexts = 0  # of `all_in_use` that are open
+        self.size = self.sample_id = 0
+
+    def hold(self, data: Batch, replicas: Batch, size: int) -> None:
+        """Take samples in the place of those before."""
+        self.data, self.replicas, self.size = data, replicas, size
+        self._start_over()
+
+    def change(self, name: str, value: Any) -> None:
+        """Set `batch_size`, `shuffle` or `seed`; minibatches start over."""
+        setattr(self, name, value)
+        self._start_over()
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether evaluations see a minibatch."""
+        return self._in_use is not None
+
+    @property
+    def epoch(self) -> int:
+        """Epochs of minibatches completed."""
+        return self._in_use.epoch if self._in_use else 0
+
+    @property
+    def batch_index(self) -> int:
+        """Position of the minibatch in its epoch, from 0."""
+        return self._in_use.batch if self._in_use else 0
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Minibatches in an epoch, the short last one included; else 1."""
+        return len(self._in_use) if self._in_use else 1
+
+    def next_batch(self, *args: Any, **kwargs: Any) -> bool | None:
+        """Go to the next minibatch.
+
+        Give it to SciPy as it is: ``minimize(..., callback=problem.next_batch)``.
+
+        Returns
+        -------
+        bool or None
+            True if an epoch has ended. None when called as a callback, so that
+            no solver takes the answer for a wish to stop.
+        """
+        ended = self._minibatches("next_batch").next()
+        self.changed()
+        return None if args or kwargs else ended
+
+    # Read by our methods: this callback needs no copy of x.
+    next_batch.needs_x = False  # type: ignore[attr-defined]
+
+    def random_batch(self) -> None:
+        """Draw a minibatch at random, apart from the order of the epoch."""
+        self._minibatches("random_batch").random()
+        self.changed()
+
+    def reset_batches(self) -> None:
+        """Go back to the first minibatch of the first epoch."""
+        self._minibatches("reset_batches").reset()
+        self.changed()
+
+    @contextmanager
+    def all_in_use(self) -> Iterator[None]:
+        """See all samples inside of a ``with``."""
+        self._contexts += 1
+        self.changed()
+        try:
+            yield
+        finally:
+            self._contexts -= 1
+            self.changed()
+
+    def masks(self, seeds: Sequence[keras.Variable]) -> dict[int, Tensor]:
+        """States of seed generators that belong to the minibatch, by their id."""
+        if self._masks is None:
+            self._masks, backend = {}, self._backend
+            draws = self._in_use.draws if self._in_use else 0
+            for variable in seeds:
+                state = backend.to_host(backend.read(variable))
+                mixed = np.random.SeedSequence((*map(int, state), self.seed, draws))
+                new = mixed.generate_state(state.size) >> 1  # fits signed dtypes
+                self._masks[id(variable)] = backend.to_device(
+                    new.reshape(state.shape).astype(state.dtype)
+                )
+        return self._masks
+
+    def changed(self) -> None:
+        """Make everything void that is known of the sample in use."""
+        self.sample_id += 1
+        self._masks: dict[int, Tensor] | None = None
+        drawn = self._in_use
+        self.index = None if drawn is None else self._backend.to_device(drawn.index)
+
+    @property
+    def _in_use(self) -> Sampler | None:
+        """What draws minibatches, unless all samples are in use."""
+        return None if self._contexts else self._sampler
+
+    def _start_over(self) -> None:
+        size = self.batch_size
+        self._sampler = (
+            Sampler(self.size, size, self.shuffle, self.seed) if size else None
+        )
+        self.changed()
+
+    def _minibatches(self, caller: str) -> Sampler:
+        if self._in_use is None:
+            raise ValueError(
+                f"`{caller}` needs minibatches: give `batch_size`; "
+                f"got batch_size={self.batch_size} and all samples in use."
+            )
+        return self._in_use

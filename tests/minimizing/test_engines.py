@@ -377,3 +377,18 @@ def test_pairs_stay_where_they_are_from_call_to_call(name, problem):
     outcome = drive(engine, problem.x0, Limits(maxiter=8), watch=lambda *_: False)
     assert outcome.nit == 8
     assert places == [(True, True)] * 8
+
+
+def test_another_curvature_reaches_compiled_steps(problem):
+    x0, method = problem.x0, knb.trunk
+    given = {"jac": problem.jac, "method": method, "options": {"maxiter": 4}}
+    exact = minimize(problem.fun, x0, **given)
+    problem.curvature = "gauss-newton"
+    changed = minimize(problem.fun, x0, **given)
+    fresh = make_problem(curvature="gauss-newton")
+    expected = minimize(fresh.fun, x0, **{**given, "jac": fresh.jac})
+    np.testing.assert_array_equal(changed.x, expected.x)
+    assert changed.nhev == expected.nhev
+    assert np.abs(changed.x - exact.x).max() > 1e-4  # the two matrices do differ
+    problem.curvature = "hessian"
+    np.testing.assert_array_equal(minimize(problem.fun, x0, **given).x, exact.x)

@@ -135,3 +135,74 @@ def test_the_model_of_another_problem_is_refused():
     for old, new in zip(before, other.model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     assert problem.model is net.model
+
+
+def dropping(**given):
+    """Samples and masks count: f says which are in use."""
+    keras.utils.set_random_seed(5)
+    stack = keras.layers.Dense(4, activation="tanh"), keras.layers.Dropout(0.5)
+    model = keras.Sequential([keras.Input((3,)), *stack, keras.layers.Dense(2)])
+    model.compile(loss="mse")
+    return KerasProblem(model, normal(9, 3), normal(9, 2, seed=7), **given)
+
+
+def walk(problem, steps=4):
+    """What is evaluated on the way through minibatches."""
+    x, p, seen = problem.x0, normal(problem.n), []
+    for _ in range(steps):
+        seen += [problem.fun(x), *problem.jac(x), *problem.hessp(x, p)]
+        if problem.stochastic:
+            problem.next_batch()
+    return np.array(seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 4),
+        ("batch_size", None),
+        ("curvature", "gauss-newton"),
+        ("seed", 3),
+        ("shuffle", False),
+        ("training", False),
+    ],
+)
+def test_what_is_set_reaches_everything(name, value):
+    given = {"batch_size": 3}
+    problem, before = dropping(**given), walk(dropping(**given))
+    np.testing.assert_array_equal(walk(problem, 1), before[: before.size // 4])
+    problem.batch_size = 3  # back to the first batch
+    setattr(problem, name, value)
+    assert getattr(problem, name) == value
+    after = walk(problem)
+    np.testing.assert_array_equal(after, walk(dropping(**{**given, name: value})))
+    assert after.shape != before.shape or (after != before).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("batch_size", 0, "positive integer"),
+        ("curvature", "bfgs", "'hessian' or 'gauss-newton'"),
+        ("seed", 1.5, "non-negative integer"),
+        ("shuffle", "no", "a bool"),
+        ("training", 1, "a bool or None"),
+        ("training", True, "must not be random"),  # dropout over all samples
+    ],
+)
+def test_what_cannot_be_set_leaves_the_problem_as_it_was(name, value, rule):
+    problem = dropping()
+    before = walk(problem), getattr(problem, name), problem.sample_id
+    with pytest.raises(ValueError, match=rule):
+        setattr(problem, name, value)
+    assert (getattr(problem, name), problem.sample_id) == before[1:]
+    np.testing.assert_array_equal(walk(problem), before[0])
+
+
+@pytest.mark.parametrize("name", ["chunk_size", "loss", "model", "n", "x", "x0"])
+def test_what_is_fixed_says_so(name):
+    problem = dropping()
+    with pytest.raises(AttributeError, match=f"`{name}` of a problem cannot be set"):
+        setattr(problem, name, 3)
+    problem.name = "mine"
+    assert "mine" in repr(problem)
