@@ -15,9 +15,10 @@ import numpy as np
 from keras_nlp_bridge.benchmarking.metering import Budget, Functions
 from keras_nlp_bridge.benchmarking.recording import versions
 from keras_nlp_bridge.benchmarking.table import Benchmark, row_to_json
-from keras_nlp_bridge.benchmarking.trial import SCIPY, Trial, failed
+from keras_nlp_bridge.benchmarking.trial import Trial, failed
 from keras_nlp_bridge.minimizing.minimize import another_start
-from keras_nlp_bridge.minimizing.scipy_method import METHODS, ScipyMethod
+from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod, minimizer
+from keras_nlp_bridge.minimizing.solvers import Solver, find, refuse_limits
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 __all__ = ["benchmark"]
@@ -28,7 +29,7 @@ class _Method:
     """A method under the name that it has in the table."""
 
     label: str
-    solver: Any
+    solver: Solver
     options: Mapping[str, Any]
 
 
@@ -122,7 +123,7 @@ def benchmark(
     entries = _methods(methods)
     numbers = _seeds(seeds)
     limits = _budget(budget)
-    aims = _targets(target, _problems(problems))
+    aims = _targets(target, _problems(problems, entries))
     about = {
         "budget": asdict(limits),
         "target": target if target is None else aims,
@@ -238,22 +239,14 @@ def _method(label: str | None, entry: Any) -> _Method:
     solver, options = entry if pair and len(entry) == 2 else (entry, {})
     if not isinstance(options, Mapping):
         raise TypeError(f"`methods`: options must be a mapping; got {options!r}.")
-    if isinstance(solver, str):
-        key = solver.lower().replace("_", "-")
-        solver = METHODS.get(key) or SCIPY.get(key)
-    if not callable(solver) and solver not in SCIPY.values():
-        known = [*METHODS, *SCIPY.values()]
-        raise ValueError(
-            f"`methods` must be callables or among {known}; got {entry!r}."
-        )
-    if isinstance(solver, ScipyMethod):
-        _check_options(solver, options)
+    found = find(solver)
+    called = minimizer(found)
+    if isinstance(called, ScipyMethod):
+        _check_options(called, options)
     if label is None:
-        name = solver if isinstance(solver, str) else getattr(solver, "name", None)
-        name = name or getattr(solver, "__name__", type(solver).__name__)
         shown = ", ".join(f"{k}={v}" for k, v in options.items())
-        label = f"{name}({shown})" if shown else name
-    return _Method(str(label), solver, dict(options))
+        label = f"{found.name}({shown})" if shown else found.name
+    return _Method(str(label), found, dict(options))
 
 
 def _check_options(method: ScipyMethod, options: Mapping[str, Any]) -> None:
@@ -266,14 +259,16 @@ def _check_options(method: ScipyMethod, options: Mapping[str, Any]) -> None:
         method.configure(options, minibatches=True)
 
 
-def _problems(given: Any) -> list[str]:
+def _problems(given: Any, methods: Sequence[_Method]) -> list[str]:
     if not isinstance(given, Mapping) or not given:
         raise ValueError(
             f"`problems` must be a mapping of names to problems; got {given!r}."
         )
     for problem in given.values():
         if not _is_factory(problem):
-            _problem(problem)
+            bounds = _problem(problem).bounds
+            for method in methods:
+                refuse_limits(method.solver, bounds)
     return list(given)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import OptimizeResult, minimize
+from scipy.optimize import OptimizeResult
 
 from keras_nlp_bridge.benchmarking.datasets import DataSet
 from keras_nlp_bridge.benchmarking.recording import (
@@ -24,66 +24,29 @@ from keras_nlp_bridge.benchmarking.recording import (
     Recorder,
     Run,
 )
-from keras_nlp_bridge.fitting.lending import lent
-from keras_nlp_bridge.minimizing import scipy_method
-from keras_nlp_bridge.minimizing.minimize import USE_HESSP
+from keras_nlp_bridge.fitting.lending import lent, optimizer_of
+from keras_nlp_bridge.minimizing.minimize import minimize
+from keras_nlp_bridge.minimizing.solvers import Solver, find
 from keras_nlp_bridge.problem.problem import KerasProblem
 
-__all__ = ["METHODS", "MINIBATCHES", "Experiment", "method_names", "rows"]
+__all__ = ["Experiment", "named", "rows"]
 
 Vector = NDArray[np.float64]
 
-METHODS: dict[str, Any] = {
-    **{
-        name: name
-        for name in (
-            *("L-BFGS-B", "CG", "BFGS", "Newton-CG", "trust-ncg", "trust-krylov"),
-        )
-    },
-    **scipy_method.METHODS,
-    **dict.fromkeys(("Adam", "AdamW", "SGD", "RMSprop")),
-}
-"""What SciPy calls ``method``, by name; None for Keras's own training."""
-
-MINIBATCHES = ("r2", "tr-lsr1", "slbfgs", *(n for n, m in METHODS.items() if not m))
-"""Those that see minibatches; the others see all samples at once."""
-
-# Only the budget ends a run, or a method that can do no more.
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "L-BFGS-B": {"maxfun": 10**9, "ftol": 0.0, "gtol": 0.0},
-    "Newton-CG": {"xtol": 0.0},
-}
 _NO_LIMIT = 10**9
 _TRIAL_STEPS = 60  # of the trial run on minibatches; its last 40 tell the speed
 _ON_SCHEDULE = 0.9  # of the steps that fit into the time at that speed
 
 
-def method_names(text: str) -> list[str]:
-    """Read a list of methods, separated by commas.
-
-    Parameters
-    ----------
-    text : str
-        Names among `METHODS`; case does not matter, nor ``_`` for ``-``.
-
-    Returns
-    -------
-    list of str
-        Keys of `METHODS`, none twice.
+def named(text: str) -> list[Solver]:
+    """Read a list of solvers, separated by commas; none is there twice.
 
     Raises
     ------
     ValueError
         An unknown name.
     """
-    known = {name.lower(): name for name in METHODS}
-    asked = [part.strip() for part in text.split(",")]
-    wrong = [part for part in asked if part.lower().replace("_", "-") not in known]
-    if wrong:
-        raise ValueError(
-            f"`methods` must be among {', '.join(METHODS)}; got {', '.join(wrong)!r}."
-        )
-    return list(dict.fromkeys(known[part.lower().replace("_", "-")] for part in asked))
+    return list({s.name: s for s in map(find, text.split(","))}.values())
 
 
 class Experiment:
@@ -117,7 +80,7 @@ class Experiment:
     >>> from keras_nlp_bridge.cli import demo
     >>> digits = datasets.load("digits", samples=100)
     >>> experiment = Experiment(digits, demo.lenet, epochs=2)
-    >>> run = experiment.run("L-BFGS-B")
+    >>> run = experiment.run(find("L-BFGS-B"))
     >>> run.points[-1].loss < run.points[0].loss
     True
     """
@@ -143,19 +106,19 @@ class Experiment:
         self.x0 = self.full.x0
         self.runs: list[Run] = []
 
-    def run(self, method: str) -> Run:
-        """Train from the start by one of `METHODS` and measure.
+    def run(self, solver: Solver) -> Run:
+        """Train from the start and measure.
 
         Ctrl-C leaves in `runs` what has been measured.
         """
-        minibatches = method in MINIBATCHES
-        run = Run(method, self.batch_size if minibatches else self.full.size)
+        batch_size = self.batch_size if solver.kind in ("minibatch", "keras") else None
+        run = Run(solver.name, batch_size or self.full.size)
         self.runs.append(run)
         try:
-            if METHODS[method] is None:
-                self._fit(run)
+            if solver.kind == "keras":
+                self._fit(run, solver)
             else:
-                self._minimize(run, self.batch_size if minibatches else None)
+                self._minimize(run, solver, batch_size)
         except KeyboardInterrupt:
             run.note = "interrupted"
             raise
@@ -163,7 +126,7 @@ class Experiment:
             self._score(run)
         return run
 
-    def _minimize(self, run: Run, batch_size: int | None) -> None:
+    def _minimize(self, run: Run, solver: Solver, batch_size: int | None) -> None:
         problem = KerasProblem(
             self.model,
             self.data.x_train,
@@ -171,14 +134,14 @@ class Experiment:
             batch_size=batch_size,
             seed=self.seed,
         )
-        steps = self._trial(run.method, problem)
+        steps = self._trial(solver, problem)
         recorder = self._recorder(run, problem)
         recorder.start(self.x0)
-        result = _call_scipy(run.method, problem, self.x0, recorder, steps)
+        result = _call_scipy(solver, problem, self.x0, recorder, steps)
         planned = result.nit >= steps
         recorder.finish(result.x, "" if planned else str(result.message))
 
-    def _trial(self, method: str, problem: KerasProblem) -> int:
+    def _trial(self, solver: Solver, problem: KerasProblem) -> int:
         """Compile by a short run from other weights; return the steps of the real one.
 
         Our methods plan their step lengths for the number of steps to come, which is
@@ -195,7 +158,7 @@ class Experiment:
             while problem.batch_index < problem.batches_per_epoch - 1:
                 problem.next_batch()
         steps = _TRIAL_STEPS if problem.stochastic else 2
-        _call_scipy(method, problem, self.x0 + 1e-4, step, steps)
+        _call_scipy(solver, problem, self.x0 + 1e-4, step, steps)
         problem.reset_counters()
         if not problem.stochastic:
             return _NO_LIMIT
@@ -205,9 +168,9 @@ class Experiment:
         pace = float(np.mean(np.diff(times[20:])))
         return max(1, int(_ON_SCHEDULE * self.budget["seconds"] / pace))
 
-    def _fit(self, run: Run) -> None:
+    def _fit(self, run: Run, solver: Solver) -> None:
         model, x, y = self.model, self.data.x_train, self.data.y_train
-        size, optimizer = self.batch_size, keras.optimizers.get(run.method.lower())
+        size, optimizer = self.batch_size, optimizer_of(solver, {})
         optimizer.build(model.trainable_variables)
         fresh = [np.array(v) for v in optimizer.variables]
         self.full.assign(self.x0)
@@ -240,20 +203,19 @@ class Experiment:
 
 
 def _call_scipy(
-    method: str,
+    solver: Solver,
     problem: KerasProblem,
     x0: Vector,
     callback: Callable[..., None],
     maxiter: int,
 ) -> OptimizeResult:
     return minimize(
-        problem.fun,
+        problem,
         x0,
-        jac=problem.jac,
-        hessp=problem.hessp if method.lower() in USE_HESSP else None,
-        method=METHODS[method],
+        method=solver,
         callback=callback,
-        options={"maxiter": maxiter, **_OPTIONS.get(method, {"gtol": 0.0})},
+        options=solver.free(_NO_LIMIT) | solver.iterations(maxiter),
+        assign=False,
     )
 
 

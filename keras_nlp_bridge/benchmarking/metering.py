@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, approx_fprime
-from scipy.sparse.linalg import LinearOperator
 
 from keras_nlp_bridge.checks import is_number
 
@@ -147,8 +146,7 @@ class Oracle:
         """Return the Hessian at x, as a matrix; it counts a product a column."""
         self.check_clock()
         self.nhev += x.size
-        matrix = self._problem.hess(x, *self._args)
-        return matrix @ np.eye(x.size) if isinstance(matrix, LinearOperator) else matrix
+        return self._problem.hess(x, *self._args)
 
     def count_step(self, *_: Any) -> None:
         """Count a step, in every form of SciPy's callback."""

@@ -14,46 +14,15 @@ from scipy.optimize import OptimizeResult
 from keras_nlp_bridge.benchmarking.metering import Budget, Oracle, Stop
 from keras_nlp_bridge.benchmarking.recording import gradient_equivalents
 from keras_nlp_bridge.extras import blas_on_one_thread
-from keras_nlp_bridge.minimizing.minimize import NO_JAC, USE_HESSP, minimize
-from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod
+from keras_nlp_bridge.minimizing.minimize import minimize
+from keras_nlp_bridge.minimizing.solvers import Solver, ingredients
 from keras_nlp_bridge.problem.problem import KerasProblem
 
-__all__ = ["SCIPY", "Trial", "failed"]
+__all__ = ["Trial", "failed"]
 
 Vector = NDArray[np.float64]
 
-SCIPY: dict[str, str] = {
-    name.lower(): name
-    for name in (
-        *("Nelder-Mead", "Powell", "COBYLA", "COBYQA"),
-        *("CG", "BFGS", "L-BFGS-B", "TNC", "SLSQP", "Newton-CG", "trust-constr"),
-        *("dogleg", "trust-ncg", "trust-exact", "trust-krylov"),
-    )
-}
-"""Methods of `scipy.optimize.minimize`, by their names in small letters."""
-
 _COUNTS = ("nfev", "njev", "nhev")
-_USE_HESS = ("dogleg", "trust-exact")
-
-# The budget ends a run: tolerances are zero, and "limit" stands for a number of steps
-# that is never the first to end one, but does end a method that has ceased to evaluate.
-_FREE: dict[str, dict[str, Any]] = {
-    "nelder-mead": {"maxiter": "limit", "maxfev": "limit"},
-    "powell": {"maxiter": "limit", "maxfev": "limit"},
-    "cobyla": {"maxiter": "limit"},
-    "cobyqa": {"maxiter": "limit", "maxfev": "limit"},
-    "cg": {"gtol": 0.0, "maxiter": "limit"},
-    "bfgs": {"gtol": 0.0, "maxiter": "limit"},
-    "l-bfgs-b": {"ftol": 0.0, "gtol": 0.0, "maxfun": "limit", "maxiter": "limit"},
-    "tnc": {"ftol": 0.0, "xtol": 0.0, "gtol": 0.0, "maxfun": "limit"},
-    "slsqp": {"ftol": 0.0, "maxiter": "limit"},
-    "newton-cg": {"xtol": 0.0, "maxiter": "limit"},
-    "trust-constr": {"gtol": 0.0, "xtol": 0.0, "maxiter": "limit"},
-    **{
-        name: {"gtol": 0.0, "maxiter": "limit"}
-        for name in ("dogleg", "trust-ncg", "trust-exact", "trust-krylov")
-    },
-}
 
 
 @dataclass
@@ -62,8 +31,7 @@ class Trial:
 
     Attributes
     ----------
-    solver : str or callable
-        A name in `SCIPY`, one of our methods or a ``method=`` callable.
+    solver : Solver
     options : mapping
         Its options.
     problem : KerasProblem or Functions
@@ -73,7 +41,7 @@ class Trial:
     target : float or None
     """
 
-    solver: Any
+    solver: Solver
     options: Mapping[str, Any]
     problem: Any
     x0: Vector
@@ -84,8 +52,8 @@ class Trial:
         """Make the run; return its columns. Only Ctrl-C gets out of here."""
         oracle = Oracle(self.problem, self.budget, self.target)
         # Ours go from minibatch to minibatch, if they can; all others see all samples.
-        ours = isinstance(self.solver, ScipyMethod) and self.solver.stochastic
-        per_epoch = self.problem.batches_per_epoch if ours and self._batched else 1
+        batched = self._batched and self.solver.stochastic is not None
+        per_epoch = self.problem.batches_per_epoch if batched else 1
         try:
             with self._samples(all_of_them=per_epoch == 1):
                 if self._network:
@@ -137,18 +105,12 @@ class Trial:
         return self.budget.gtol + self.budget.rtol * first
 
     def _minimize(self, oracle: Oracle) -> OptimizeResult:
-        if isinstance(self.solver, ScipyMethod) and isinstance(
-            self.problem, KerasProblem
-        ):
+        if self.solver.full is not None and self._network:
             return self._on_device(oracle)
-        name = self.solver.lower() if isinstance(self.solver, str) else ""
-        limits = {
-            key: self.budget.steps if value == "limit" else value
-            for key, value in _FREE.get(name, {}).items()
-        }
-        if isinstance(self.solver, ScipyMethod):
-            limits = {"gtol": 0.0, "maxiter": self.budget.steps}
-        given = _ingredients(self.solver, self.problem, oracle)
+        # The budget ends a run: tolerances are zero, and the limit is never the first
+        # to end one, but does end a method that has ceased to evaluate.
+        limits = self.solver.free(self.budget.steps)
+        given = ingredients(self.solver, self.problem, oracle)
         try:
             result = minimize(
                 oracle.fun,
@@ -222,22 +184,6 @@ _REASONS = {
     "max_eval": "maxfun",
     "max_time": "maxtime",
 }
-
-
-def _ingredients(solver: Any, problem: Any, oracle: Oracle) -> dict[str, Any]:
-    """Return what a method takes, of what there is."""
-    name = getattr(solver, "name", solver if isinstance(solver, str) else "").lower()
-    given: dict[str, Any] = {}
-    if name not in NO_JAC and problem.jac is not None:
-        given["jac"] = oracle.jac
-    curved = name in USE_HESSP or not name  # a callable may take all there is
-    if curved and problem.hessp is not None:
-        given["hessp"] = oracle.hessp
-    elif (curved or name in _USE_HESS) and problem.hess is not None:
-        given["hess"] = oracle.hess
-    if problem.bounds is not None:
-        given["bounds"] = problem.bounds
-    return given
 
 
 def failed(error: Exception) -> dict[str, Any]:

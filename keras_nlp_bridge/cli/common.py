@@ -36,6 +36,19 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     add("--quiet", "-q", action="store_true", help="no progress")
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose help lists all solvers; they are imported when it is asked for."""
+
+    def format_help(self) -> str:
+        """Return the help."""
+        text = super().format_help()
+        if "{solvers}" not in text:
+            return text
+        from keras_nlp_bridge.minimizing.solvers import listing
+
+        return text.replace("{solvers}", listing())
+
+
 def add_parser(commands: Any, name: str, **texts: str) -> argparse.ArgumentParser:
     """Add a subcommand with its ``help``, ``description`` and ``examples``."""
     return commands.add_parser(

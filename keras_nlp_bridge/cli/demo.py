@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from keras_nlp_bridge.benchmarking.experiment import Experiment
 
-METHODS = "L-BFGS-B,r2,tr-lsr1,Adam"
-"""What is shown if nothing else is asked for."""
-
 _DEMO = """\
 Train LeNet, a small convolutional network, on handwritten digits: by SciPy's L-BFGS-B
 on all samples, by R2, by trust-region L-SR1 and by Adam on minibatches. Print a table
@@ -58,9 +55,8 @@ examples:
   keras-nlp-bridge demo --json > demo.json
       the table and the curves for a program
 
-methods: L-BFGS-B, CG, BFGS, Newton-CG, trust-ncg, trust-krylov (SciPy's, on all
-  samples), lbfgs, trunk (ours, on all samples), r2, tr-lsr1, slbfgs (ours, on
-  minibatches), Adam, AdamW, SGD, RMSprop (Keras's, with their learning rates)
+methods (those of two kinds on all samples):
+{solvers}
 
 Ctrl-C prints and draws what there is. KERAS_BACKEND chooses the backend of Keras.
 """
@@ -110,9 +106,10 @@ def _demo(options: argparse.Namespace) -> int:
         require("matplotlib.figure", "plot", "the picture")
         make_directory(options.output)
         from keras_nlp_bridge.benchmarking import datasets
-        from keras_nlp_bridge.benchmarking.experiment import Experiment, method_names
+        from keras_nlp_bridge.benchmarking.experiment import Experiment, named
+        from keras_nlp_bridge.minimizing.solvers import COMPARED
 
-        methods = method_names(options.methods or METHODS)
+        methods = named(options.methods or COMPARED)
         images = datasets.load(
             options.dataset,
             samples=options.samples,

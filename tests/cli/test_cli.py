@@ -349,7 +349,7 @@ def test_wrong_input_is_one_sentence(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--method", "nonsense"], ["`method` must be one of", "got 'nonsense'"]),
+        (["--method", "nonsense"], ["`method` must be a solver", "got 'nonsense'"]),
         (["--method", "adam:x,r2:3"], ["`--method` as a list", "adam:x,r2:3"]),
         (["--method", "adam:1,r2:1", "--epochs", "3"], ["`--epochs` and `--options`"]),
         (["--method", "r2", "--options", "gamma=3"], ["`options` of 'r2'", "gamma"]),
