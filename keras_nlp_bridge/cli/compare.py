@@ -23,7 +23,6 @@ from keras_nlp_bridge.extras import beside, require
 
 if TYPE_CHECKING:
     from keras_nlp_bridge.benchmarking.experiment import Experiment
-    from keras_nlp_bridge.minimizing.solvers import Solver
 
 _COMPARE = f"""\
 Train a network by several methods, each from the same weights and with the same budget,
@@ -122,7 +121,7 @@ def _compare(options: argparse.Namespace) -> int:
             )
             done.append(experiment)
             for method in methods:
-                _run(experiment, method)
+                experiment.run(method)
                 say_end(experiment.runs[-1], options.quiet)
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -131,20 +130,9 @@ def _compare(options: argparse.Namespace) -> int:
     return code
 
 
-def _run(experiment: "Experiment", method: "Solver") -> None:
-    """Make a run; a crash is noted, and the next method has its turn."""
-    try:
-        experiment.run(method)
-    except Exception as error:
-        run = experiment.runs[-1]
-        text = (str(error).strip().splitlines() or [""])[0]
-        run.note, run.failed = f"{type(error).__name__}: {text}", True
-
-
 def _report(done: "list[Experiment]", options: argparse.Namespace) -> None:
     from keras_nlp_bridge.benchmarking.experiment import rows as rows_of
-    from keras_nlp_bridge.benchmarking.recording import finite, versions
-    from keras_nlp_bridge.benchmarking.table import Benchmark
+    from keras_nlp_bridge.benchmarking.table import Benchmark, finite, versions
 
     rows = [row for one in done for row in rows_of(one, options.accuracy)]
     about = {"versions": versions(), "model": options.model, "data": options.data}

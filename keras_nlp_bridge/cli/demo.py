@@ -30,10 +30,9 @@ on all samples, by R2, by trust-region L-SR1 and by Adam on minibatches. Print a
 and draw demo.png: the training loss against evaluations and against seconds.
 
 Every method starts from the same weights and gets the same budget. Not on the clock:
-compiling (a trial run from other weights comes first) and measuring (at some dozen
-moments the clock stands still and the loss of all training samples is computed; that
-counts as no evaluation either). R2 and L-SR1 plan their step lengths for the number of
-steps to come; with --seconds it is estimated from the trial run, on the safe side.
+compiling (a trial run from other weights comes first) and measuring (some dozen
+iterates are kept, whose losses on all training samples are computed afterwards). R2 and
+L-SR1 shorten their steps along a clock: that of --epochs or of --seconds.
 Adam runs in Keras's own fit, with Keras's learning rate 1e-3 throughout.
 
 In the table, f, grad and Hv count evaluations of the loss, of its gradient and of
@@ -144,7 +143,6 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _report(experiment: "Experiment", options: argparse.Namespace) -> None:
     from keras_nlp_bridge import plots
-    from keras_nlp_bridge.benchmarking import recording
 
     path = None
     if any(run.points for run in experiment.runs):
@@ -155,7 +153,10 @@ def _report(experiment: "Experiment", options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps({**to_dict(experiment), "picture": path and str(path)}))
     else:
-        print("\n" + recording.table(experiment.runs))
+        print("\n" + experiment.table().to_text())
+        for run in experiment.runs:
+            if run.note:
+                print(f"{run.method}: {run.note}")
         if path:
             print(f"\npicture: {path}")
 
@@ -199,7 +200,7 @@ def lenet(shape: tuple[int, ...] = (28, 28, 1), classes: int = 10) -> "keras.Mod
 
 def describe(experiment: "Experiment") -> str:
     """Return two lines: the network and its data; the budget and the versions."""
-    from keras_nlp_bridge.benchmarking.recording import versions
+    from keras_nlp_bridge.benchmarking.table import versions
 
     images, budget = experiment.data, experiment.budget
     limit = (
@@ -218,7 +219,7 @@ def describe(experiment: "Experiment") -> str:
 
 def to_dict(experiment: "Experiment") -> dict[str, Any]:
     """Return the setting and all runs, for JSON."""
-    from keras_nlp_bridge.benchmarking.recording import versions
+    from keras_nlp_bridge.benchmarking.table import versions
 
     images = experiment.data
     return {

@@ -240,7 +240,7 @@ def _save(
     options: argparse.Namespace,
     title: str,
 ) -> None:
-    from keras_nlp_bridge.benchmarking.recording import finite, versions
+    from keras_nlp_bridge.benchmarking.table import finite, versions
 
     folder, rows = options.output, record["epochs"]
     record = finite({**record, "versions": versions()})

@@ -17,8 +17,7 @@ from keras_nlp_bridge.minimizing.solvers import Solver
 def optimizer_of(solver: Solver, options: Mapping[str, Any]) -> Any:
     """Return an optimizer by its name and options, or the one that was given."""
     if solver.call is None:
-        config = {"class_name": solver.name.lower(), "config": dict(options)}
-        return keras.optimizers.get(config)
+        return getattr(keras.optimizers, solver.name)(**options)
     if options:
         raise ValueError(
             "`options` must be None beside an optimizer, which has its own; "

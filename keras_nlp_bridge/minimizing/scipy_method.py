@@ -57,7 +57,8 @@ class ScipyMethod:
         maxiter: int = 15_000,
     ) -> None:
         self.name, self.full, self.stochastic = name, full, stochastic
-        self.maxiter, self.row = maxiter, self._row()
+        self.maxiter = maxiter
+        self.row = self._row()
         self.__name__ = name.replace("-", "_")
         self.__doc__ = _describe(full, stochastic, maxiter)
 

@@ -12,7 +12,11 @@ MINIBATCH = ["r2", "tr-lsr1"]
 SCIPY = [
     solver.name
     for solver in SOLVERS.values()
-    if solver.kind == "full" and solver not in OURS and "jac" in solver.takes
+    if solver.kind == "full"
+    and solver not in OURS
+    and "jac" in solver.takes
+    # That needs a positive definite Hessian from the start.
+    and solver.name != "dogleg"
 ]
 FULL = ["L-BFGS-B", "CG", "trust-krylov"]
 

@@ -7,10 +7,19 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from scipy.optimize import Bounds, OptimizeResult, minimize, rosen, rosen_der
+from scipy.optimize import (
+    Bounds,
+    LinearConstraint,
+    OptimizeResult,
+    minimize,
+    rosen,
+    rosen_der,
+    rosen_hess,
+)
 
 import keras_nlp_bridge as knb
 from keras_nlp_bridge.benchmarking.metering import Functions
+from keras_nlp_bridge.fitting.lending import optimizer_of
 from keras_nlp_bridge.methods import R2, StochasticR2
 from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod
 from keras_nlp_bridge.minimizing.solvers import (
@@ -67,12 +76,10 @@ def test_all_of_scipys_methods_and_all_of_keras_optimizers_have_a_row():
         assert result.nfev > 1
     optimizers = {s.name for s in SOLVERS.values() if s.kind == "keras"}
     for name in optimizers:
-        assert type(keras.optimizers.get(name.lower())).__name__ == name
+        assert isinstance(optimizer_of(find(name), {}), keras.optimizers.Optimizer)
 
 
 def given(solver):
-    from scipy.optimize import rosen_hess
-
     problem = Functions(rosen, START, rosen_der, rosen_hess)
     return ingredients(solver, problem)
 
@@ -80,7 +87,7 @@ def given(solver):
 @pytest.mark.once
 def test_scipy_warns_of_nothing_that_a_row_says_it_takes():
     bounds = Bounds([-2, -2], [2, 2])
-    constraint = {"type": "ineq", "fun": lambda x: 9 - x @ x}
+    constraint = LinearConstraint(np.eye(2), -3, 3)
     for solver in SCIPYS:  # a warning is an error
         more = {"bounds": bounds} if "bounds" in solver.takes else {}
         if "constraints" in solver.takes:
@@ -101,9 +108,9 @@ def test_options_keep_a_method_from_stopping_before_its_caller_does(solver):
     usual = minimize(rosen, START, method=solver.name, **more)
     few = solver.free(10_000) | solver.iterations(3)
     assert minimize(rosen, START, method=solver.name, options=few, **more).nit <= 60
-    freed = minimize(
-        rosen, START, method=solver.name, options=solver.free(1000), **more
-    )
+    endless = solver.free(1000)
+    with np.errstate(all="ignore"):  # at the solution, where others stop
+        freed = minimize(rosen, START, method=solver.name, options=endless, **more)
     assert freed.nfev >= usual.nfev
     assert freed.fun <= usual.fun
 
@@ -148,7 +155,7 @@ def test_an_unknown_name_gets_one_sentence_everywhere(call):
         call("L-BGFS-B")
     assert str(error.value) == (
         "`method` must be a solver or the name of one; got 'L-BGFS-B'. "
-        "Did you mean 'L-BFGS-B' or 'lbfgs' or 'slbfgs'?"
+        "Did you mean 'L-BFGS-B' or 'lbfgs'?"
     )
     with pytest.raises(ValueError, match=r"got 5\. There are r2, tr-lsr1"):
         call(5)
