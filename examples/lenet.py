@@ -18,11 +18,12 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import keras
-from scipy.optimize import OptimizeResult, minimize
+from scipy.optimize import minimize
 
 import keras_nlp_bridge as knb
 from keras_nlp_bridge import plots
-from keras_nlp_bridge.benchmarking import datasets, recording
+from keras_nlp_bridge.benchmarking import datasets
+from keras_nlp_bridge.benchmarking.experiment import Experiment
 
 parser = argparse.ArgumentParser(description="LeNet on handwritten digits")
 parser.add_argument("--epochs", type=int, default=40)
@@ -56,7 +57,7 @@ model = keras.Sequential(
     name="lenet",
 )
 model.compile(
-    optimizer="adam",  # for `fit` at the end
+    optimizer="adam",
     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
 )
 
@@ -67,84 +68,37 @@ problem.summary()
 x0 = problem.x0  # the weights as they are: every method starts here
 
 # %%
-# To compare, each run is measured by a callback, which also ends it after EPOCHS
-# passes over the data. To train, you need none of this. (The seconds include compiling,
-# which `keras-nlp-bridge demo` does before it starts the clock.)
-full = knb.KerasProblem(model, x_train, y_train)  # what is measured
-finished = []
-
-
-def start(
-    method: str, evaluated: knb.KerasProblem | recording.Counters, samples: int
-) -> recording.Recorder:
-    run = recording.Run(method, samples)
-    recorder = recording.Recorder(run, evaluated, full, epochs=EPOCHS)
-    recorder.start(x0)
-    return recorder
-
-
-def finish(recorder: recording.Recorder, result: OptimizeResult) -> None:
-    recorder.finish(result.x, result.message)
-    problem.assign(result.x)  # the result becomes the weights of the model
-    recorder.run.test_accuracy = problem.accuracy(test)
-    finished.append(recorder.run)
-    print(recording.table(finished), end="\n\n")
-
-
-# %%
 # SciPy's own method, on all samples: two functions and a start is all it takes.
-recorder = start("L-BFGS-B", problem, len(x_train))
 result = minimize(
-    problem.fun, x0, jac=problem.jac, method="L-BFGS-B", callback=recorder
+    problem.fun, x0, jac=problem.jac, method="L-BFGS-B", options={"maxiter": 5}
 )
-finish(recorder, result)
+print(f"after five iterations: {result.fun:.3f}")
 
 # %%
-# Ours on minibatches, R2 first. The callback goes to the next minibatch after each
-# step, as `callback=batches.next_batch` would. The method shortens its steps along a
-# clock: `maxiter` says how many there will be.
+# Ours on minibatches. The callback goes to the next minibatch after each step. The
+# method shortens its steps along a clock: `maxiter` says how many there will be.
 batches = knb.KerasProblem(model, x_train, y_train, batch_size=BATCH)
-steps = EPOCHS * batches.batches_per_epoch
-recorder = start("r2", batches, BATCH)
-result = minimize(
-    batches.fun,
-    x0,
-    jac=batches.jac,
-    method=knb.r2,
-    callback=recorder,
-    options={"maxiter": steps},
-)
-finish(recorder, result)
-
-# %%
-# Then the trust region with limited-memory SR1 curvature.
-batches = knb.KerasProblem(model, x_train, y_train, batch_size=BATCH)
-recorder = start("tr-lsr1", batches, BATCH)
 result = minimize(
     batches.fun,
     x0,
     jac=batches.jac,
     method=knb.tr_lsr1,
-    callback=recorder,
-    options={"maxiter": steps},
+    callback=batches.next_batch,
+    options={"maxiter": 2 * batches.batches_per_epoch},
 )
-finish(recorder, result)
+problem.assign(result.x)  # the result becomes the weights of the model
+print(f"test accuracy after two passes: {problem.accuracy(test):.3f}")
+problem.assign(x0)
 
 # %%
-# Adam, in Keras's own loop, for comparison.
-problem.assign(x0)
-recorder = start("Adam", recording.Counters(batches.batches_per_epoch), BATCH)
-model.fit(
-    x_train,
-    y_train,
-    batch_size=BATCH,
-    epochs=EPOCHS,
-    verbose=0,
-    callbacks=[recording.FitRecorder(recorder)],
-)
-finish(recorder, OptimizeResult(x=problem.x0, message=""))
+# A comparison: each method from the same weights, for EPOCHS passes over the data, with
+# Adam in Keras's own loop. Compiling and measuring are not on the clock.
+comparison = Experiment(images, lambda: model, epochs=EPOCHS, batch_size=BATCH)
+for method in ("L-BFGS-B", "r2", "tr-lsr1", "Adam"):
+    comparison.run(method)
+print(comparison.table().to_text())
 
 # %%
 # A picture: training loss against work and against time.
-plots.loss_curves(finished, "lenet.png", "LeNet on handwritten digits")
+plots.loss_curves(comparison.runs, "lenet.png", "LeNet on handwritten digits")
 print("picture: lenet.png")

@@ -15,12 +15,12 @@ import keras
 import numpy as np
 
 from keras_nlp_bridge.benchmarking.metering import Budget, Functions
-from keras_nlp_bridge.benchmarking.recording import versions
-from keras_nlp_bridge.benchmarking.table import Benchmark, row_to_json
-from keras_nlp_bridge.benchmarking.trial import SCIPY, Trial, failed
-from keras_nlp_bridge.methods import Method
+from keras_nlp_bridge.benchmarking.table import Benchmark, row_to_json, versions
+from keras_nlp_bridge.benchmarking.trial import Trial, failed
+from keras_nlp_bridge.fitting.lending import optimizer_of
 from keras_nlp_bridge.minimizing.minimize import another_start
-from keras_nlp_bridge.minimizing.scipy_method import METHODS, Configured, ScipyMethod
+from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod, minimizer
+from keras_nlp_bridge.minimizing.solvers import Solver, find, refuse_limits
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 __all__ = ["benchmark"]
@@ -31,7 +31,7 @@ class _Method:
     """A method under the name that it has in the table."""
 
     label: str
-    solver: Any
+    solver: Solver
     options: Mapping[str, Any]
 
 
@@ -52,8 +52,9 @@ def benchmark(
     Parameters
     ----------
     methods : sequence or mapping
-        Names of our methods or of SciPy's, ``method=`` callables, instances of methods,
-        or pairs (method, options). A mapping gives them labels.
+        Names of our methods, of SciPy's or of Keras's optimizers, ``method=``
+        callables, instances of methods, optimizers, or pairs (method, options). A
+        mapping gives them labels.
     problems : mapping of str to problem
         By name: a `KerasProblem`; a tuple ``(fun, x0[, jac[, hess]])``; a mapping with
         these and ``hessp``, ``bounds``, ``args``; an object with such attributes; or
@@ -64,8 +65,9 @@ def benchmark(
     budget : mapping, optional
         ``gtol`` (1e-5) and ``rtol`` (0): a run ends, and has solved the problem, where
         the infinity norm of the gradient is at most ``gtol + rtol |g(x0)|``. ``maxfun``
-        (10,000), ``maxiter`` and ``maxtime`` (none): evaluations of the objective,
-        steps and seconds.
+        (10,000), ``maxiter``, ``maxtime`` and ``epochs`` (none): evaluations of the
+        objective, steps, seconds and passes over all samples: on minibatches one step
+        on each of them, otherwise the work of one gradient.
     target : float or mapping of str to float, optional
         A value of the objective, for all problems or by name. A run ends, and has
         solved the problem, where it is reached; a small gradient is not enough then.
@@ -94,8 +96,8 @@ def benchmark(
     Notes
     -----
     Columns: ``method``, ``problem``, ``seed``; ``n``, the number of variables;
-    ``status``: "solved", "maxfun", "maxiter", "maxtime" (the budget is used up),
-    "stopped" (the method ended by its own rule, without solving the problem) or
+    ``status``: "solved", "maxfun", "maxiter", "maxtime", "epochs" (the budget is used
+    up), "stopped" (the method ended by its own rule, without solving the problem) or
     "exception"; the method's ``message``, or the type and text of the exception;
     ``solved``; ``fun`` and ``gnorm``, the objective and the infinity norm of the
     gradient at the returned point, evaluated afterwards; ``nit``, ``nfev``, ``njev``,
@@ -109,7 +111,8 @@ def benchmark(
     best point counts), ours on a `KerasProblem` by their own rules, since they run on
     the device. On a `KerasProblem` with minibatches those of our methods that have a
     variant for them go to the next after each step, all others see all samples;
-    ``fun`` and ``gnorm`` are those of all samples. The model is not changed.
+    ``fun`` and ``gnorm`` are those of all samples. Optimizers of Keras go by
+    minibatches, of 32 if the problem has none. The model is not changed.
 
     A run that raises is a row, and so are all runs of a problem that cannot be made.
     Ctrl-C returns what is finished, with `interrupted` set.
@@ -125,7 +128,7 @@ def benchmark(
     entries = _methods(methods)
     numbers = _seeds(seeds)
     limits = _budget(budget)
-    aims = _targets(target, _problems(problems))
+    aims = _targets(target, _problems(problems, entries))
     about = {
         "budget": asdict(limits),
         "target": target if target is None else aims,
@@ -241,23 +244,15 @@ def _method(label: str | None, entry: Any) -> _Method:
     solver, options = entry if pair and len(entry) == 2 else (entry, {})
     if not isinstance(options, Mapping):
         raise TypeError(f"`methods`: options must be a mapping; got {options!r}.")
-    if isinstance(solver, str):
-        key = solver.lower().replace("_", "-")
-        solver = METHODS.get(key) or SCIPY.get(key)
-    solver = Configured(solver) if isinstance(solver, Method) else solver
-    if not callable(solver) and solver not in SCIPY.values():
-        known = [*METHODS, *SCIPY.values()]
-        raise ValueError(
-            f"`methods` must be callables or among {known}; got {entry!r}."
-        )
-    if isinstance(solver, ScipyMethod):
-        _check_options(solver, options)
+    found = find(solver)
+    if found.kind == "keras":
+        optimizer_of(found, options)
+    elif isinstance(called := minimizer(found), ScipyMethod):
+        _check_options(called, options)
     if label is None:
-        name = solver if isinstance(solver, str) else getattr(solver, "name", None)
-        name = name or getattr(solver, "__name__", type(solver).__name__)
         shown = ", ".join(f"{k}={v}" for k, v in options.items())
-        label = f"{name}({shown})" if shown else name
-    return _Method(str(label), solver, dict(options))
+        label = f"{found.name}({shown})" if shown else found.name
+    return _Method(str(label), found, dict(options))
 
 
 def _check_options(method: ScipyMethod, options: Mapping[str, Any]) -> None:
@@ -270,14 +265,21 @@ def _check_options(method: ScipyMethod, options: Mapping[str, Any]) -> None:
         method.configure(options, minibatches=True)
 
 
-def _problems(given: Any) -> list[str]:
+def _problems(given: Any, methods: Sequence[_Method]) -> list[str]:
     if not isinstance(given, Mapping) or not given:
         raise ValueError(
             f"`problems` must be a mapping of names to problems; got {given!r}."
         )
     for problem in given.values():
         if not _is_factory(problem):
-            _problem(problem)
+            ready = _problem(problem)
+            for method in methods:
+                refuse_limits(method.solver, ready.bounds)
+                if method.solver.kind == "keras" and isinstance(ready, Functions):
+                    raise ValueError(
+                        "`problems` must be KerasProblems for optimizers of Keras; got "
+                        f"{problem!r} for {method.label}."
+                    )
     return list(given)
 
 

@@ -1,89 +1,89 @@
 """A network trained by several methods under one budget.
 
 Every method starts from the same weights. What is not training is not on its clock:
-compiling (a trial run from other weights comes first) and measuring (at some dozen
-moments the clock stands still and the loss of all training samples is computed, which
-counts as no evaluation either).
+compiling (a trial run from other weights comes first) and measuring (some dozen
+iterates are kept, whose losses on all training samples are computed afterwards).
 """
 
-import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import OptimizeResult, minimize
 
+from keras_nlp_bridge.benchmarking.curve import Curve, Point
 from keras_nlp_bridge.benchmarking.datasets import DataSet
-from keras_nlp_bridge.benchmarking.recording import (
-    Counters,
-    FitRecorder,
-    Point,
-    Progress,
-    Recorder,
-    Run,
-)
-from keras_nlp_bridge.fitting.lending import lent
-from keras_nlp_bridge.minimizing import scipy_method
-from keras_nlp_bridge.minimizing.minimize import USE_HESSP
+from keras_nlp_bridge.benchmarking.metering import Budget
+from keras_nlp_bridge.benchmarking.table import finite
+from keras_nlp_bridge.benchmarking.trial import LIMITS, Trial, failed
+from keras_nlp_bridge.benchmarking.view import View
+from keras_nlp_bridge.minimizing.solvers import Solver, find
 from keras_nlp_bridge.problem.problem import KerasProblem
 
-__all__ = ["METHODS", "MINIBATCHES", "Experiment", "method_names", "rows"]
-
-Vector = NDArray[np.float64]
-
-METHODS: dict[str, Any] = {
-    **{
-        name: name
-        for name in (
-            *("L-BFGS-B", "CG", "BFGS", "Newton-CG", "trust-ncg", "trust-krylov"),
-        )
-    },
-    **scipy_method.METHODS,
-    **dict.fromkeys(("Adam", "AdamW", "SGD", "RMSprop")),
-}
-"""What SciPy calls ``method``, by name; None for Keras's own training."""
-
-MINIBATCHES = ("r2", "tr-lsr1", "slbfgs", *(n for n, m in METHODS.items() if not m))
-"""Those that see minibatches; the others see all samples at once."""
-
-# Only the budget ends a run, or a method that can do no more.
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "L-BFGS-B": {"maxfun": 10**9, "ftol": 0.0, "gtol": 0.0},
-    "Newton-CG": {"xtol": 0.0},
-}
-_NO_LIMIT = 10**9
-_TRIAL_STEPS = 60  # of the trial run on minibatches; its last 40 tell the speed
-_ON_SCHEDULE = 0.9  # of the steps that fit into the time at that speed
+__all__ = ["Experiment", "Progress", "Run", "named", "rows"]
 
 
-def method_names(text: str) -> list[str]:
-    """Read a list of methods, separated by commas.
+@dataclass
+class Run:
+    """What one method did.
 
-    Parameters
+    Attributes
     ----------
-    text : str
-        Names among `METHODS`; case does not matter, nor ``_`` for ``-``.
+    method : str
+        Its name.
+    batch_size : int
+        Samples in an evaluation.
+    points : list of Point
+        The measured points, the start first.
+    row : dict
+        The columns of `benchmark`, with ``test_accuracy``, the share of the test
+        images that the last weights name correctly.
+    """
 
-    Returns
-    -------
-    list of str
-        Keys of `METHODS`, none twice.
+    method: str
+    batch_size: int
+    points: list[Point] = field(default_factory=list)
+    row: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def note(self) -> str:
+        """Why the run ended, if not by its budget."""
+        return "" if self.row.get("status") in LIMITS else self.row.get("message", "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything for JSON: numbers that are not finite become None."""
+        last = asdict(self.points[-1]) if self.points else {}
+        counts = {name: self.row.get(name, 0) for name in ("nfev", "njev", "nhev")}
+        return finite(
+            {
+                "method": self.method,
+                "train_loss": last.get("loss"),
+                "test_accuracy": self.row.get("test_accuracy"),
+                "seconds": last.get("seconds"),
+                **counts,
+                "batch_size": self.batch_size,
+                "passes": last.get("passes"),
+                "note": self.note,
+                "points": [asdict(point) for point in self.points],
+            }
+        )
+
+
+Progress = Callable[[str, float, float], None]
+
+
+def named(text: str) -> list[Solver]:
+    """Read a list of solvers, separated by commas; none is there twice.
 
     Raises
     ------
     ValueError
         An unknown name.
     """
-    known = {name.lower(): name for name in METHODS}
-    asked = [part.strip() for part in text.split(",")]
-    wrong = [part for part in asked if part.lower().replace("_", "-") not in known]
-    if wrong:
-        raise ValueError(
-            f"`methods` must be among {', '.join(METHODS)}; got {', '.join(wrong)!r}."
-        )
-    return list(dict.fromkeys(known[part.lower().replace("_", "-")] for part in asked))
+    return list({s.name: s for s in map(find, text.split(","))}.values())
 
 
 class Experiment:
@@ -104,7 +104,8 @@ class Experiment:
     seed : int
         Of the first weights and the order of minibatches.
     progress : callable, optional
-        As in `Recorder`.
+        Called now and then with a method's name, the share of the budget used, and the
+        last loss that it has seen.
 
     Attributes
     ----------
@@ -143,118 +144,74 @@ class Experiment:
         self.x0 = self.full.x0
         self.runs: list[Run] = []
 
-    def run(self, method: str) -> Run:
-        """Train from the start by one of `METHODS` and measure.
+    @cached_property
+    def batched(self) -> KerasProblem:
+        """The problem of the methods that see minibatches."""
+        x, y = self.data.x_train, self.data.y_train
+        size = self.batch_size
+        return KerasProblem(self.model, x, y, batch_size=size, seed=self.seed)
+
+    def run(self, method: Any) -> Run:
+        """Train from the start by a solver and measure; a crash is noted.
 
         Ctrl-C leaves in `runs` what has been measured.
         """
-        minibatches = method in MINIBATCHES
-        run = Run(method, self.batch_size if minibatches else self.full.size)
+        solver = find(method)
+        full = solver.kind in ("full", "both")
+        run = Run(solver.name, self.full.size if full else self.batch_size)
         self.runs.append(run)
+
+        def show(used: float, loss: float) -> None:
+            if self.progress is not None:
+                self.progress(run.method, used, loss)
+
+        curve, seconds = Curve(show), self.budget["seconds"]
+        run.points = curve.points
+        limits = {"maxtime": seconds, "epochs": self.budget["epochs"]}
+        trial = Trial(
+            solver,
+            {},
+            self.full if full else self.batched,
+            self.x0,
+            Budget(gtol=0.0, maxfun=10**9, **limits),
+            None,
+            curve,
+            self._score,
+        )
         try:
-            if METHODS[method] is None:
-                self._fit(run)
-            else:
-                self._minimize(run, self.batch_size if minibatches else None)
+            run.row = trial.run()
         except KeyboardInterrupt:
-            run.note = "interrupted"
+            run.row = failed(KeyboardInterrupt()) | {
+                "status": "stopped",
+                "message": "interrupted",
+            }
             raise
-        finally:
-            self._score(run)
         return run
 
-    def _minimize(self, run: Run, batch_size: int | None) -> None:
-        problem = KerasProblem(
-            self.model,
-            self.data.x_train,
-            self.data.y_train,
-            batch_size=batch_size,
-            seed=self.seed,
-        )
-        steps = self._trial(run.method, problem)
-        recorder = self._recorder(run, problem)
-        recorder.start(self.x0)
-        result = _call_scipy(run.method, problem, self.x0, recorder, steps)
-        planned = result.nit >= steps
-        recorder.finish(result.x, "" if planned else str(result.message))
-
-    def _trial(self, method: str, problem: KerasProblem) -> int:
-        """Compile by a short run from other weights; return the steps of the real one.
-
-        Our methods plan their step lengths for the number of steps to come, which is
-        estimated from their speed. The clock ends the run in any case.
-        """
-        times: list[float] = []
-
-        def step(intermediate_result: OptimizeResult) -> None:
-            times.append(time.perf_counter())
-            if problem.stochastic:
-                problem.next_batch()
-
-        if problem.stochastic:  # the last batch may be short: that is compiled too
-            while problem.batch_index < problem.batches_per_epoch - 1:
-                problem.next_batch()
-        steps = _TRIAL_STEPS if problem.stochastic else 2
-        _call_scipy(method, problem, self.x0 + 1e-4, step, steps)
-        problem.reset_counters()
-        if not problem.stochastic:
-            return _NO_LIMIT
-        problem.reset_batches()
-        if self.budget["seconds"] is None:
-            return self.budget["epochs"] * problem.batches_per_epoch
-        pace = float(np.mean(np.diff(times[20:])))
-        return max(1, int(_ON_SCHEDULE * self.budget["seconds"] / pace))
-
-    def _fit(self, run: Run) -> None:
-        model, x, y = self.model, self.data.x_train, self.data.y_train
-        size, optimizer = self.batch_size, keras.optimizers.get(run.method.lower())
-        optimizer.build(model.trainable_variables)
-        fresh = [np.array(v) for v in optimizer.variables]
-        self.full.assign(self.x0)
-        with lent(model, optimizer):
-            few = size + len(x) % size  # a whole and a short batch: both are compiled
-            model.fit(x[:few], y[:few], batch_size=size, verbose=0)
-            for variable, value in zip(optimizer.variables, fresh, strict=True):
-                variable.assign(value)
-            self.full.assign(self.x0)
-            recorder = self._recorder(run, Counters(-(-len(x) // size)))
-            model.fit(
-                x,
-                y,
-                batch_size=size,
-                epochs=self.budget["epochs"] or _NO_LIMIT,
-                verbose=0,
-                callbacks=[FitRecorder(recorder)],
-            )
-        recorder.finish(self.full.x0)
-
-    def _recorder(self, run: Run, problem: KerasProblem | Counters) -> Recorder:
-        return Recorder(run, problem, self.full, progress=self.progress, **self.budget)
-
-    def _score(self, run: Run) -> None:
+    def _score(self, x: NDArray[np.float64]) -> dict[str, Any]:
         data = self.data
-        known = data.x_test is not None and data.classes is not None
-        if known and run.x is not None and np.isfinite(run.x).all():
-            self.full.assign(run.x)
-            run.test_accuracy = self.full.accuracy((data.x_test, data.y_test))
+        if data.x_test is None or data.classes is None:
+            return {}
+        self.full.assign(x)
+        return {"test_accuracy": self.full.accuracy((data.x_test, data.y_test))}
 
-
-def _call_scipy(
-    method: str,
-    problem: KerasProblem,
-    x0: Vector,
-    callback: Callable[..., None],
-    maxiter: int,
-) -> OptimizeResult:
-    return minimize(
-        problem.fun,
-        x0,
-        jac=problem.jac,
-        hessp=problem.hessp if method.lower() in USE_HESSP else None,
-        method=METHODS[method],
-        callback=callback,
-        options={"maxiter": maxiter, **_OPTIONS.get(method, {"gtol": 0.0})},
-    )
+    def table(self) -> View:
+        """Return a line for each run that has been measured."""
+        header = "method", "loss", "accuracy", "seconds", "f", "grad", "Hv"
+        lines = [
+            (
+                run.method,
+                run.points[-1].loss,
+                run.row.get("test_accuracy", np.nan),
+                round(run.points[-1].seconds, 1),
+                *(run.row[name] for name in ("nfev", "njev", "nhev")),
+                run.batch_size,
+                round(run.points[-1].passes, 1),
+            )
+            for run in self.runs
+            if run.points
+        ]
+        return View((*header, "samples", "passes"), tuple(lines))
 
 
 def rows(experiment: Experiment, share: float = 0.1) -> list[dict[str, Any]]:
@@ -288,28 +245,21 @@ def rows(experiment: Experiment, share: float = 0.1) -> list[dict[str, Any]]:
 
 def _row(experiment: Experiment, run: Run, target: float) -> dict[str, Any]:
     there = next((p for p in run.points if p.loss <= target), None)
-    last = run.points[-1] if run.points else Point(0.0, 0.0, np.nan)
-    until = there or last
-    solved = there is not None and not run.failed
+    until = there or (run.points[-1] if run.points else Point(0.0, 0.0, np.nan))
+    crashed = run.row.get("status") == "exception"
+    solved = there is not None and not crashed
     ended = "stopped" if run.note else "budget"
-    gnorm = np.nan
-    if run.x is not None and np.isfinite(run.x).all():
-        gnorm = float(np.abs(experiment.full.jac(run.x)).max())
     return {
         "method": run.method,
         "problem": experiment.data.name,
         "seed": experiment.seed,
         "n": experiment.full.n,
-        "status": "exception" if run.failed else "solved" if solved else ended,
+        **run.row,
+        "status": "exception" if crashed else "solved" if solved else ended,
         "message": run.note,
         "solved": solved,
-        "fun": last.loss,
-        "gnorm": gnorm,
-        "nit": run.nit,
-        "nfev": run.nfev,
-        "njev": run.njev,
-        "nhev": run.nhev,
+        "fun": run.points[-1].loss if run.points else np.nan,
         "cost": until.passes,
         "seconds": until.seconds,
-        "test_accuracy": run.test_accuracy,
+        "test_accuracy": run.row.get("test_accuracy", np.nan),
     }

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, approx_fprime
-from scipy.sparse.linalg import LinearOperator
 
+from keras_nlp_bridge.benchmarking.curve import Curve
 from keras_nlp_bridge.checks import is_number
 
-__all__ = ["Budget", "Functions", "Oracle", "Stop"]
+__all__ = ["Budget", "Functions", "Oracle", "Stop", "gradient_equivalents"]
 
 Vector = NDArray[np.float64]
 
@@ -23,7 +23,17 @@ _MESSAGES = {
     "maxfun": "All evaluations of the budget are used.",
     "maxiter": "All steps of the budget are used.",
     "maxtime": "The time of the budget is used.",
+    "epochs": "The passes over the samples of the budget are used.",
 }
+
+
+def gradient_equivalents(nfev: int, njev: int, nhev: int) -> float:
+    """Add evaluations up: ``njev + max(0, nfev - njev) / 3 + 2 nhev``.
+
+    A gradient includes the value at the same point; a value alone is a third of it, a
+    forward pass without the two of going back; a Hessian-vector product is two.
+    """
+    return njev + max(0, nfev - njev) / 3 + 2 * nhev
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +45,13 @@ class Budget:
     maxfun: int = 10_000
     maxiter: int | None = None
     maxtime: float | None = None
+    epochs: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("gtol", "rtol", "maxfun", "maxiter", "maxtime"):
+        for name in ("gtol", "rtol", "maxfun", "maxiter", "maxtime", "epochs"):
             value = getattr(self, name)
-            missing = value is None and name in ("maxiter", "maxtime")
-            least = 1 if name in ("maxfun", "maxiter") else 0
+            missing = value is None and name in ("maxiter", "maxtime", "epochs")
+            least = 1 if name in ("maxfun", "maxiter", "epochs") else 0
             if not missing and not _is_finite(value, least):
                 raise ValueError(
                     f"`budget[{name!r}]` must be a number of at least {least}; "
@@ -83,13 +94,32 @@ class Stop(BaseException):
 
 
 class Oracle:
-    """The functions of a problem, counted; the clock and the limits beside them."""
+    """The functions of a problem, counted; the clock and the limits beside them.
 
-    def __init__(self, problem: Any, budget: Budget, target: float | None) -> None:
+    Parameters
+    ----------
+    problem : KerasProblem or Functions
+    budget : Budget
+    target : float or None
+    batches : int
+        Minibatches in an epoch, if the method sees them; otherwise 1.
+    curve : Curve, optional
+        Gets iterates in the course of the run.
+    """
+
+    def __init__(
+        self,
+        problem: Any,
+        budget: Budget,
+        target: float | None,
+        batches: int = 1,
+        curve: Curve | None = None,
+    ) -> None:
         self._problem, self._args = problem, getattr(problem, "args", ())
+        self.batches, self.curve = batches, curve
         self.budget = budget
         self.target = -math.inf if target is None else target
-        self.gtol = 0.0
+        self.gtol, self.last = 0.0, math.nan
         self.nit = self.nfev = self.njev = self.nhev = 0
         self.best: tuple[float, Vector] | None = None
         self.reason = ""
@@ -118,9 +148,9 @@ class Oracle:
         """Return f(x)."""
         if self.nfev >= self.budget.maxfun:
             self.stop("maxfun")
-        self.check_clock()
+        self.check()
         self.nfev += 1
-        f = self.value(x)
+        f = self.last = self.value(x)
         if self.best is None or f < self.best[0] or not math.isfinite(self.best[0]):
             self.best = f, np.array(x, float)
         if f <= self.target:
@@ -129,7 +159,7 @@ class Oracle:
 
     def jac(self, x: Vector) -> Vector:
         """Return the gradient at x."""
-        self.check_clock()
+        self.check()
         self.njev += 1
         g = self.gradient(x)
         if np.abs(g).max() <= self.gtol:
@@ -139,29 +169,73 @@ class Oracle:
 
     def hessp(self, x: Vector, p: Vector) -> Any:
         """Return the product of the Hessian at x with p."""
-        self.check_clock()
+        self.check()
         self.nhev += 1
         return self._problem.hessp(x, p, *self._args)
 
     def hess(self, x: Vector) -> Any:
         """Return the Hessian at x, as a matrix; it counts a product a column."""
-        self.check_clock()
+        self.check()
         self.nhev += x.size
-        matrix = self._problem.hess(x, *self._args)
-        return matrix @ np.eye(x.size) if isinstance(matrix, LinearOperator) else matrix
+        return self._problem.hess(x, *self._args)
 
-    def count_step(self, *_: Any) -> None:
-        """Count a step, in every form of SciPy's callback."""
+    def count_step(self, x: Any, *_: Any) -> None:
+        """Count a step to x, in every form of SciPy's callback."""
         self.nit += 1
+        self.look(x)
         if self.budget.maxiter and self.nit >= self.budget.maxiter:
             self.stop("maxiter")
-        self.check_clock()
+        self.check()
 
-    def check_clock(self) -> None:
-        """Stop when the time is used up."""
-        limit = self.budget.maxtime
-        if limit is not None and time.perf_counter() - self.began > limit:
-            self.stop("maxtime")
+    def check(self) -> None:
+        """Stop when the time or the passes over the samples are used up."""
+        for name, used in self._shares().items():
+            if used >= 1:
+                self.stop(name)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the beginning."""
+        return time.perf_counter() - self.began
+
+    @property
+    def cost(self) -> float:
+        """Work until now, in gradients of the loss of all samples."""
+        work = gradient_equivalents(self.nfev, self.njev, self.nhev)
+        return work / self.batches
+
+    @property
+    def used(self) -> float:
+        """Share of the budget that is used."""
+        steps = _share(self.nit, self.budget.maxiter)
+        return max(steps, self.nfev / self.budget.maxfun, *self._shares().values())
+
+    def _shares(self) -> dict[str, float]:
+        passes = self.nit / self.batches if self.batches > 1 else self.cost
+        return {
+            "maxtime": _share(self.seconds, self.budget.maxtime),
+            "epochs": _share(passes, self.budget.epochs),
+        }
+
+    @property
+    def due(self) -> bool:
+        """Whether the curve wants the next iterate."""
+        return self.curve is not None and self.curve.due(self.used)
+
+    def look(self, x: Any) -> None:
+        """Let the curve look at the iterate: None, or a function, if x costs time."""
+        if self.curve is None:
+            return
+        used = self.used
+        if x is not None and self.curve.due(used):
+            now = self.seconds, self.cost
+            self.curve.take(used, *now, x() if callable(x) else x)
+        self.curve.show(used, self.last)
+
+    @property
+    def message(self) -> str:
+        """What ended the run."""
+        return _MESSAGES.get(self.reason, "")
 
     def stop(self, reason: str) -> None:
         """End the run."""
@@ -172,6 +246,12 @@ class Oracle:
         """Return what is known when the oracle has ended a run."""
         return OptimizeResult(
             x=np.full(1, np.nan) if self.best is None else self.best[1],
-            message=_MESSAGES[self.reason],
+            message=self.message,
             nit=self.nit,
         )
+
+
+def _share(done: float, limit: float | None) -> float:
+    if limit is None:
+        return 0.0
+    return done / limit if limit else math.inf

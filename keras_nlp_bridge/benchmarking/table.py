@@ -5,18 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+import scipy
 
 from keras_nlp_bridge.benchmarking.view import View
 from keras_nlp_bridge.extras import beside, require
 from keras_nlp_bridge.plots import profiles
 
-__all__ = ["COLUMNS", "Benchmark", "row_to_json"]
+__all__ = ["COLUMNS", "Benchmark", "finite", "row_to_json", "versions"]
 
 Row = dict[str, Any]
 
@@ -327,3 +331,23 @@ def _kind(path: Path) -> str:
     if path.suffix not in (".csv", ".jsonl"):
         raise ValueError(f"`path` must end with .csv or .jsonl; got {path.name!r}.")
     return path.suffix
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes: ours, Keras's, its backend's, SciPy's."""
+    backend = keras.backend.backend()
+    return {
+        "keras-nlp-bridge": metadata.version("keras-nlp-bridge"),
+        "keras": keras.__version__,
+        backend: getattr(sys.modules.get(backend), "__version__", "unknown"),
+        "scipy": scipy.__version__,
+    }
+
+
+def finite(tree: Any) -> Any:
+    """Return a tree for JSON: numbers that are not finite become None."""
+    if isinstance(tree, dict):
+        return {key: finite(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

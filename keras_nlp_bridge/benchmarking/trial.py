@@ -2,58 +2,29 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
 
+from keras_nlp_bridge.benchmarking.curve import Curve
+from keras_nlp_bridge.benchmarking.keras_run import batches_of, run_optimizer
 from keras_nlp_bridge.benchmarking.metering import Budget, Oracle, Stop
-from keras_nlp_bridge.benchmarking.recording import gradient_equivalents
 from keras_nlp_bridge.extras import blas_on_one_thread
-from keras_nlp_bridge.minimizing.minimize import NO_JAC, USE_HESSP, minimize
-from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod
+from keras_nlp_bridge.minimizing.minimize import minimize
+from keras_nlp_bridge.minimizing.solvers import Solver, ingredients
 from keras_nlp_bridge.problem.problem import KerasProblem
 
-__all__ = ["SCIPY", "Trial", "failed"]
+__all__ = ["LIMITS", "Trial", "failed"]
 
 Vector = NDArray[np.float64]
 
-SCIPY: dict[str, str] = {
-    name.lower(): name
-    for name in (
-        *("Nelder-Mead", "Powell", "COBYLA", "COBYQA"),
-        *("CG", "BFGS", "L-BFGS-B", "TNC", "SLSQP", "Newton-CG", "trust-constr"),
-        *("dogleg", "trust-ncg", "trust-exact", "trust-krylov"),
-    )
-}
-"""Methods of `scipy.optimize.minimize`, by their names in small letters."""
-
 _COUNTS = ("nfev", "njev", "nhev")
-_USE_HESS = ("dogleg", "trust-exact")
-
-# The budget ends a run: tolerances are zero, and "limit" stands for a number of steps
-# that is never the first to end one, but does end a method that has ceased to evaluate.
-_FREE: dict[str, dict[str, Any]] = {
-    "nelder-mead": {"maxiter": "limit", "maxfev": "limit"},
-    "powell": {"maxiter": "limit", "maxfev": "limit"},
-    "cobyla": {"maxiter": "limit"},
-    "cobyqa": {"maxiter": "limit", "maxfev": "limit"},
-    "cg": {"gtol": 0.0, "maxiter": "limit"},
-    "bfgs": {"gtol": 0.0, "maxiter": "limit"},
-    "l-bfgs-b": {"ftol": 0.0, "gtol": 0.0, "maxfun": "limit", "maxiter": "limit"},
-    "tnc": {"ftol": 0.0, "xtol": 0.0, "gtol": 0.0, "maxfun": "limit"},
-    "slsqp": {"ftol": 0.0, "maxiter": "limit"},
-    "newton-cg": {"xtol": 0.0, "maxiter": "limit"},
-    "trust-constr": {"gtol": 0.0, "xtol": 0.0, "maxiter": "limit"},
-    **{
-        name: {"gtol": 0.0, "maxiter": "limit"}
-        for name in ("dogleg", "trust-ncg", "trust-exact", "trust-krylov")
-    },
-}
 
 
 @dataclass
@@ -62,8 +33,7 @@ class Trial:
 
     Attributes
     ----------
-    solver : str or callable
-        A name in `SCIPY`, one of our methods or a ``method=`` callable.
+    solver : Solver
     options : mapping
         Its options.
     problem : KerasProblem or Functions
@@ -71,41 +41,62 @@ class Trial:
         Start.
     budget : Budget
     target : float or None
+    curve : Curve, optional
+        Is filled in.
+    score : callable, optional
+        ``score(x)`` returns further columns; it may write into the model, which gets
+        its values back.
     """
 
-    solver: Any
+    solver: Solver
     options: Mapping[str, Any]
     problem: Any
     x0: Vector
     budget: Budget
     target: float | None
+    curve: Curve | None = None
+    score: Callable[[Vector], dict[str, Any]] | None = None
 
     def run(self, warm_up: bool = True) -> dict[str, Any]:
-        """Make the run; return its columns. Only Ctrl-C gets out of here."""
-        oracle = Oracle(self.problem, self.budget, self.target)
-        # Ours go from minibatch to minibatch, if they can; all others see all samples.
-        ours = isinstance(self.solver, ScipyMethod) and self.solver.stochastic
-        per_epoch = self.problem.batches_per_epoch if ours and self._batched else 1
+        """Make the run; return its columns. Ctrl-C gets out of here, too."""
+        oracle = self._oracle()
         try:
-            with self._samples(all_of_them=per_epoch == 1):
-                if self._network:
+            with self._kept(), self._samples(all_of_them=oracle.batches == 1):
+                if self._network and not self._by_keras:
                     self._prepare(warm_up)
                 oracle.gtol = self._tolerance(oracle)
                 oracle.began = time.perf_counter()
-                result = self._minimize(oracle)
-                seconds = time.perf_counter() - oracle.began
-            with self._samples():
-                row = self._row(oracle, result)
+                oracle.look(self.x0)
+                result = self._minimize(oracle, warm_up)
+                seconds, cost = oracle.seconds, oracle.cost
+                with self._samples():
+                    row = self._row(oracle, result, seconds)
         except Exception as error:  # a crash is a row, whatever it is
-            seconds = time.perf_counter() - oracle.began
-            row = failed(error)
+            seconds, cost, row = oracle.seconds, oracle.cost, failed(error)
+        except KeyboardInterrupt:
+            if self.curve is not None:
+                with self._samples():
+                    self.curve.measure(oracle.value)
+            raise
         counts = {name: int(getattr(oracle, name)) for name in _COUNTS}
-        cost = gradient_equivalents(**counts) / per_epoch
         return {**row, **counts, "cost": cost, "seconds": seconds}
+
+    def _oracle(self) -> Oracle:
+        # Ours go from minibatch to minibatch, if they can; all others see all samples.
+        batches = 1
+        if self._by_keras:
+            batches = batches_of(self.problem)
+        elif self._batched and self.solver.stochastic is not None:
+            batches = self.problem.batches_per_epoch
+        return Oracle(self.problem, self.budget, self.target, batches, self.curve)
 
     @property
     def _network(self) -> bool:
         return isinstance(self.problem, KerasProblem)
+
+    @property
+    def _by_keras(self) -> bool:
+        return self.solver.kind == "keras"
 
     @property
     def _batched(self) -> bool:
@@ -121,14 +112,32 @@ class Trial:
                     stack.enter_context(self.problem.full_sample())
             yield
 
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Give a model back the values that it had, if it is written into."""
+        written = self._by_keras or self.score is not None
+        variables = self.problem.model.variables if written else []
+        values = [keras.ops.convert_to_numpy(v) for v in variables]
+        try:
+            yield
+        finally:
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+
     def _prepare(self, warm_up: bool) -> None:
         """Trace, by two steps from other weights, and go back to the beginning."""
+        problem = self.problem
         if warm_up:
+            if problem.stochastic:  # the last batch may be short: that is compiled too
+                while problem.batch_index < problem.batches_per_epoch - 1:
+                    problem.next_batch()
             few = Budget(gtol=0.0, maxiter=2, maxfun=self.budget.maxfun)
-            beside = replace(self, x0=self.x0 + 1e-4, budget=few, target=None)
-            beside._minimize(Oracle(self.problem, few, None))
+            beside = replace(
+                self, x0=self.x0 + 1e-4, budget=few, target=None, curve=None
+            )
+            beside._minimize(beside._oracle(), warm_up)
         if self._batched:
-            self.problem.reset_batches()
+            problem.reset_batches()
 
     def _tolerance(self, oracle: Oracle) -> float:
         if not self.budget.rtol:
@@ -136,19 +145,15 @@ class Trial:
         first = float(np.abs(oracle.gradient(self.x0)).max())
         return self.budget.gtol + self.budget.rtol * first
 
-    def _minimize(self, oracle: Oracle) -> OptimizeResult:
-        if isinstance(self.solver, ScipyMethod) and isinstance(
-            self.problem, KerasProblem
-        ):
+    def _minimize(self, oracle: Oracle, warm_up: bool) -> OptimizeResult:
+        if self._by_keras:
+            setting = self.solver, self.options, self.problem, self.x0
+            return run_optimizer(*setting, oracle, warm_up)
+        if self.solver.full is not None and self._network:
             return self._on_device(oracle)
-        name = self.solver.lower() if isinstance(self.solver, str) else ""
-        limits = {
-            key: self.budget.steps if value == "limit" else value
-            for key, value in _FREE.get(name, {}).items()
-        }
-        if isinstance(self.solver, ScipyMethod):
-            limits = {"gtol": 0.0, "maxiter": self.budget.steps}
-        given = _ingredients(self.solver, self.problem, oracle)
+        # The budget ends a run: tolerances are zero, and the limit is never the first
+        # to end one, but does end a method that has ceased to evaluate.
+        limits = self.solver.free(self.budget.steps)
         try:
             result = minimize(
                 oracle.fun,
@@ -156,7 +161,7 @@ class Trial:
                 method=self.solver,
                 options={**limits, **self.options},
                 callback=oracle.count_step,
-                **given,
+                **ingredients(self.solver, self.problem, oracle),
             )
         except Stop:
             return oracle.ended()
@@ -166,21 +171,19 @@ class Trial:
     def _on_device(self, oracle: Oracle) -> OptimizeResult:
         """Run one of ours by its own limits."""
         budget, problem = self.budget, self.problem
+        on_batches = oracle.batches > 1
+        steps = [budget.maxiter or math.inf]
+        if on_batches and budget.epochs:
+            steps.append(budget.epochs * oracle.batches)
         limits = {
             "gtol": oracle.gtol,
             "maxfun": budget.maxfun,
-            "maxiter": budget.maxiter or math.inf,
+            "maxiter": min(steps),
             "maxtime": budget.maxtime,
         }
-
-        def watch(intermediate_result: OptimizeResult) -> None:
-            if problem.stochastic:
-                problem.next_batch()
-            elif intermediate_result.fun <= oracle.target:
-                raise StopIteration
-
-        watch.needs_x = False  # type: ignore[attr-defined]
-        watched = problem.stochastic or self.target is not None
+        watch = _Watch(oracle, problem)
+        passes = budget.epochs is not None and not on_batches
+        watched = problem.stochastic or self.target is not None or passes or self.curve
         result = minimize(
             problem,
             self.x0,
@@ -191,21 +194,31 @@ class Trial:
         )
         oracle.nit, oracle.nfev = result.nit, result.nfev
         oracle.njev, oracle.nhev = result.njev, result.nhev
-        oracle.reason = _REASONS.get(result.status_name, "")
+        if oracle.reason:
+            result.message = oracle.message
+        oracle.reason = oracle.reason or _REASONS.get(result.status_name, "")
+        if oracle.reason == "maxiter" and result.nit == steps[-1] != budget.maxiter:
+            oracle.reason = "epochs"
         return result
 
-    def _row(self, oracle: Oracle, result: OptimizeResult) -> dict[str, Any]:
+    def _row(
+        self, oracle: Oracle, result: OptimizeResult, seconds: float
+    ) -> dict[str, Any]:
         x = np.asarray(result.x, float)
-        fun = gnorm = math.nan
+        fun, gnorm, scores = math.nan, math.nan, {}
         if np.isfinite(x).all():
             fun, gnorm = oracle.value(x), float(np.abs(oracle.gradient(x)).max())
+            scores = {} if self.score is None else self.score(x)
+        if self.curve is not None:
+            self.curve.take(1.0, seconds, oracle.cost, x)
+            self.curve.measure(oracle.value)
         if self.target is not None:
             solved = fun <= self.target
         else:
             solved = math.isfinite(fun) and (
                 oracle.reason == "gtol" or gnorm <= oracle.gtol
             )
-        limit = oracle.reason if oracle.reason.startswith("max") else ""
+        limit = oracle.reason if oracle.reason in LIMITS else ""
         return {
             "status": "solved" if solved else limit or "stopped",
             "message": _line(result.message),
@@ -213,8 +226,43 @@ class Trial:
             "fun": fun,
             "gnorm": gnorm,
             "nit": int(result.nit),
+            **scores,
         }
 
+
+class _Watch:
+    """The callback of our methods on a network: the next minibatch, or an end."""
+
+    def __init__(self, oracle: Oracle, problem: KerasProblem) -> None:
+        self._oracle, self._problem = oracle, problem
+        self._before = {name: getattr(problem, name) for name in _COUNTS}
+
+    @property
+    def needs_x(self) -> bool:
+        """Whether a copy of the iterate is needed after the next step."""
+        return self._oracle.due
+
+    def __call__(self, intermediate_result: OptimizeResult) -> None:
+        """Count, look, and go on or stop."""
+        oracle, problem = self._oracle, self._problem
+        oracle.nit += 1
+        for name, before in self._before.items():
+            setattr(oracle, name, getattr(problem, name) - before)
+        oracle.last = float(intermediate_result.fun)
+        oracle.look(intermediate_result.x)
+        if problem.stochastic:
+            problem.next_batch()
+            return
+        try:
+            oracle.check()
+            if oracle.last <= oracle.target:
+                oracle.stop("target")
+        except Stop:
+            raise StopIteration from None
+
+
+LIMITS = ("maxfun", "maxiter", "maxtime", "epochs")
+"""Statuses of runs that their budget has ended."""
 
 _REASONS = {
     "first_order": "gtol",
@@ -222,22 +270,6 @@ _REASONS = {
     "max_eval": "maxfun",
     "max_time": "maxtime",
 }
-
-
-def _ingredients(solver: Any, problem: Any, oracle: Oracle) -> dict[str, Any]:
-    """Return what a method takes, of what there is."""
-    name = getattr(solver, "name", solver if isinstance(solver, str) else "").lower()
-    given: dict[str, Any] = {}
-    if name not in NO_JAC and problem.jac is not None:
-        given["jac"] = oracle.jac
-    curved = name in USE_HESSP or not name  # a callable may take all there is
-    if curved and problem.hessp is not None:
-        given["hessp"] = oracle.hessp
-    elif (curved or name in _USE_HESS) and problem.hess is not None:
-        given["hess"] = oracle.hess
-    if problem.bounds is not None:
-        given["bounds"] = problem.bounds
-    return given
 
 
 def failed(error: Exception) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from scipy.optimize import OptimizeResult
 
 from keras_nlp_bridge.callbacks.base import problem_of
 from keras_nlp_bridge.minimizing.minimize import minimize
+from keras_nlp_bridge.minimizing.scipy_method import minimizer
+from keras_nlp_bridge.minimizing.solvers import FULL_SAMPLE, find, refuse_limits
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 __all__ = ["Polish"]
@@ -66,7 +68,7 @@ class Polish(keras.callbacks.Callback):
         x: Any,
         y: Any = None,
         *,
-        method: Any = "L-BFGS-B",
+        method: Any = FULL_SAMPLE,
         maxiter: int = 100,
         when: str | int = "end",
         sample_weight: Any = None,
@@ -80,9 +82,9 @@ class Polish(keras.callbacks.Callback):
             )
         if not _is_count(maxiter):
             raise ValueError(f"`maxiter` must be a positive integer; got {maxiter!r}.")
-        self.method = method
-        self.when = when
-        self.options = {"maxiter": maxiter, **(options or {})}
+        self.method, self.when = find(method), when
+        minimizer(self.method)  # says what is none
+        self.options = {**self.method.iterations(maxiter), **(options or {})}
         self.results: list[OptimizeResult] = []
         self._data = (x, y, sample_weight, class_weight)
         self._problem: KerasProblem | None = None
@@ -90,6 +92,7 @@ class Polish(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Make the problem, so that what is wrong with the data is said at once."""
         self._problem = problem_of(self.model, *self._data)
+        refuse_limits(self.method, self._problem.bounds)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Run after every `when` epochs."""

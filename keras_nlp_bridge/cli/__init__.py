@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_nlp_bridge import __version__
 from keras_nlp_bridge.cli import compare, demo, landscape, spectrum, train
-from keras_nlp_bridge.cli.common import CODES, INTERRUPTED, Failure
+from keras_nlp_bridge.cli.common import CODES, INTERRUPTED, Failure, Parser
 
 __all__ = ["main"]
 
@@ -47,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="keras-nlp-bridge",
         description="Train Keras models with SciPy's minimizers and ours.",
         epilog="`keras-nlp-bridge COMMAND --help` explains a command, with examples.\n"

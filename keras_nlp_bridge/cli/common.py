@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from keras_nlp_bridge.extras import require
 
 if TYPE_CHECKING:
-    from keras_nlp_bridge.benchmarking.recording import Progress, Run
+    from keras_nlp_bridge.benchmarking.experiment import Progress, Run
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
@@ -34,6 +34,19 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, default=Path(), metavar="DIR", help="for the files (.)")
     add("--json", action="store_true", help="print JSON instead of text")
     add("--quiet", "-q", action="store_true", help="no progress")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help lists all solvers; they are imported when it is asked for."""
+
+    def format_help(self) -> str:
+        """Return the help."""
+        text = super().format_help()
+        if "{solvers}" not in text:
+            return text
+        from keras_nlp_bridge.minimizing.solvers import listing
+
+        return text.replace("{solvers}", listing())
 
 
 def add_parser(commands: Any, name: str, **texts: str) -> argparse.ArgumentParser:
@@ -127,7 +140,7 @@ def progress(quiet: bool = False) -> Bar:
 def run_progress(quiet: bool = False) -> "Progress":
     """Return a bar for the runs of an `Experiment`."""
     bar = progress(quiet)
-    return lambda run, used: bar(run.method, used, f"loss {run.points[-1].loss:.2e}")
+    return lambda method, used, loss: bar(method, used, f"loss {loss:.2e}")
 
 
 def finished(files: Sequence[Path]) -> None:
@@ -140,12 +153,11 @@ def say_end(run: "Run", quiet: bool) -> None:
     if quiet:
         return
     progress()(run.method, None, "")
-    last = run.points[-1]
-    print(
-        f"{run.method}: training loss {last.loss:.2e} after {last.seconds:.1f} s",
-        file=sys.stderr,
-        flush=True,
-    )
+    reached = run.note
+    if run.points:
+        last = run.points[-1]
+        reached = f"training loss {last.loss:.2e} after {last.seconds:.1f} s"
+    print(f"{run.method}: {reached}", file=sys.stderr, flush=True)
 
 
 def count(text: str) -> int:

@@ -24,8 +24,6 @@ from keras_nlp_bridge.extras import beside, require
 if TYPE_CHECKING:
     from keras_nlp_bridge.benchmarking.experiment import Experiment
 
-_METHODS = "Adam,L-BFGS-B,r2,tr-lsr1"
-
 _COMPARE = f"""\
 Train a network by several methods, each from the same weights and with the same budget,
 for one or several seeds. Print a table with a line for each method.
@@ -56,9 +54,8 @@ examples:
           --methods L-BFGS-B,lbfgs,trunk,Newton-CG,trust-krylov --json
       your own network; the table for a program
 
-methods: L-BFGS-B, CG, BFGS, Newton-CG, trust-ncg, trust-krylov (SciPy's, on all
-  samples), lbfgs, trunk (ours, on all samples), r2, tr-lsr1, slbfgs (ours, on
-  minibatches), Adam, AdamW, SGD, RMSprop (Keras's, with their learning rates)
+methods (those of two kinds on all samples):
+{solvers}
 
 A network from a file starts at its own weights for every seed; a function's is made
 anew. Ctrl-C prints and saves what there is. KERAS_BACKEND chooses the backend of Keras.
@@ -76,7 +73,7 @@ def add(commands: Any) -> None:
     )
     add_inputs(parser)
     option = parser.add_argument
-    option("--methods", default=_METHODS, metavar="M,M", help=f"methods ({_METHODS})")
+    option("--methods", metavar="M,M", help="methods (L-BFGS-B,r2,tr-lsr1,Adam)")
     option("--seeds", type=count, default=1, metavar="N", help="seeds, from --seed (1)")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument(
@@ -103,9 +100,10 @@ def _compare(options: argparse.Namespace) -> int:
         start_keras()
         require("matplotlib.figure", "plot", "the picture")
         make_directory(options.output)
-        from keras_nlp_bridge.benchmarking.experiment import Experiment, method_names
+        from keras_nlp_bridge.benchmarking.experiment import Experiment, named
+        from keras_nlp_bridge.minimizing.solvers import COMPARED
 
-        methods = method_names(options.methods)
+        methods = named(options.methods or COMPARED)
         data = read_data(options)
         make = model_maker(options, data)
     done: list[Experiment] = []
@@ -123,7 +121,7 @@ def _compare(options: argparse.Namespace) -> int:
             )
             done.append(experiment)
             for method in methods:
-                _run(experiment, method)
+                experiment.run(method)
                 say_end(experiment.runs[-1], options.quiet)
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -132,20 +130,9 @@ def _compare(options: argparse.Namespace) -> int:
     return code
 
 
-def _run(experiment: "Experiment", method: str) -> None:
-    """Make a run; a crash is noted, and the next method has its turn."""
-    try:
-        experiment.run(method)
-    except Exception as error:
-        run = experiment.runs[-1]
-        text = (str(error).strip().splitlines() or [""])[0]
-        run.note, run.failed = f"{type(error).__name__}: {text}", True
-
-
 def _report(done: "list[Experiment]", options: argparse.Namespace) -> None:
     from keras_nlp_bridge.benchmarking.experiment import rows as rows_of
-    from keras_nlp_bridge.benchmarking.recording import finite, versions
-    from keras_nlp_bridge.benchmarking.table import Benchmark
+    from keras_nlp_bridge.benchmarking.table import Benchmark, finite, versions
 
     rows = [row for one in done for row in rows_of(one, options.accuracy)]
     about = {"versions": versions(), "model": options.model, "data": options.data}

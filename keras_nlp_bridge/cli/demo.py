@@ -24,19 +24,15 @@ if TYPE_CHECKING:
 
     from keras_nlp_bridge.benchmarking.experiment import Experiment
 
-METHODS = "L-BFGS-B,r2,tr-lsr1,Adam"
-"""What is shown if nothing else is asked for."""
-
 _DEMO = """\
 Train LeNet, a small convolutional network, on handwritten digits: by SciPy's L-BFGS-B
 on all samples, by R2, by trust-region L-SR1 and by Adam on minibatches. Print a table
 and draw demo.png: the training loss against evaluations and against seconds.
 
 Every method starts from the same weights and gets the same budget. Not on the clock:
-compiling (a trial run from other weights comes first) and measuring (at some dozen
-moments the clock stands still and the loss of all training samples is computed; that
-counts as no evaluation either). R2 and L-SR1 plan their step lengths for the number of
-steps to come; with --seconds it is estimated from the trial run, on the safe side.
+compiling (a trial run from other weights comes first) and measuring (some dozen
+iterates are kept, whose losses on all training samples are computed afterwards). R2 and
+L-SR1 shorten their steps along a clock: that of --epochs or of --seconds.
 Adam runs in Keras's own fit, with Keras's learning rate 1e-3 throughout.
 
 In the table, f, grad and Hv count evaluations of the loss, of its gradient and of
@@ -58,9 +54,8 @@ examples:
   keras-nlp-bridge demo --json > demo.json
       the table and the curves for a program
 
-methods: L-BFGS-B, CG, BFGS, Newton-CG, trust-ncg, trust-krylov (SciPy's, on all
-  samples), lbfgs, trunk (ours, on all samples), r2, tr-lsr1, slbfgs (ours, on
-  minibatches), Adam, AdamW, SGD, RMSprop (Keras's, with their learning rates)
+methods (those of two kinds on all samples):
+{solvers}
 
 Ctrl-C prints and draws what there is. KERAS_BACKEND chooses the backend of Keras.
 """
@@ -110,9 +105,10 @@ def _demo(options: argparse.Namespace) -> int:
         require("matplotlib.figure", "plot", "the picture")
         make_directory(options.output)
         from keras_nlp_bridge.benchmarking import datasets
-        from keras_nlp_bridge.benchmarking.experiment import Experiment, method_names
+        from keras_nlp_bridge.benchmarking.experiment import Experiment, named
+        from keras_nlp_bridge.minimizing.solvers import COMPARED
 
-        methods = method_names(options.methods or METHODS)
+        methods = named(options.methods or COMPARED)
         images = datasets.load(
             options.dataset,
             samples=options.samples,
@@ -147,7 +143,6 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _report(experiment: "Experiment", options: argparse.Namespace) -> None:
     from keras_nlp_bridge import plots
-    from keras_nlp_bridge.benchmarking import recording
 
     path = None
     if any(run.points for run in experiment.runs):
@@ -158,7 +153,10 @@ def _report(experiment: "Experiment", options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps({**to_dict(experiment), "picture": path and str(path)}))
     else:
-        print("\n" + recording.table(experiment.runs))
+        print("\n" + experiment.table().to_text())
+        for run in experiment.runs:
+            if run.note:
+                print(f"{run.method}: {run.note}")
         if path:
             print(f"\npicture: {path}")
 
@@ -202,7 +200,7 @@ def lenet(shape: tuple[int, ...] = (28, 28, 1), classes: int = 10) -> "keras.Mod
 
 def describe(experiment: "Experiment") -> str:
     """Return two lines: the network and its data; the budget and the versions."""
-    from keras_nlp_bridge.benchmarking.recording import versions
+    from keras_nlp_bridge.benchmarking.table import versions
 
     images, budget = experiment.data, experiment.budget
     limit = (
@@ -221,7 +219,7 @@ def describe(experiment: "Experiment") -> str:
 
 def to_dict(experiment: "Experiment") -> dict[str, Any]:
     """Return the setting and all runs, for JSON."""
-    from keras_nlp_bridge.benchmarking.recording import versions
+    from keras_nlp_bridge.benchmarking.table import versions
 
     images = experiment.data
     return {

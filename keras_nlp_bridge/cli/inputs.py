@@ -100,9 +100,11 @@ def model_maker(
                 f"for {given!r}."
             )
         if options.loss or metrics:
+            from keras_nlp_bridge.minimizing.solvers import PLAIN
+
             loss = keras.losses.get(options.loss) if options.loss else model.loss
             names = [name.strip() for name in metrics.split(",")] if metrics else None
-            model.compile(optimizer="sgd", loss=loss, metrics=names)
+            model.compile(optimizer=PLAIN, loss=loss, metrics=names)
         return model
 
     _try(make(), data, given)

@@ -101,7 +101,7 @@ def _landscape(options: argparse.Namespace) -> int:
     low, high = float(found.values.min()), float(found.values.max())
     middle = problem.fun(found.center)
     if options.json:
-        from keras_nlp_bridge.benchmarking.recording import finite, versions
+        from keras_nlp_bridge.benchmarking.table import finite, versions
 
         record = {
             "versions": versions(),

@@ -94,7 +94,7 @@ def _spectrum(options: argparse.Namespace) -> int:
         with beside(files[1]) as part:
             np.savez(part, values=largest, grid=density.grid, density=density.density)
     if options.json:
-        from keras_nlp_bridge.benchmarking.recording import finite, versions
+        from keras_nlp_bridge.benchmarking.table import finite, versions
 
         record = {
             "versions": versions(),

@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     from keras_nlp_bridge.benchmarking.datasets import DataSet
 
 _TRAIN = f"""\
-Train a network by any method of knb.fit: ours (r2, tr-lsr1 and slbfgs on minibatches;
-lbfgs and trunk on all samples), SciPy's (L-BFGS-B, CG, BFGS, Newton-CG, TNC, SLSQP,
-trust-ncg, trust-krylov, trust-constr, on all samples: an epoch is an iteration), or an
-optimizer of Keras (adam, sgd, ...). One after the other: adam:5,L-BFGS-B:200.
+Train a network by any method of knb.fit, listed below; one after the other:
+adam:5,L-BFGS-B:200. On all samples an epoch is an iteration.
 
 Written to --output: model.keras, the trained network; history.csv, a line for each
 epoch; history.json, the same with settings, versions and result; history.png.
@@ -53,6 +51,9 @@ examples:
   keras-nlp-bridge train nets:tiny --data iris --method L-BFGS-B --epochs 100 --json
       a function of your own in nets.py; the history for a program
 
+methods:
+{solvers}
+
 Ctrl-C saves what there is. KERAS_BACKEND chooses the backend of Keras.
 """
 
@@ -68,7 +69,7 @@ def add(commands: Any) -> None:
     )
     add_inputs(parser)
     option = parser.add_argument
-    option("--method", default="tr-lsr1", metavar="M", help="see above (tr-lsr1)")
+    option("--method", metavar="M", help="see below (tr-lsr1)")
     option("--options", nargs="+", default=[], metavar="K=V", help="of the method")
     option("--epochs", "-e", type=count, metavar="E", help="passes or iterations (10)")
     option("--batch-size", type=count, metavar="B", help="minibatch (32)")
@@ -92,6 +93,9 @@ def _train(options: argparse.Namespace) -> int:
         make_directory(options.output)
         import keras
 
+        from keras_nlp_bridge.minimizing.solvers import DEFAULT
+
+        options.method = options.method or DEFAULT
         method, epochs = _method(options.method, options.epochs, settings)
         data = read_data(options)
         make = model_maker(options, data, options.metrics)
@@ -125,12 +129,8 @@ def _method(
     given: str, epochs: int | None, settings: dict[str, Any]
 ) -> tuple[Any, int]:
     """Return `method` for `knb.fit`, and the number of epochs."""
-    from keras_nlp_bridge.fitting.fit import OPTIMIZERS
-
     if ":" not in given and "," not in given:
-        epochs = epochs or 10
-        ours = given.lower() not in OPTIMIZERS
-        return given if ours else [(given, epochs, settings)], epochs
+        return given, epochs or 10
     if epochs or settings:
         raise ValueError(
             "`--epochs` and `--options` must not be given beside a list of methods, "
@@ -240,7 +240,7 @@ def _save(
     options: argparse.Namespace,
     title: str,
 ) -> None:
-    from keras_nlp_bridge.benchmarking.recording import finite, versions
+    from keras_nlp_bridge.benchmarking.table import finite, versions
 
     folder, rows = options.output, record["epochs"]
     record = finite({**record, "versions": versions()})

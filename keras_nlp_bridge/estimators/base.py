@@ -195,7 +195,7 @@ class NeuralNetwork(NeuralNetworkParameters):
             )
         kept = np.flatnonzero(weight)
         index = kept
-        if self.shuffle or needs_all_samples(self.method):
+        if self.shuffle or self._needs_all_samples():
             parts = [a[kept] for a in (rows.numbers, rows.codes, target)]
             index, merged = distinct_rows(parts, weight[kept])
             index, weight = kept[index], merged
@@ -313,12 +313,15 @@ class NeuralNetwork(NeuralNetworkParameters):
             table[0] = np.average(table[rows.codes[:, i]], axis=0, weights=weight)
             layer.set_weights([table])
 
+    def _needs_all_samples(self) -> bool:
+        return needs_all_samples(self.method, self.batch_size, self.options)
+
     def _key(self, rows: Rows) -> Any:
         """Return what decides which compiled functions a fit can use, or None."""
         shared = self.loss is None or isinstance(self.loss, str)
         if not shared or self.metrics or self.callbacks:
             return None
-        if not needs_all_samples(self.method):
+        if not self._needs_all_samples():
             return None
         return form(
             self.builder,

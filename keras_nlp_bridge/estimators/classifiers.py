@@ -15,6 +15,7 @@ from sklearn.utils.validation import column_or_1d
 
 from keras_nlp_bridge.estimators.base import NeuralNetwork
 from keras_nlp_bridge.estimators.networks import puts_out_probabilities
+from keras_nlp_bridge.minimizing.solvers import FULL_SAMPLE
 
 Array = NDArray[Any]
 
@@ -60,7 +61,7 @@ class NeuralNetworkClassifier(ClassifierMixin, NeuralNetwork):
         self,
         builder: Any = "mlp",
         *,
-        method: Any = "L-BFGS-B",
+        method: Any = FULL_SAMPLE,
         options: Mapping[str, Any] | None = None,
         loss: Any = None,
         epochs: int = 200,

@@ -10,6 +10,7 @@ from sklearn.utils.validation import validate_data
 
 from keras_nlp_bridge.estimators.classifiers import NeuralNetworkClassifier
 from keras_nlp_bridge.estimators.columns import Rows
+from keras_nlp_bridge.minimizing.solvers import IMAGES
 
 
 class ImageClassifier(NeuralNetworkClassifier):
@@ -34,7 +35,7 @@ class ImageClassifier(NeuralNetworkClassifier):
         self,
         builder: Any = "image",
         *,
-        method: Any = "r2",
+        method: Any = IMAGES,
         options: Mapping[str, Any] | None = None,
         loss: Any = None,
         epochs: int = 30,

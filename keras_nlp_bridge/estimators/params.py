@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 
 from keras_nlp_bridge.estimators.builders import BUILDERS, Builder
 from keras_nlp_bridge.estimators.train import check_method, needs_all_samples
+from keras_nlp_bridge.minimizing.solvers import FULL_SAMPLE
 
 Array = NDArray[Any]
 
@@ -92,7 +93,7 @@ class NeuralNetworkParameters(BaseEstimator):
         self,
         builder: Any = "mlp",
         *,
-        method: Any = "L-BFGS-B",
+        method: Any = FULL_SAMPLE,
         options: Mapping[str, Any] | None = None,
         loss: Any = None,
         epochs: int = 200,
@@ -171,7 +172,7 @@ class NeuralNetworkParameters(BaseEstimator):
         _check_builder(given["builder"])
         for name in ("epochs", "n_iter_no_change"):
             _require_count(name, given[name])
-        _check_batch_size(given["batch_size"], given["method"])
+        _check_batch_size(given["batch_size"], given["method"], given["options"])
         for name in ("l1", "l2"):
             value = 0 if name == "l2" and given[name] is None else given[name]
             if not _is_real(value) or not 0 <= value < np.inf:
@@ -195,11 +196,11 @@ class NeuralNetworkParameters(BaseEstimator):
                 raise ValueError(f"`{name}` must be a dict or None; got {value!r}.")
 
 
-def _check_batch_size(size: Any, method: Any) -> None:
+def _check_batch_size(size: Any, method: Any, options: Any) -> None:
     if size is None:
         return
     _require_count("batch_size", size)
-    if needs_all_samples(method):
+    if needs_all_samples(method, size, options):
         raise ValueError(
             f"`batch_size` must be None for method {method!r}, which needs all "
             f"samples at each evaluation; got {size!r}."

@@ -11,15 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.fitting.batches import Batches
-from keras_nlp_bridge.fitting.fit import MINIBATCH, SCIPY, fit
-from keras_nlp_bridge.methods import Clocked
-from keras_nlp_bridge.minimizing.scipy_method import METHODS
+from keras_nlp_bridge.fitting.fit import fit
+from keras_nlp_bridge.minimizing.solvers import PLAIN, find
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 Array = NDArray[Any]
-
-_FULL = {name.lower() for name in (*METHODS, *SCIPY)} - MINIBATCH.keys()
 
 # Problems whose compiled functions wait for the next fit of the same shape, and the
 # numbers that their data may hold: tracing is what a fit of small data costs most.
@@ -60,15 +57,12 @@ class Task:
     seed: int
 
 
-def needs_all_samples(method: Any) -> bool:
+def needs_all_samples(
+    method: Any, batch_size: int | None, options: Mapping[str, Any] | None
+) -> bool:
     """Whether a method evaluates the objective on all samples."""
-    if isinstance(method, str):
-        return method.lower().replace("_", "-") in _FULL
-    named = [name for name, known in METHODS.items() if known is method]
-    if named:
-        return named[0] in _FULL
-    plain = isinstance(method, (Clocked, keras.optimizers.Optimizer, list, tuple))
-    return callable(method) and not plain
+    listed = isinstance(method, (list, tuple))
+    return not (listed or find(method).by_minibatches(batch_size, options))
 
 
 def check_method(method: Any) -> None:
@@ -79,46 +73,22 @@ def check_method(method: Any) -> None:
     ValueError
         Not a method.
     """
-    known = isinstance(method, (Clocked, keras.optimizers.Optimizer, list, tuple))
-    if known or callable(method) or needs_all_samples(method):
-        return
-    if isinstance(method, str) and (_key(method) in MINIBATCH or _is_optimizer(method)):
-        return
-    raise ValueError(
-        f"`method` must be one of {[*MINIBATCH, *sorted(_FULL)]}, a Keras optimizer "
-        f"or its name, or a list for keras_nlp_bridge.fit; got {method!r}."
-    )
-
-
-def _key(method: str) -> str:
-    return method.lower().replace("_", "-")
-
-
-def _is_optimizer(name: str) -> bool:
-    try:
-        keras.optimizers.get(name)
-    except ValueError:
-        return False
-    return True
+    if not isinstance(method, (list, tuple)):
+        find(method)
 
 
 def _by_keras(method: Any) -> bool:
     """Whether a Keras optimizer takes part."""
-    if isinstance(method, str):
-        return not needs_all_samples(method) and _key(method) not in MINIBATCH
-    return isinstance(method, (list, tuple, keras.optimizers.Optimizer))
+    return isinstance(method, (list, tuple)) or find(method).kind == "keras"
 
 
-def _given(task: Task, epochs: int) -> dict[str, Any]:
+def _given(task: Task) -> dict[str, Any]:
     """Return `method` and `options` for `fit`."""
-    method, options = task.method, dict(task.options or {})
+    method = task.method
     if isinstance(method, keras.optimizers.Optimizer):
         # A new one: the parameter of an estimator must stay as it is.
         method = type(method).from_config(method.get_config())
-        return {"method": [(method, epochs)]}
-    if isinstance(method, str) and _by_keras(method):
-        return {"method": [(method, epochs, options)]}
-    return {"method": method, "options": options or None}
+    return {"method": method, "options": task.options or None}
 
 
 def train(
@@ -191,7 +161,7 @@ def _fit(
         verbose=task.verbose,
         seed=task.seed,
         **sizes,
-        **_given(task, epochs),
+        **_given(task),
     )
 
 
@@ -270,7 +240,7 @@ def forget_compiled() -> None:
 def _prepare(model: keras.Model, task: Task) -> None:
     """Compile, and put the penalties on the kernels."""
     # Weighted, because equal samples have been merged.
-    model.compile(loss=task.loss, weighted_metrics=task.metrics, optimizer="sgd")
+    model.compile(loss=task.loss, weighted_metrics=task.metrics, optimizer=PLAIN)
     for variable in _kernels(model):
         variable.regularizer = _Penalty(task.l1, task.l2)
 

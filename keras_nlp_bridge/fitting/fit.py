@@ -12,28 +12,19 @@ from keras_nlp_bridge import backends
 from keras_nlp_bridge.fitting.averages import check_swaps
 from keras_nlp_bridge.fitting.devices import check_validation
 from keras_nlp_bridge.fitting.full_sample_phase import FullSample
-from keras_nlp_bridge.fitting.lending import OptimizerPhase
+from keras_nlp_bridge.fitting.lending import OptimizerPhase, optimizer_of
 from keras_nlp_bridge.fitting.minibatch_phase import Minibatch
 from keras_nlp_bridge.methods import Clocked
-from keras_nlp_bridge.minimizing.scipy_method import METHODS
+from keras_nlp_bridge.minimizing.solvers import DEFAULT, PLAIN, Solver, find
 from keras_nlp_bridge.problem import data
 from keras_nlp_bridge.problem.settings import checked
-
-# Methods for minibatches, by name.
-MINIBATCH = {name: METHODS[name].stochastic for name in ("r2", "tr-lsr1", "slbfgs")}
-
-# SciPy's methods that `fit` drives on all samples: those that use gradients.
-SCIPY = (
-    *("CG", "BFGS", "Newton-CG", "L-BFGS-B", "TNC", "SLSQP"),
-    *("trust-ncg", "trust-krylov", "trust-constr"),
-)
 
 
 def fit(
     model: keras.Model,
     x: Any = None,
     y: Any = None,
-    method: Any = "tr-lsr1",
+    method: Any = DEFAULT,
     batch_size: int | None = None,
     epochs: int = 1,
     verbose: Any = "auto",
@@ -65,14 +56,14 @@ def fit(
     x, y : data
         Everything that `keras.Model.fit` takes. For full-sample methods x may also be
         a `KerasProblem` on the model, whose compiled functions are used again.
-    method : str, callable, Method or list
+    method : str, callable, Method, keras.optimizers.Optimizer or list
         "r2", "tr-lsr1", "slbfgs": by minibatches, inside Keras's own loop, without a
         learning rate; so does "trunk", for large batches, if `batch_size` is given or
         `options` are ``{"stochastic": True}``. A method of SciPy that uses gradients,
         or one of ours for full samples: all samples at once, an iteration is an epoch.
-        A list such as
+        Keras's optimizers train as `keras.Model.fit` does. A list such as
         ``["adam:5", "L-BFGS-B:200"]`` or ``[("r2", 5, {}), ...]`` runs one after the
-        other; names of Keras optimizers may stand in it.
+        other.
     batch_size : int, optional
         For minibatch methods and Keras optimizers, also in a list; 32 by default, as in
         Keras.
@@ -157,7 +148,7 @@ def fit(
     check_validation(model, arguments)
     check_swaps(callbacks, (phase.averages for phase in phases), method)
     if loss is not None:
-        model.compile(loss=loss, optimizer="sgd")
+        model.compile(loss=loss, optimizer=PLAIN)
     runs = []
     for phase in phases:
         given, own = (x, y, sample_weight), _arguments_of(phase, phases, arguments)
@@ -208,9 +199,7 @@ def _phases(
 ) -> list[Any]:
     """Turn `method` into phases; all names and options are checked here."""
     if not isinstance(method, (list, tuple)):
-        if _key(method) == "trunk":
-            options = {"stochastic": batch_size is not None, **options}
-        return [_phase(method, epochs, options, averaging)]
+        return [_phase(method, epochs, options, averaging, batch_size)]
     if options:
         raise ValueError(
             "`options` must be None beside a list of methods; give each its own as "
@@ -227,7 +216,7 @@ def _phases(
                 f"options]); got {entry!r}."
             )
         rest = dict(entry[2] or {}) if len(entry) == 3 else {}
-        phases.append(_phase(entry[0], int(entry[1]), rest, averaging, listed=True))
+        phases.append(_phase(entry[0], int(entry[1]), rest, averaging))
     if not phases:
         raise ValueError("`method` must not be an empty list.")
     return phases
@@ -238,48 +227,34 @@ def _phase(
     epochs: int,
     options: dict[str, Any],
     averaging: bool | None,
-    listed: bool = False,
+    batch_size: int | None = None,
 ) -> Any:
-    if isinstance(method, Clocked):
-        return Minibatch(method, epochs)
-    if isinstance(method, keras.optimizers.Optimizer) and listed:
-        return OptimizerPhase(method, epochs)
-    key = _key(method)
-    if callable(method) and not key:
-        return FullSample(method, options, epochs)
-    if key in MINIBATCH or (key == "trunk" and options.pop("stochastic", False)):
-        return Minibatch(_minibatch_method(key, options, averaging), epochs)
-    full = METHODS | {name.lower(): name for name in SCIPY}
-    if key in full:
-        return FullSample(full[key], options, epochs)
-    if listed and key in OPTIMIZERS:
-        config = {"class_name": key, "config": options}
-        return OptimizerPhase(keras.optimizers.get(config), epochs)
-    known = [*MINIBATCH, *(m for m in METHODS if m not in MINIBATCH), *SCIPY]
-    raise ValueError(f"`method` must be one of {known}; got {method!r}.")
-
-
-def _key(method: Any) -> str:
-    """Return the name of one of our methods, or else something that is none."""
-    for name, known in METHODS.items():
-        if known is method:
-            return name
-    return method.lower().replace("_", "-") if isinstance(method, str) else ""
-
-
-OPTIMIZERS = frozenset(
-    "adam adamw sgd rmsprop adagrad adadelta adamax nadam ftrl lion lamb muon".split()
-)
+    solver = find(method)
+    if solver.kind == "keras":
+        return OptimizerPhase(optimizer_of(solver, options), epochs)
+    batches = solver.by_minibatches(batch_size, options)
+    if solver.kind == "both":
+        options.pop("stochastic", None)
+    if batches:
+        return Minibatch(_minibatch_method(solver, options, averaging), epochs, solver)
+    if "jac" not in solver.takes:
+        raise ValueError(
+            f"`method` must be one that uses gradients; got {solver.name}, which does "
+            "not: keras_nlp_bridge.minimize takes it."
+        )
+    return FullSample(solver, options, epochs)
 
 
 def _minibatch_method(
-    name: str, options: dict[str, Any], averaging: bool | None
+    solver: Solver, options: dict[str, Any], averaging: bool | None
 ) -> Clocked:
-    kind: Any = METHODS[name].stochastic
+    if isinstance(solver.call, Clocked):
+        return solver.call
+    kind: Any = solver.stochastic
     unknown = sorted(set(options) - set(kind.option_names()))
     if unknown:
         raise ValueError(
-            f"`options` of {name!r} must be among {list(kind.option_names())}; "
+            f"`options` of {solver.name!r} must be among {list(kind.option_names())}; "
             f"got {unknown}."
         )
     if averaging is not None:

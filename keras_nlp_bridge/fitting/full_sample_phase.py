@@ -6,11 +6,14 @@ from typing import Any
 
 import keras
 import numpy as np
-from scipy import optimize
+from scipy.optimize import OptimizeResult
 
 from keras_nlp_bridge.extras import blas_on_one_thread
 from keras_nlp_bridge.fitting.averages import without_swaps
 from keras_nlp_bridge.fitting.devices import check_devices
+from keras_nlp_bridge.fitting.limits import check_limits
+from keras_nlp_bridge.minimizing.minimize import minimize
+from keras_nlp_bridge.minimizing.solvers import DEFAULT, Solver, refuse_limits
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 
@@ -84,7 +87,7 @@ class Epochs:
 
     def __call__(self, intermediate_result: Any) -> None:
         """Take what SciPy calls back with: a result or, from some methods, x alone."""
-        if not isinstance(intermediate_result, optimize.OptimizeResult):
+        if not isinstance(intermediate_result, OptimizeResult):
             x = np.asarray(intermediate_result)
             self.end(x, *self.problem.fun_and_jac(x))
             return
@@ -98,10 +101,10 @@ class Epochs:
 
 def run_epochs(
     problem: KerasProblem,
-    method: Any,
+    solver: Solver,
     options: dict[str, Any],
     epochs: Epochs,
-) -> optimize.OptimizeResult:
+) -> OptimizeResult:
     """Minimize under Keras's callbacks; interrupted, the best iterate is kept.
 
     Returns
@@ -110,21 +113,15 @@ def run_epochs(
         Its x is in the model.
     """
     count = epochs.last - epochs.epoch
-    tnc = str(method).lower() == "tnc"
-    limit = {"maxfun": 20 * count} if tnc else {"maxiter": count}
-    derivatives: dict[str, Any] = {"jac": problem.jac}
-    if _wants_hessian(method):
-        derivatives["hessp"] = problem.hessp
     epochs.begin()
     try:
         with blas_on_one_thread():
-            res = optimize.minimize(
-                problem.fun,
-                problem.x0,
-                method=method,
+            res = minimize(
+                problem,
+                method=solver,
                 callback=epochs,
-                options=limit | options,
-                **derivatives,
+                options=solver.iterations(count) | options,
+                assign=False,
             )
     except KeyboardInterrupt:
         res = _stopped(epochs, "Interrupted; the best iterate is returned.")
@@ -132,16 +129,16 @@ def run_epochs(
         res = _stopped(epochs, "`callback` raised `StopIteration`.")
     if epochs.problem.model.stop_training:
         res.message = "Stopped by a Keras callback (model.stop_training)."
-    elif res.status == 99 and epochs.epoch >= epochs.last:  # by us, not by a callback
+    elif "StopIteration" in res.message and epochs.epoch >= epochs.last:  # by us
         res.status, res.message = 1, f"{count} epochs done."
     problem.assign(res.x if np.isfinite(res.x).all() else epochs.x)
     return res
 
 
-def _stopped(epochs: Epochs, message: str) -> optimize.OptimizeResult:
+def _stopped(epochs: Epochs, message: str) -> OptimizeResult:
     f, g = epochs.problem.fun_and_jac(epochs.x)
     problem = epochs.problem
-    return optimize.OptimizeResult(
+    return OptimizeResult(
         x=epochs.x,
         fun=f,
         jac=g,
@@ -153,11 +150,6 @@ def _stopped(epochs: Epochs, message: str) -> optimize.OptimizeResult:
         njev=problem.njev,
         nhev=problem.nhev,
     )
-
-
-def _wants_hessian(method: Any) -> bool:
-    name = method if isinstance(method, str) else getattr(method, "name", "")
-    return name.lower() in {"newton-cg", "trust-ncg", "trust-krylov", "trunk"}
 
 
 def validation(
@@ -195,19 +187,23 @@ def validation(
 class FullSample:
     """A phase of a minimizer on all samples; one iteration is one epoch."""
 
-    method: Any
+    solver: Solver
     options: dict[str, Any]
     epochs: int
     averages = False
 
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
-        """Refuse what would make a deterministic method see minibatches."""
+        """Refuse what would make a deterministic method see minibatches, and limits."""
+        if isinstance(x, KerasProblem):
+            refuse_limits(self.solver, x.bounds)
+        else:
+            check_limits(self.solver, model)
         if len(model.metrics) > 1:  # measured by `keras.Model.evaluate`
             check_devices(model, x, 32)
         if arguments["batch_size"] is not None:
             raise ValueError(
-                f"`batch_size` must be None for {self.method!r}, which needs all "
-                "samples at each evaluation (a minibatch method such as 'tr-lsr1' "
+                f"`batch_size` must be None for {self.solver.name}, which needs all "
+                f"samples at each evaluation (a minibatch method such as {DEFAULT!r} "
                 f"takes it); got {arguments['batch_size']}."
             )
         given = arguments["curvature"]
@@ -218,8 +214,8 @@ class FullSample:
             )
         if arguments["steps_per_epoch"] is not None:
             raise ValueError(
-                f"`steps_per_epoch` must be None for {self.method!r}, whose epoch is "
-                f"an iteration on all samples; got {arguments['steps_per_epoch']}."
+                f"`steps_per_epoch` must be None for {self.solver.name}, whose epoch "
+                f"is an iteration on all samples; got {arguments['steps_per_epoch']}."
             )
 
     def run(
@@ -265,7 +261,7 @@ class FullSample:
         model.stop_training = False
         epochs = Epochs(problem, callbacks, validate, first, last)
         callbacks.on_train_begin()
-        result = run_epochs(problem, self.method, self.options, epochs)
+        result = run_epochs(problem, self.solver, self.options, epochs)
         callbacks.on_train_end(epochs.logs)
         model.history.result = result
         return model.history

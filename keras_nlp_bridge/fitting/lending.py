@@ -1,6 +1,6 @@
 """What is lent to a model for the time of a fit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +11,24 @@ from keras_nlp_bridge import backends
 from keras_nlp_bridge.fitting.averages import without_swaps
 from keras_nlp_bridge.fitting.devices import check_devices
 from keras_nlp_bridge.fitting.train_step import TrainStep
+from keras_nlp_bridge.minimizing.solvers import Solver
+
+
+def optimizer_of(solver: Solver, options: Mapping[str, Any]) -> Any:
+    """Return an optimizer by its name and options, or the one that was given."""
+    if solver.call is None:
+        return getattr(keras.optimizers, solver.name)(**options)
+    if options:
+        raise ValueError(
+            "`options` must be None beside an optimizer, which has its own; "
+            f"got {options}."
+        )
+    return solver.call
 
 
 @dataclass
 class OptimizerPhase:
-    """A phase of an ordinary Keras optimizer, in a list of methods."""
+    """A phase of an ordinary Keras optimizer."""
 
     optimizer: keras.optimizers.Optimizer
     epochs: int

@@ -15,9 +15,11 @@ from keras_nlp_bridge.fitting.batches import Batches
 from keras_nlp_bridge.fitting.devices import check_devices
 from keras_nlp_bridge.fitting.groups import GroupProgress, listens
 from keras_nlp_bridge.fitting.lending import Loan, asked_jit, lent
+from keras_nlp_bridge.fitting.limits import check_limits
 from keras_nlp_bridge.fitting.method_state import MethodState
 from keras_nlp_bridge.fitting.train_step import TrainStep
 from keras_nlp_bridge.methods import Clocked
+from keras_nlp_bridge.minimizing.solvers import Solver
 from keras_nlp_bridge.problem import data
 from keras_nlp_bridge.problem.objective import build
 
@@ -28,6 +30,7 @@ class Minibatch:
 
     method: Clocked
     epochs: int
+    solver: Solver
 
     @property
     def averages(self) -> bool:
@@ -35,8 +38,9 @@ class Minibatch:
         return self.method.averages
 
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
-        """Refuse what devices cannot share."""
+        """Refuse what devices cannot share, and limits that cannot be honoured."""
         check_devices(model, x, arguments["batch_size"] or 32)
+        check_limits(self.solver, model)
 
     def run(
         self,
@@ -75,6 +79,7 @@ class Minibatch:
         if not model.built:
             few, x = data.peeked(x)
             build(model, few)
+            check_limits(self.solver, model)
         grouped = batches is not None and _form_groups(model, arguments, batches)
         groups = batches if grouped else None
         loan = _loan(model, method, curvature, seed, batches, groups, bool(per_epoch))

@@ -26,14 +26,13 @@ class Watcher:
             raise ValueError(f"`callback` must be callable; got {callback!r}.")
         self._engine, self._callback = engine, callback
         self._by_result = callback is not None and _takes_result(callback)
-        self._needs_x = getattr(callback, "needs_x", True)
         self.iterates = None if start is None else [np.array(start, float)]
         self.needed = callback is not None or start is not None
 
     def __call__(self, nit: int, report: Report) -> bool:
         """Call back; true if the answer is to stop."""
         # Not the truth of the callback: one that collects is empty at first.
-        asked = self._callback is not None and self._needs_x
+        asked = self._callback is not None and getattr(self._callback, "needs_x", True)
         x = self._engine.point() if asked or self.iterates is not None else None
         if self.iterates is not None and x is not None:
             self.iterates.append(x.copy())

@@ -12,25 +12,27 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
 from keras_nlp_bridge.checks import require_count
-from keras_nlp_bridge.methods import Method
 from keras_nlp_bridge.minimizing.owner import is_problem
-from keras_nlp_bridge.minimizing.scipy_method import METHODS, Configured, ScipyMethod
+from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod, minimizer
+from keras_nlp_bridge.minimizing.solvers import (
+    DEFAULT,
+    Solver,
+    find,
+    ingredients,
+    refuse_limits,
+)
 
 if TYPE_CHECKING:
     from keras_nlp_bridge.problem.problem import KerasProblem
 
-__all__ = ["NO_JAC", "USE_HESSP", "another_start", "minimize"]
-
-# What SciPy's methods do not take; they warn about it.
-NO_JAC = ("nelder-mead", "powell", "cobyla", "cobyqa")
-USE_HESSP = ("newton-cg", "trust-ncg", "trust-krylov", "trust-constr", "trunk")
+__all__ = ["another_start", "minimize"]
 
 
 def minimize(
     fun: Any,
     x0: ArrayLike | None = None,
     args: Any = (),
-    method: str | Callable[..., Any] = "tr-lsr1",
+    method: str | Callable[..., Any] | Solver = DEFAULT,
     *,
     jac: Any = None,
     options: Mapping[str, Any] | None = None,
@@ -50,8 +52,8 @@ def minimize(
     args : tuple
         Further arguments of a function.
     method : str, callable or Method
-        A name in `METHODS` or of a method of SciPy, a ``method=`` callable, or a method
-        with its options.
+        The name of one of our methods or of SciPy's, a ``method=`` callable, or a
+        method with its options.
     jac : callable, bool or str, optional
         As in `scipy.optimize.minimize`; a problem brings its own.
     options : mapping, optional
@@ -74,19 +76,18 @@ def minimize(
         SciPy's; with several starts also ``starts``, the objective each led to.
     """
     require_count("multistart", multistart)
-    solver = (
-        METHODS.get(method.lower().replace("_", "-"), method)
-        if isinstance(method, str)
-        else method
-    )
-    solver = Configured(solver) if isinstance(solver, Method) else solver
+    row = find(method)
+    solver = minimizer(row)
     problem = fun if is_problem(fun) else None
     if problem is not None:
-        keywords = {**_ingredients(problem, solver), **keywords}
-        jac = keywords.pop("jac") if jac is None else jac
+        keywords = {**ingredients(row, problem), **keywords}
+        own = keywords.pop("jac", None)
+        jac = own if jac is None else jac
         x0, fun = (problem.x0 if x0 is None else x0), problem.fun
     elif x0 is None:
         raise ValueError("`x0` must be given unless `fun` is a KerasProblem; got None.")
+
+    refuse_limits(row, keywords.get("bounds"), keywords.get("constraints", ()))
 
     def solve(start: Any) -> OptimizeResult:
         if isinstance(solver, ScipyMethod):
@@ -104,17 +105,6 @@ def minimize(
     if problem is not None and assign:
         problem.assign(best.x)
     return best
-
-
-def _ingredients(problem: KerasProblem, solver: Any) -> dict[str, Any]:
-    """Return what a problem gives to a method, and the method takes."""
-    name = solver.name if isinstance(solver, ScipyMethod) else str(solver).lower()
-    given: dict[str, Any] = {"jac": None if name in NO_JAC else problem.jac}
-    if name in USE_HESSP:
-        given["hessp"] = problem.hessp
-    if problem.bounds is not None:
-        given["bounds"] = problem.bounds
-    return given
 
 
 def _starts(

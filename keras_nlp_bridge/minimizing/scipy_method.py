@@ -11,19 +11,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
-from keras_nlp_bridge.methods import (
-    R2,
-    TRLBFGS,
-    TRLSR1,
-    Clocked,
-    LBFGSMethod,
-    Method,
-    StochasticLBFGS,
-    StochasticR2,
-    StochasticTRLSR1,
-    StochasticTrunk,
-    Trunk,
-)
+from keras_nlp_bridge.methods import Clocked, Method, Trunk
 from keras_nlp_bridge.minimizing.callback import Watcher
 from keras_nlp_bridge.minimizing.driver import Engine, Outcome, drive
 from keras_nlp_bridge.minimizing.engines import DeviceEngine, HostEngine
@@ -32,21 +20,18 @@ from keras_nlp_bridge.minimizing.owner import Sampled, owner_of, sampled, unwrap
 from keras_nlp_bridge.minimizing.scipy_oracle import (
     ScipyOracle,
     learns,
-    refuse_limits_of_x,
     require_products,
     start_vector,
 )
+from keras_nlp_bridge.minimizing.solvers import (
+    OURS,
+    SOLVERS,
+    Solver,
+    ours,
+    refuse_limits,
+)
 
-__all__ = [
-    "METHODS",
-    "Configured",
-    "ScipyMethod",
-    "lbfgs",
-    "r2",
-    "slbfgs",
-    "tr_lsr1",
-    "trunk",
-]
+__all__ = ["METHODS", "Configured", "ScipyMethod", "minimizer"]
 
 
 class ScipyMethod:
@@ -73,11 +58,21 @@ class ScipyMethod:
     ) -> None:
         self.name, self.full, self.stochastic = name, full, stochastic
         self.maxiter = maxiter
+        self.row = self._row()
         self.__name__ = name.replace("-", "_")
         self.__doc__ = _describe(full, stochastic, maxiter)
 
     def __repr__(self) -> str:
         return f"<minimizer {self.name!r} of keras_nlp_bridge>"
+
+    def _row(self) -> Solver:
+        """Return the row of the table, or one for a method of the user's own."""
+        row = SOLVERS.get(self.name)
+        if row is not None and row.full is self.full:
+            return row
+        kinds = {"stochastic": self.stochastic, "maxiter": self.maxiter}
+        kind = "full" if self.stochastic is None else "both"
+        return ours(self.name, self.full, kind, call=self, **kinds)
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return _registered, (self.name,)
@@ -98,7 +93,7 @@ class ScipyMethod:
         """Minimize; the arguments are those of `scipy.optimize.minimize`."""
         args = args if isinstance(args, tuple) else (args,)
         start = start_vector(x0)
-        refuse_limits_of_x(self.name, bounds, constraints)
+        refuse_limits(self.row, bounds, constraints)
         fun, jac = unwrapped(fun, jac)
         source = sampled(fun)
         watched = callback is not None
@@ -280,15 +275,32 @@ def _registered(name: str) -> ScipyMethod:
     return METHODS[name]
 
 
-# R2 is a gradient method: many cheap steps.
-r2 = ScipyMethod("r2", R2, StochasticR2, maxiter=100_000)
-tr_lsr1 = ScipyMethod("tr-lsr1", TRLSR1, StochasticTRLSR1)
-# A line search compares values of one sample; on minibatches, the trust region.
-lbfgs = ScipyMethod("lbfgs", LBFGSMethod, StochasticLBFGS)
-slbfgs = ScipyMethod("slbfgs", TRLBFGS, StochasticLBFGS)
-trunk = ScipyMethod("trunk", Trunk, StochasticTrunk)
-
 METHODS: dict[str, ScipyMethod] = {
-    m.name: m for m in (r2, tr_lsr1, lbfgs, slbfgs, trunk)
+    row.name: ScipyMethod(row.name, row.full, row.stochastic, row.maxiter)
+    for row in OURS
+    if row.full is not None
 }
 """Our methods by name."""
+
+
+def minimizer(solver: Solver) -> Any:
+    """Return what ``method=`` of `scipy.optimize.minimize` is for a solver."""
+    found = solver.call
+    if found is None:
+        found = METHODS.get(solver.name, solver.name)
+    if isinstance(found, Method):
+        return Configured(found)
+    if solver.kind == "keras" or not (isinstance(found, str) or callable(found)):
+        raise ValueError(
+            f"`method` must be a minimizer, of SciPy's form; got {solver.name}, which "
+            "works in Keras's loop: keras_nlp_bridge.fit takes it."
+        )
+    return found
+
+
+def __getattr__(name: str) -> ScipyMethod:
+    """Return one of our methods: they are names of this module."""
+    for method in METHODS.values():
+        if method.__name__ == name:
+            return method
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

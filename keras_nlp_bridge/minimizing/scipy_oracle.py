@@ -6,11 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import (
-    Bounds,
-    HessianUpdateStrategy,
-    approx_fprime,
-)
+from scipy.optimize import HessianUpdateStrategy, approx_fprime
 from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator
 
@@ -19,7 +15,6 @@ from keras_nlp_bridge.arrays import epsilon
 __all__ = [
     "ScipyOracle",
     "learns",
-    "refuse_limits_of_x",
     "require_products",
     "start_vector",
 ]
@@ -286,23 +281,3 @@ def start_vector(x0: ArrayLike) -> NDArray[Any]:
     if not x.size:
         raise ValueError("`x0` must have at least one entry; got shape (0,).")
     return np.array(x, np.float32 if x.dtype == np.float32 else np.float64)
-
-
-def refuse_limits_of_x(name: str, bounds: Any, constraints: Any) -> None:
-    """Raise if there are bounds or constraints: our methods cannot honour them."""
-    if constraints is not None and np.size(constraints):
-        raise ValueError(
-            f"`constraints` must be empty for {name}, which cannot honour them; "
-            f"got {constraints!r}."
-        )
-    if bounds is None:
-        return
-    if isinstance(bounds, Bounds):
-        limits = [bounds.lb, bounds.ub]
-    else:
-        limits = [v for pair in bounds for v in pair if v is not None]
-    if any(np.isfinite(v).any() for v in limits):
-        raise ValueError(
-            f"`bounds` must be None for {name}, which cannot honour them; "
-            f"got {bounds!r}. L-BFGS-B, TNC and trust-constr can."
-        )

@@ -54,7 +54,7 @@ class _WithLoss(keras.Model):
         self.inner = inner
         self.output_names = getattr(inner, "output_names", None)
         self.built = True
-        self.compile(loss=loss, optimizer="sgd")
+        self.compile(loss=loss)
 
     def call(self, inputs: Tree, training: bool | None = None) -> Tree:
         return self.inner(inputs, training=training)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from keras_nlp_bridge import Benchmark, Landscape, cli
-from keras_nlp_bridge.benchmarking import datasets, experiment
+from keras_nlp_bridge.benchmarking import datasets, experiment, trial
+from keras_nlp_bridge.benchmarking.curve import Point
 
 pytestmark = pytest.mark.once
 
@@ -184,10 +185,10 @@ def test_compare_writes_a_table_and_pictures(here, capsys):
 
 
 def test_a_method_that_crashes_is_a_row(here, capsys, monkeypatch):
-    def crash(self, run, *_):
+    def crash(*_):
         raise FloatingPointError("on purpose")
 
-    monkeypatch.setattr(experiment.Experiment, "_fit", crash)
+    monkeypatch.setattr(trial, "run_optimizer", crash)
     code, out, _ = run(
         *(capsys, "compare", *TINY, "--epochs", 2, "--methods", "adam,l-bfgs-b"),
         *("--json", "--quiet"),
@@ -207,10 +208,8 @@ def test_costs_of_rows_are_those_at_the_target():
     setting = experiment.Experiment(data, lambda: make, epochs=1)
     losses = {"quick": (1.0, 0.3, 0.2), "good": (1.0, 0.6, 0.0), "bad": (1.0, 1.1, 0.9)}
     for name, values in losses.items():
-        made = experiment.Run(name, 2)
-        made.points = [
-            experiment.Point(10.0 * i, float(i), f) for i, f in enumerate(values)
-        ]
+        made = experiment.Run(name, 2, row={"status": "epochs"})
+        made.points = [Point(10.0 * i, float(i), f) for i, f in enumerate(values)]
         setting.runs.append(made)
     found = {row["method"]: row for row in experiment.rows(setting, 0.3)}
     assert [found[m]["solved"] for m in losses] == [True, True, False]
@@ -349,7 +348,7 @@ def test_wrong_input_is_one_sentence(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--method", "nonsense"], ["`method` must be one of", "got 'nonsense'"]),
+        (["--method", "nonsense"], ["`method` must be a solver", "got 'nonsense'"]),
         (["--method", "adam:x,r2:3"], ["`--method` as a list", "adam:x,r2:3"]),
         (["--method", "adam:1,r2:1", "--epochs", "3"], ["`--epochs` and `--options`"]),
         (["--method", "r2", "--options", "gamma=3"], ["`options` of 'r2'", "gamma"]),

@@ -6,9 +6,18 @@ from keras import layers
 from scipy.sparse import csr_matrix
 
 import keras_nlp_bridge as knb
-from keras_nlp_bridge.fitting.fit import SCIPY
+from keras_nlp_bridge.minimizing.solvers import OURS, SOLVERS
 
 MINIBATCH = ["r2", "tr-lsr1"]
+SCIPY = [
+    solver.name
+    for solver in SOLVERS.values()
+    if solver.kind == "full"
+    and solver not in OURS
+    and "jac" in solver.takes
+    # That needs a positive definite Hessian from the start.
+    and solver.name != "dogleg"
+]
 FULL = ["L-BFGS-B", "CG", "trust-krylov"]
 
 

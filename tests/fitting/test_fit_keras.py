@@ -407,7 +407,7 @@ def test_interrupt_keeps_the_best_iterate():
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"method": "r3"}, ValueError, "`method` must be one of .*r2"),
+        ({"method": "r3"}, ValueError, "`method` must be a solver .*mean 'r2'"),
         ({"method": "BFGS", "batch_size": 8}, ValueError, "all samples"),
         ({"method": "BFGS", "steps_per_epoch": 8}, ValueError, "steps_per_epoch"),
         ({"epochs": 0}, ValueError, "`epochs` must be .* at least 1; got 0"),

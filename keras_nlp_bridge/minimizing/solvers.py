@@ -1,0 +1,334 @@
+"""One row per solver, ours, SciPy's and Keras's: what it is, takes and is ended by."""
+
+import difflib
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy.optimize import Bounds
+from scipy.sparse.linalg import LinearOperator
+
+from keras_nlp_bridge.methods import (
+    R2,
+    TRLBFGS,
+    TRLSR1,
+    Clocked,
+    LBFGSMethod,
+    Method,
+    StochasticLBFGS,
+    StochasticR2,
+    StochasticTRLSR1,
+    StochasticTrunk,
+    Trunk,
+)
+
+__all__ = [
+    "COMPARED",
+    "DEFAULT",
+    "FULL_SAMPLE",
+    "IMAGES",
+    "OURS",
+    "PLAIN",
+    "SOLVERS",
+    "Solver",
+    "find",
+    "ingredients",
+    "listing",
+    "ours",
+    "refuse_limits",
+]
+
+DEFAULT = "tr-lsr1"  # of minimize and fit
+FULL_SAMPLE = "L-BFGS-B"  # where a run on all samples ends by itself
+IMAGES = "r2"
+COMPARED = "L-BFGS-B,r2,tr-lsr1,Adam"
+PLAIN = "sgd"  # for a model that is compiled for its loss: an optimizer without slots
+
+Kind = Literal["full", "minibatch", "both", "keras"]
+
+_ALL = frozenset({"jac", "hessp", "hess", "bounds", "constraints"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solver:
+    """What there is to know about a solver.
+
+    Attributes
+    ----------
+    name : str
+        As its authors write it; found in any case, with ``_`` for ``-`` too.
+    kind : {"full", "minibatch", "both", "keras"}
+        What `fit` gives it: all samples; minibatches; minibatches if there is a
+        `batch_size`; or Keras's own loop, since it is an optimizer of Keras.
+    takes : set of {"jac", "hessp", "hess", "bounds", "constraints"}
+        The arguments of `scipy.optimize.minimize` that it honours.
+    tolerances : tuple of str
+        Options that end it when it has converged, all of them if they are zero.
+    limits : tuple of str
+        Options that limit its work.
+    full, stochastic : type of Method, optional
+        Of ours: the method for a fixed objective, and that for minibatches.
+    maxiter : int
+        Of ours: default limit of steps.
+    call : object, optional
+        What has been given in place of a name: a ``method=`` callable, a method for
+        minibatches or an optimizer.
+    """
+
+    name: str
+    kind: Kind = "full"
+    takes: frozenset[str] = frozenset({"jac"})
+    tolerances: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ("maxiter",)
+    full: type[Method] | None = None
+    stochastic: type[Clocked] | None = None
+    maxiter: int = 15_000
+    call: Any = None
+
+    def by_minibatches(
+        self, batch_size: Any, options: Mapping[str, Any] | None
+    ) -> bool:
+        """Whether `fit` gives it minibatches."""
+        if self.kind == "both":
+            return bool((options or {}).get("stochastic", batch_size is not None))
+        return self.kind != "full"
+
+    def free(self, limit: float) -> dict[str, Any]:
+        """Return options by which only its caller ends a run, or `limit`, at last."""
+        zeros = dict.fromkeys(self.tolerances, 0.0)
+        return {**zeros, **dict.fromkeys(self.limits, limit)}
+
+    def iterations(self, count: int) -> dict[str, Any]:
+        """Return the option for a number of iterations; 20 evaluations in each."""
+        if self.limits and "maxiter" not in self.limits:
+            return dict.fromkeys(self.limits, 20 * count)
+        return {"maxiter": count}
+
+
+def ours(name: str, full: type[Method], kind: Kind, **more: Any) -> Solver:
+    """Return the row of a method of ours."""
+    products = {"hessp", "hess"} if full.uses_hvp else set()
+    return Solver(
+        name=name,
+        kind=kind,
+        takes=frozenset({"jac"} | products),
+        tolerances=("gtol",),
+        full=full,
+        **more,
+    )
+
+
+def _scipys(name: str, takes: str, tolerances: str, limits: str = "maxiter") -> Solver:
+    return Solver(
+        name=name,
+        takes=frozenset(takes.split()),
+        tolerances=tuple(tolerances.split()),
+        limits=tuple(limits.split()),
+    )
+
+
+OURS = (
+    # R2 is a gradient method: many cheap steps.
+    ours("r2", R2, "minibatch", stochastic=StochasticR2, maxiter=100_000),
+    ours("tr-lsr1", TRLSR1, "minibatch", stochastic=StochasticTRLSR1),
+    # A line search compares values of one sample; on minibatches, the trust region.
+    ours("lbfgs", LBFGSMethod, "full", stochastic=StochasticLBFGS),
+    ours("slbfgs", TRLBFGS, "minibatch", stochastic=StochasticLBFGS),
+    ours("trunk", Trunk, "both", stochastic=StochasticTrunk),
+)
+
+_SCIPYS = (
+    _scipys("L-BFGS-B", "jac bounds", "ftol gtol", "maxfun maxiter"),
+    _scipys("CG", "jac", "gtol"),
+    _scipys("BFGS", "jac", "gtol"),
+    _scipys("Newton-CG", "jac hessp hess", "xtol"),
+    _scipys("TNC", "jac bounds", "ftol xtol gtol", "maxfun"),
+    _scipys("SLSQP", "jac bounds constraints", "ftol"),
+    _scipys("trust-ncg", "jac hessp hess", "gtol"),
+    _scipys("trust-krylov", "jac hessp hess", "gtol"),
+    _scipys("trust-exact", "jac hess", "gtol"),
+    _scipys("dogleg", "jac hess", "gtol"),
+    _scipys("trust-constr", "jac hessp hess bounds constraints", "gtol xtol"),
+    # Without derivatives; what ends them is not a tolerance that may be zero.
+    _scipys("Nelder-Mead", "bounds", "", "maxiter maxfev"),
+    _scipys("Powell", "bounds", "", "maxiter maxfev"),
+    _scipys("COBYLA", "bounds constraints", ""),
+    _scipys("COBYQA", "bounds constraints", "", "maxiter maxfev"),
+)
+
+# They apply a model's constraints after each step, and have learning rates.
+_KERAS = tuple(
+    Solver(name=name, kind="keras", takes=frozenset({"jac", "bounds"}), limits=())
+    for name in (
+        *("Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "Adadelta", "Adamax"),
+        *("Nadam", "Ftrl", "Lion", "Lamb", "Muon", "Adafactor"),
+    )
+)
+
+SOLVERS: dict[str, Solver] = {s.name: s for s in (*OURS, *_SCIPYS, *_KERAS)}
+"""All solvers by name."""
+
+
+def _key(name: str) -> str:
+    return name.strip().lower().replace("_", "-")
+
+
+_BY_KEY = {_key(name): solver for name, solver in SOLVERS.items()}
+
+
+def find(given: Any) -> Solver:
+    """Return the row of what names or is a solver.
+
+    Parameters
+    ----------
+    given : str, callable, Method, keras.optimizers.Optimizer or Solver
+        A callable has SciPy's signature of ``method=``, and gets all there is.
+
+    Raises
+    ------
+    ValueError
+        Not a solver; the nearest names are told.
+    """
+    if isinstance(given, Solver):
+        return given
+    if isinstance(given, str):
+        found = _BY_KEY.get(_key(given)) or _registered_in_keras(given)
+        if found is None:
+            raise ValueError(_unknown(given))
+        return found
+    row = getattr(given, "row", None)
+    if isinstance(row, Solver):
+        return row
+    name = str(getattr(given, "__name__", type(given).__name__))
+    if isinstance(given, Method):
+        kind: Kind = "minibatch" if isinstance(given, Clocked) else "full"
+        products = {"hessp", "hess"} if given.uses_hvp else set()
+        takes = frozenset({"jac"} | products)
+        return Solver(name=name, kind=kind, takes=takes, call=given)
+    if callable(given) and not isinstance(given, type):
+        return Solver(name=name, takes=_ALL, limits=(), call=given)
+    if _is_optimizer(given):
+        takes = frozenset({"jac", "bounds"})
+        return Solver(name=name, kind="keras", takes=takes, limits=(), call=given)
+    raise ValueError(_unknown(given))
+
+
+def _unknown(given: Any) -> str:
+    near = difflib.get_close_matches(_key(str(given)), _BY_KEY, n=3)
+    hint = " or ".join(repr(_BY_KEY[key].name) for key in near)
+    hint = f"Did you mean {hint}?" if near else f"There are {', '.join(SOLVERS)}."
+    return f"`method` must be a solver or the name of one; got {given!r}. {hint}"
+
+
+def _registered_in_keras(name: str) -> Solver | None:
+    """Return a row for an optimizer of the user's own that Keras knows by its name."""
+    import keras
+
+    try:
+        return find(keras.optimizers.get(name))
+    except ValueError:
+        return None
+
+
+def _is_optimizer(given: Any) -> bool:
+    import keras
+
+    return isinstance(given, keras.optimizers.Optimizer)
+
+
+def ingredients(solver: Solver, problem: Any, source: Any = None) -> dict[str, Any]:
+    """Return what a problem gives to a solver that takes it.
+
+    Parameters
+    ----------
+    solver : Solver
+    problem : KerasProblem or Functions
+        With attributes ``jac``, ``hessp``, ``hess`` and ``bounds``, maybe None.
+    source : object, optional
+        Whose functions are given, if not those of the problem.
+
+    Returns
+    -------
+    dict of str to object
+        Arguments of `scipy.optimize.minimize`; bounds in any case, see
+        `refuse_limits`.
+    """
+    source = problem if source is None else source
+    has = {n for n in ("jac", "hessp", "hess") if getattr(problem, n) is not None}
+    given = {name: getattr(source, name) for name in has & solver.takes}
+    if "hessp" in given:
+        given.pop("hess", None)
+    elif "hess" in given:
+        given["hess"] = _dense(given["hess"])
+    if problem.bounds is not None:
+        given["bounds"] = problem.bounds
+    return given
+
+
+def _dense(hess: Callable[..., Any]) -> Callable[..., Any]:
+    def matrix(x: Any, *args: Any) -> Any:
+        found = hess(x, *args)
+        return found @ np.eye(x.size) if isinstance(found, LinearOperator) else found
+
+    return matrix
+
+
+def refuse_limits(solver: Solver, bounds: Any, constraints: Any = ()) -> None:
+    """Raise if there are bounds or constraints that a solver cannot honour.
+
+    Parameters
+    ----------
+    solver : Solver
+    bounds : Bounds, sequence or mapping of pairs (low, high), or None
+    constraints : object, optional
+        As in `scipy.optimize.minimize`.
+
+    Raises
+    ------
+    ValueError
+        The solvers that can are named.
+    """
+    given = {"constraints": constraints, "bounds": bounds}
+    there = {
+        "constraints": constraints is not None and bool(np.size(constraints)),
+        "bounds": bounds is not None and _are_finite(bounds),
+    }
+    for name, least in (("constraints", "empty"), ("bounds", "None")):
+        if there[name] and name not in solver.takes:
+            able = [s.name for s in (*OURS, *_SCIPYS) if {"jac", name} <= s.takes]
+            raise ValueError(
+                f"`{name}` must be {least} for {solver.name}, which cannot honour "
+                f"them; got {given[name]!r}. {', '.join(able[:-1])} and {able[-1]} can."
+            )
+
+
+def _are_finite(bounds: Any) -> bool:
+    if isinstance(bounds, Bounds):
+        return bool(np.isfinite([*np.ravel(bounds.lb), *np.ravel(bounds.ub)]).any())
+    pairs = bounds.values() if isinstance(bounds, Mapping) else bounds
+    return any(np.isfinite(v).any() for pair in pairs for v in pair if v is not None)
+
+
+def listing() -> str:
+    """Return all solvers by their kinds, in lines for the help of a command."""
+    free = [s.name for s in _SCIPYS if "jac" not in s.takes]
+    parts = (
+        (_names(OURS, "minibatch"), "ours, on minibatches"),
+        (_names(OURS, "both"), "ours, on minibatches or on all samples"),
+        (_names(OURS, "full"), "ours, on all samples"),
+        (
+            [name for name in _names(_SCIPYS, "full") if name not in free],
+            "SciPy's, on all samples: an epoch is an iteration",
+        ),
+        (_names(_KERAS, "keras"), "optimizers of Keras, with their learning rates"),
+    )
+    return "\n".join(
+        textwrap.fill(f"{', '.join(names)} ({what})", 86, subsequent_indent="  ")
+        for names, what in parts
+    )
+
+
+def _names(solvers: tuple[Solver, ...], kind: Kind) -> list[str]:
+    return [solver.name for solver in solvers if solver.kind == kind]
