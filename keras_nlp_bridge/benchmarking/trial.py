@@ -272,7 +272,7 @@ _REASONS = {
 }
 
 
-def failed(error: Exception) -> dict[str, Any]:
+def failed(error: BaseException) -> dict[str, Any]:
     """Return the columns of a run that raised before it had cost anything."""
     return {
         "status": "exception",

@@ -124,12 +124,13 @@ class Landscape:
     def _check(self) -> None:
         """Raise unless the shapes fit and all are real numbers."""
         ndim, n = self.directions.shape
+        route = () if self.path is None else self.path.shape[:1]
         size = tuple(len(a) for a in self.coordinates)
         wanted = {
             "values": (self.values, size),
             "center": (self.center, (n,)),
             "explained": (self.explained, (ndim,)),
-            "path": (self.path, (*np.shape(self.path)[:1], ndim)),
+            "path": (self.path, (*route, ndim)),
             **{
                 f"coordinates{i}": (a, a.shape[:1])
                 for i, a in enumerate(self.coordinates)
