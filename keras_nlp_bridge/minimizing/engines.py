@@ -1,8 +1,7 @@
 """The two places where steps happen: Python on NumPy arrays, compiled on a device."""
 
 from collections.abc import Callable, Hashable
-from types import ModuleType
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,9 @@ from keras_nlp_bridge.methods.method import Counting, Method, Oracle
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
 from keras_nlp_bridge.methods.state import Status
 from keras_nlp_bridge.minimizing.driver import Budget, Final, Report
+
+if TYPE_CHECKING:
+    from keras_nlp_bridge.backends import Backend
 
 __all__ = ["DeviceEngine", "HostEngine", "OnDevice"]
 
@@ -87,8 +89,8 @@ class OnDevice(Protocol):
 
     Attributes
     ----------
-    backend : module
-        One of `keras_nlp_bridge.backends`.
+    backend : Backend
+        The functions of a framework.
     n, dtype : int, str
         Length and dtype of x.
     traceable : object
@@ -97,7 +99,7 @@ class OnDevice(Protocol):
         The present sample, and what changes whenever it does.
     """
 
-    backend: ModuleType
+    backend: "Backend"
     n: int
     dtype: str
     traceable: Any
