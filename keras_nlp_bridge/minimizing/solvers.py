@@ -203,10 +203,10 @@ def find(given: Any) -> Solver:
         return row
     name = str(getattr(given, "__name__", type(given).__name__))
     if isinstance(given, Method):
-        kind: Kind = "minibatch" if isinstance(given, Clocked) else "full"
-        products = {"hessp", "hess"} if given.uses_hvp else set()
-        takes = frozenset({"jac"} | products)
-        return Solver(name=name, kind=kind, takes=takes, call=given)
+        kind = type(given)
+        if issubclass(kind, Clocked):
+            return ours(name, kind, "minibatch", stochastic=kind, call=given)
+        return ours(name, kind, "full", call=given)
     if callable(given) and not isinstance(given, type):
         return Solver(name=name, takes=_ALL, limits=(), call=given)
     if _is_optimizer(given):
