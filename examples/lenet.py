@@ -28,13 +28,15 @@ from keras_nlp_bridge.benchmarking.experiment import Experiment
 parser = argparse.ArgumentParser(description="LeNet on handwritten digits")
 parser.add_argument("--epochs", type=int, default=40)
 parser.add_argument("--fast", action="store_const", dest="epochs", const=2)
-EPOCHS = parser.parse_args().epochs  # passes over the data, for each method
+parser.add_argument("--samples", type=int, help="training samples (all)")
+options = parser.parse_args()
+EPOCHS = options.epochs  # passes over the data, for each method
 BATCH = 64  # samples in a minibatch
 
 # %%
 # Data: 1,797 scanned digits from scikit-learn, 28 by 28 pixels in [0, 1].
 # For MNIST: datasets.load("mnist", samples=10_000).
-images = datasets.load("digits")
+images = datasets.load("digits", samples=options.samples)
 x_train, y_train = images.x_train, images.y_train
 test = images.x_test, images.y_test
 

@@ -217,7 +217,8 @@ def test_unusable_data_set(name, message, tmp_path, capsys):
 @pytest.mark.slow
 def test_example(tmp_path):
     script = ROOT / "examples" / "lenet.py"
-    done = call(script, "--fast", program=[sys.executable], cwd=tmp_path)
+    few = ["--fast", "--samples", 200]
+    done = call(script, *few, program=[sys.executable], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert tuple(rows(done.stdout)) == METHODS
     check_picture(tmp_path / "lenet.png")
