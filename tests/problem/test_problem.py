@@ -186,7 +186,7 @@ def test_what_is_set_reaches_everything(name, value):
         ("curvature", "bfgs", "'hessian' or 'gauss-newton'"),
         ("seed", 1.5, "non-negative integer"),
         ("shuffle", "no", "a bool"),
-        ("training", 1, "a bool or None"),
+        ("training", 1, "a bool"),
         ("training", True, "must not be random"),  # dropout over all samples
     ],
 )
