@@ -92,5 +92,9 @@ def beside(path: str | Path) -> Iterator[Path]:
         if target.exists():
             shutil.copymode(target, part)
         os.replace(part, target)
+    except OSError as error:
+        if error.filename == str(part):
+            error.filename = str(path)  # the name that was asked for
+        raise
     finally:
         part.unlink(missing_ok=True)

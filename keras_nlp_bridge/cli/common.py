@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_nlp_bridge.extras import require
+from keras_nlp_bridge.extras import beside, require
 
 if TYPE_CHECKING:
     from keras_nlp_bridge.benchmarking.experiment import Progress, Run
@@ -141,6 +141,22 @@ def run_progress(quiet: bool = False) -> "Progress":
     """Return a bar for the runs of an `Experiment`."""
     bar = progress(quiet)
     return lambda method, used, loss: bar(method, used, f"loss {loss:.2e}")
+
+
+def save_picture(
+    path: Path,
+    title: str,
+    draw: Callable[[Any], object],
+    size: tuple[float, float] = (6.4, 4.5),
+) -> None:
+    """Draw on a figure of its own, with a line above it, and write it to a file."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    draw(figure)
+    figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
+    with beside(path) as part:
+        figure.savefig(part)
 
 
 def finished(files: Sequence[Path]) -> None:

@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from keras_nlp_bridge.cli.common import (
     add_output,
@@ -11,12 +12,16 @@ from keras_nlp_bridge.cli.common import (
     count,
     finished,
     make_directory,
+    save_picture,
     seconds,
     start_keras,
     user_errors,
 )
 from keras_nlp_bridge.cli.inputs import INPUTS, add_inputs, problem_of
-from keras_nlp_bridge.extras import beside, require
+from keras_nlp_bridge.extras import require
+
+if TYPE_CHECKING:
+    from keras_nlp_bridge.landscapes.landscape import Landscape
 
 _LANDSCAPE = f"""\
 Evaluate the loss of all training samples on a plane, or along a line, through the
@@ -88,18 +93,26 @@ def _landscape(options: argparse.Namespace) -> int:
             verbose=sys.stdout.isatty() and not (options.quiet or options.json),
         )
         files = [options.output / name for name in ("landscape.png", "landscape.npz")]
-        from matplotlib.figure import Figure
+        surface = options.surface
 
-        figure = Figure(figsize=(6.4, 4.8), dpi=150, layout="constrained")
-        projection = "3d" if options.surface else None
-        axes = figure.add_subplot(projection=projection)
-        plots.landscape(found, "surface" if options.surface else None, axes)
-        figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
-        with beside(files[0]) as part:
-            figure.savefig(part)
+        def draw(figure: Any) -> None:
+            axes = figure.add_subplot(projection="3d" if surface else None)
+            plots.landscape(found, "surface" if surface else None, axes)
+
+        save_picture(files[0], title, draw)
         found.save(files[1])
-    low, high = float(found.values.min()), float(found.values.max())
-    middle = problem.fun(found.center)
+    _report(found, problem.fun(found.center), files, title, options)
+    return 0
+
+
+def _report(
+    found: "Landscape",
+    middle: float,
+    files: list[Path],
+    title: str,
+    options: argparse.Namespace,
+) -> None:
+    """Print what was found, in words or as JSON."""
     if options.json:
         from keras_nlp_bridge.benchmarking.table import finite, versions
 
@@ -115,9 +128,9 @@ def _landscape(options: argparse.Namespace) -> int:
             "files": [str(path) for path in files],
         }
         print(json.dumps(finite(record)))
-    else:
-        print(f"{title}\nloss {middle:.4g} in the middle, from {low:.4g} to {high:.4g}")
-        if found.holes:
-            print(f"{found.holes} of {found.values.size} points are not finite")
-        finished(files)
-    return 0
+        return
+    low, high = float(found.values.min()), float(found.values.max())
+    print(f"{title}\nloss {middle:.4g} in the middle, from {low:.4g} to {high:.4g}")
+    if found.holes:
+        print(f"{found.holes} of {found.values.size} points are not finite")
+    finished(files)

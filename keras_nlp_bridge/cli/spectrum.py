@@ -12,6 +12,7 @@ from keras_nlp_bridge.cli.common import (
     count,
     finished,
     make_directory,
+    save_picture,
     start_keras,
     user_errors,
 )
@@ -82,15 +83,11 @@ def _spectrum(options: argparse.Namespace) -> int:
             problem, samples=options.probes, steps=options.steps, **given
         )
         files = [options.output / name for name in ("spectrum.png", "spectrum.npz")]
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(6.4, 4.2), dpi=150, layout="constrained")
-        plots.spectrum(density, figure.subplots())
-        figure.suptitle(
-            f"{options.curvature}, {title}", fontsize="medium", x=0.01, ha="left"
+        save_picture(
+            files[0],
+            f"{options.curvature}, {title}",
+            lambda figure: plots.spectrum(density, figure.subplots()),
         )
-        with beside(files[0]) as part:
-            figure.savefig(part)
         with beside(files[1]) as part:
             np.savez(part, values=largest, grid=density.grid, density=density.density)
     if options.json:

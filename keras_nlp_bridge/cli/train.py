@@ -18,6 +18,7 @@ from keras_nlp_bridge.cli.common import (
     count,
     make_directory,
     progress,
+    save_picture,
     start_keras,
     user_errors,
 )
@@ -279,8 +280,6 @@ def _save(
 
 def _draw(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     """Draw the losses against epochs and against seconds."""
-    from matplotlib.figure import Figure
-
     from keras_nlp_bridge import plots
 
     curves = {}
@@ -293,11 +292,11 @@ def _draw(rows: list[dict[str, Any]], path: Path, title: str) -> None:
             }
     losses = [loss for curve in curves.values() for loss in curve["loss"] if loss]
     log = all(loss > 0 for loss in losses)
-    figure = Figure(figsize=(10, 4.2), dpi=150, layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    plots.histories(curves, "loss", "epochs", left, log=log)
-    plots.histories(curves, "loss", "seconds", right, log=log)
-    right.set_xlabel("seconds (compiling included)")
-    figure.suptitle(title, fontsize="medium", x=0.01, ha="left")
-    with beside(path) as part:
-        figure.savefig(part)
+
+    def draw(figure: Any) -> None:
+        left, right = figure.subplots(1, 2, sharey=True)
+        plots.histories(curves, "loss", "epochs", left, log=log)
+        plots.histories(curves, "loss", "seconds", right, log=log)
+        right.set_xlabel("seconds (compiling included)")
+
+    save_picture(path, title, draw, (10, 4.2))

@@ -253,12 +253,7 @@ def landscape(
         axes, explained = choose(
             problem, center, directions, ndim, seed, orthogonal, iterates
         )
-    for axis in axes:
-        if not axis.any():
-            raise ValueError(
-                "`directions` must not be zero; got a zero vector"
-                + ("." if center.any() else ", at x = 0, which gives them no length.")
-            )
+    _require_lengths(axes, center)
     route = None if iterates is None else _project(iterates - center, axes)
     coordinates = _coordinates(len(axes), int(npoints), lnorm, route)
     values = _evaluate(problem, center, axes, coordinates, verbose)
@@ -271,6 +266,15 @@ def landscape(
 
 
 # ------------------------------------------------------------------------------- grid
+
+
+def _require_lengths(axes: NDArray[Any], center: Vector) -> None:
+    for axis in axes:
+        if not axis.any():
+            raise ValueError(
+                "`directions` must not be zero; got a zero vector"
+                + ("." if center.any() else ", at x = 0, which gives them no length.")
+            )
 
 
 def _iterates(problem: KerasProblem, path: Any) -> NDArray[Any]:
