@@ -19,8 +19,13 @@ from keras_nlp_bridge.benchmarking.table import Benchmark, row_to_json, versions
 from keras_nlp_bridge.benchmarking.trial import Trial, failed
 from keras_nlp_bridge.fitting.lending import optimizer_of
 from keras_nlp_bridge.minimizing.minimize import another_start
-from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod, minimizer
-from keras_nlp_bridge.minimizing.solvers import Solver, find, refuse_limits
+from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod, configured, minimizer
+from keras_nlp_bridge.minimizing.solvers import (
+    Solver,
+    find,
+    refuse_limits,
+    refuse_projection,
+)
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 __all__ = ["benchmark"]
@@ -274,7 +279,11 @@ def _problems(given: Any, methods: Sequence[_Method]) -> list[str]:
         if not _is_factory(problem):
             ready = _problem(problem)
             for method in methods:
-                refuse_limits(method.solver, ready.bounds)
+                if isinstance(ready, KerasProblem):
+                    made = configured(method.solver, method.options, ready.stochastic)
+                    refuse_projection(method.solver, ready.projection, made)
+                else:
+                    refuse_limits(method.solver, ready.bounds)
                 if method.solver.kind == "keras" and isinstance(ready, Functions):
                     raise ValueError(
                         "`problems` must be KerasProblems for optimizers of Keras; got "

@@ -10,8 +10,8 @@ from scipy.optimize import OptimizeResult
 
 from keras_nlp_bridge.callbacks.base import problem_of
 from keras_nlp_bridge.minimizing.minimize import minimize
-from keras_nlp_bridge.minimizing.scipy_method import minimizer
-from keras_nlp_bridge.minimizing.solvers import FULL_SAMPLE, find, refuse_limits
+from keras_nlp_bridge.minimizing.scipy_method import configured, minimizer
+from keras_nlp_bridge.minimizing.solvers import FULL_SAMPLE, find, refuse_projection
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 __all__ = ["Polish"]
@@ -92,7 +92,8 @@ class Polish(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Make the problem, so that what is wrong with the data is said at once."""
         self._problem = problem_of(self.model, *self._data)
-        refuse_limits(self.method, self._problem.bounds)
+        method = configured(self.method, self.options)
+        refuse_projection(self.method, self._problem.projection, method)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Run after every `when` epochs."""

@@ -39,6 +39,8 @@ class BatchOracle:
 
     Attributes
     ----------
+    project : callable or None
+        Settable; what puts x where the constraints of the variables allow it to be.
     first : tuple
         What the first evaluation saw: the outputs, and `others` as the layers left
         them.
@@ -58,6 +60,7 @@ class BatchOracle:
         self.objective, self.backend = objective, backend
         self.loss = BatchLoss(objective, backend, batch, others)
         self.curvature, self.donated, self.live = curvature, donated, live
+        self.project: Any = None
         self.first: Any = None
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,6 +45,7 @@ def fit(
     averaging: bool | None = None,
     curvature: str | None = None,
     seed: int = 0,
+    bounds: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> keras.callbacks.History:
     """Train a model by a minimizer; otherwise like `keras.Model.fit`.
 
@@ -87,6 +88,10 @@ def fit(
     seed : int
         Of the order of arrays; the order of an epoch depends on it and on the
         number of the epoch alone, so that an interrupted run can be resumed.
+    bounds : mapping of str to (low, high), optional
+        Limits by variable path, as in `KerasProblem`. Minibatch methods and "r2" put
+        the weights back into them, and where the variables' constraints allow, after
+        each step. Of SciPy's methods, some take bounds; none takes other constraints.
 
     Returns
     -------
@@ -99,7 +104,8 @@ def fit(
     Raises
     ------
     ValueError
-        Before any training, for arguments that make no sense together.
+        Before any training, for arguments that make no sense together, and for bounds
+        or constraints that a method cannot honour.
 
     Notes
     -----
@@ -129,6 +135,7 @@ def fit(
         validation_batch_size=validation_batch_size or batch_size,
         validation_freq=validation_freq,
         curvature=curvature and checked("curvature", curvature),
+        bounds=bounds,
     )
     _check(model, epochs, initial_epoch, loss)
     with backends.current().scope(model):  # in which optimizers have to be made

@@ -1,5 +1,6 @@
 """Full-sample minimizers under Keras's callbacks: one iteration is one epoch."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,10 @@ from keras_nlp_bridge.extras import blas_on_one_thread
 from keras_nlp_bridge.fitting.averages import without_swaps
 from keras_nlp_bridge.fitting.devices import check_devices
 from keras_nlp_bridge.fitting.limits import check_limits
+from keras_nlp_bridge.methods import Method
 from keras_nlp_bridge.minimizing.minimize import minimize
-from keras_nlp_bridge.minimizing.solvers import DEFAULT, Solver, refuse_limits
+from keras_nlp_bridge.minimizing.scipy_method import configured
+from keras_nlp_bridge.minimizing.solvers import DEFAULT, Solver, refuse_projection
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 
@@ -192,12 +195,21 @@ class FullSample:
     epochs: int
     averages = False
 
+    @property
+    def _method(self) -> Method | None:
+        return configured(self.solver, self.options)
+
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
         """Refuse what would make a deterministic method see minibatches, and limits."""
         if isinstance(x, KerasProblem):
-            refuse_limits(self.solver, x.bounds)
+            if arguments["bounds"]:
+                raise ValueError(
+                    "`bounds` must be None where `x` is a KerasProblem, which has its "
+                    f"own; got {arguments['bounds']!r}."
+                )
+            refuse_projection(self.solver, x.projection, self._method)
         else:
-            check_limits(self.solver, model)
+            check_limits(self.solver, model, arguments["bounds"], self._method)
         if len(model.metrics) > 1:  # measured by `keras.Model.evaluate`
             check_devices(model, x, 32)
         if arguments["batch_size"] is not None:
@@ -230,15 +242,19 @@ class FullSample:
         x, y, weight = given
         problem = x
         if not isinstance(x, KerasProblem):
-            problem = KerasProblem(
-                model,
-                x,
-                y,
-                sample_weight=weight,
-                class_weight=arguments["class_weight"],
-                curvature=arguments["curvature"] or "hessian",
-                seed=seed,
-            )
+            with warnings.catch_warnings():  # what is refused is so by now
+                warnings.filterwarnings("ignore", "the constraint .* is no bound")
+                problem = KerasProblem(
+                    model,
+                    x,
+                    y,
+                    sample_weight=weight,
+                    class_weight=arguments["class_weight"],
+                    curvature=arguments["curvature"] or "hessian",
+                    seed=seed,
+                    bounds=arguments["bounds"],
+                )
+            refuse_projection(self.solver, problem.projection, self._method)
         last = first + self.epochs
         callbacks = without_swaps(arguments["callbacks"])
         if not isinstance(callbacks, keras.callbacks.CallbackList):

@@ -41,8 +41,14 @@ class OptimizerPhase:
         return any(getattr(one, "use_ema", False) for one in each)
 
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
-        """Refuse what devices cannot share."""
+        """Refuse what devices cannot share, and what the optimizer does not know."""
         check_devices(model, x, arguments["batch_size"] or 32)
+        if arguments["bounds"]:
+            raise ValueError(
+                "`bounds` must be None beside an optimizer of Keras, which knows "
+                "constraints of variables only; got bounds of "
+                f"{sorted(arguments['bounds'])} for {self.optimizer.name!r}."
+            )
 
     def run(
         self,
@@ -55,6 +61,7 @@ class OptimizerPhase:
         """Train by an ordinary optimizer."""
         del seed
         x, y, weight = given
+        arguments = {k: v for k, v in arguments.items() if k != "bounds"}
         if not self.averages:
             callbacks = without_swaps(arguments["callbacks"])
             arguments = arguments | {"callbacks": callbacks}

@@ -1,15 +1,22 @@
-"""Constraints of a model that its method cannot honour."""
+"""Constraints of a model, and bounds, that its method cannot honour."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
-from keras_nlp_bridge.minimizing.solvers import Solver, refuse_limits
+from keras_nlp_bridge.methods import Method
+from keras_nlp_bridge.minimizing.solvers import Solver, refuse_projection
+from keras_nlp_bridge.problem.projection import Projection
 
 
-def check_limits(solver: Solver, model: keras.Model) -> None:
+def check_limits(
+    solver: Solver,
+    model: keras.Model,
+    bounds: Mapping[str, tuple[Any, Any]] | None,
+    method: Method | None,
+) -> None:
     """Refuse limits of the weights, as far as the model has been built."""
-    limits = {
-        variable.path: (0.0, None)
-        for variable in (model.trainable_variables if model.built else [])
-        if isinstance(variable.constraint, keras.constraints.NonNeg)
-    }
-    refuse_limits(solver, limits or None)
+    if model.built:
+        limits = Projection.of(model.trainable_variables, bounds)
+        refuse_projection(solver, limits, method)

@@ -50,6 +50,9 @@ class MethodState(keras.optimizers.Optimizer):
         self._result: Any = None
         self._template: Any = None
         self._exposed = False
+        # Puts weights where they may be, if not anywhere; the average as it was before.
+        self.projection: Any = None
+        self._hidden: Any = None
 
     def build(self, variables: list[keras.Variable]) -> None:
         """Make the variables, and set them to the state at the present weights."""
@@ -116,10 +119,20 @@ class MethodState(keras.optimizers.Optimizer):
         """Have the average of the iterates in the weights meanwhile, or the iterate."""
         if average != self._exposed:
             (slot,) = self.slots["average"]
-            weights = _joined(variables).astype(slot.dtype)
-            _write(variables, ops.convert_to_numpy(slot))
-            slot.assign(weights)
+            weights, inside = _joined(variables), ops.convert_to_numpy(slot)
+            if average:
+                self._hidden, inside = inside, self._average()
+            elif self.projection is not None:
+                weights = self._hidden
+            _write(variables, inside)
+            slot.assign(weights.astype(slot.dtype))
             self._exposed = average
+
+    def _average(self) -> np.ndarray:
+        """Return the average of the iterates where weights may be."""
+        (slot,) = self.slots["average"]
+        move = self.projection or ops.convert_to_tensor
+        return ops.convert_to_numpy(move(slot.value))
 
     def finalize_variable_values(self, var_list: list[keras.Variable]) -> None:
         """Set the result; Keras calls this when the last epoch has ended.
@@ -131,8 +144,7 @@ class MethodState(keras.optimizers.Optimizer):
         self.expose(False, var_list)
         self.last = _joined(var_list)
         if self.method.averages:
-            (slot,) = self.slots["average"]
-            _write(var_list, ops.convert_to_numpy(slot))
+            _write(var_list, self._average())
         self._result = _joined(var_list)
 
     def holds_result(self, variables: Sequence[keras.Variable]) -> bool:

@@ -22,6 +22,7 @@ from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizing.solvers import Solver
 from keras_nlp_bridge.problem import data
 from keras_nlp_bridge.problem.objective import build
+from keras_nlp_bridge.problem.projection import Projection
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Minibatch:
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
         """Refuse what devices cannot share, and limits that cannot be honoured."""
         check_devices(model, x, arguments["batch_size"] or 32)
-        check_limits(self.solver, model)
+        check_limits(self.solver, model, arguments["bounds"], self.method)
 
     def run(
         self,
@@ -54,6 +55,7 @@ class Minibatch:
         x, y, weight = given
         arguments = dict(arguments)
         curvature = arguments.pop("curvature") or "hessian"
+        bounds = arguments.pop("bounds")
         last = first + self.epochs
         batches = None
         if x is not None and not data.is_dataset(x):
@@ -79,10 +81,11 @@ class Minibatch:
         if not model.built:
             few, x = data.peeked(x)
             build(model, few)
-            check_limits(self.solver, model)
         grouped = batches is not None and _form_groups(model, arguments, batches)
         groups = batches if grouped else None
-        loan = _loan(model, method, curvature, seed, batches, groups, bool(per_epoch))
+        limits = Projection.of(model.trainable_variables, bounds)
+        timed = bool(per_epoch)
+        loan = _loan(model, method, curvature, seed, batches, groups, timed, limits)
         keeper = loan.step.keeper
         done = int(keeper.iterations)
         keeper.total.assign(done + (per_epoch or 0) * self.epochs)
@@ -204,6 +207,7 @@ def _loan(
     batches: Batches | None,
     groups: Batches | None,
     timed: bool,
+    projection: Projection | None,
 ) -> Loan:
     """Return a train_step: that of the last fit, if it is compiled and will do."""
     own = model.optimizer
@@ -211,17 +215,20 @@ def _loan(
     if isinstance(own, MethodState) and own.method == method and own.built:
         keeper = own  # a loaded model goes on with the state that it carries
     parts = [*model.variables, *model.metrics, model.loss, *model.layers]
+    parts += [v.constraint for v in model.trainable_variables]
     layout = None if groups is None else (_fits(groups), *groups.layout)
     key = (method, curvature, seed, timed, batches is not None, layout)
     key += (tuple(v.trainable for v in model.variables), model.jit_compile)
     key += (model.run_eagerly, model.steps_per_execution)
+    key += (projection and projection.key,)
     last = getattr(getattr(model, "history", None), "loan", None)
     if keeper is not own and last is not None and last.serves(key, parts):
         last.step.batches = groups
         last.step.keeper.restart(model.trainable_variables)
         return last
     keeper.build(model.trainable_variables)
-    step = TrainStep(model, keeper, seed, groups, timed, batches is not None, curvature)
+    ordered = batches is not None
+    step = TrainStep(model, keeper, seed, groups, timed, ordered, curvature, projection)
     return Loan(step, key, parts)
 
 

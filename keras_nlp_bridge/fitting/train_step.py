@@ -18,6 +18,7 @@ from keras_nlp_bridge.fitting.method_state import MethodState
 from keras_nlp_bridge.methods import Status
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.objective import Objective, is_seed
+from keras_nlp_bridge.problem.projection import Projection
 
 Tensor = Any
 
@@ -53,6 +54,8 @@ class TrainStep:
         Whether the length of the run is known, and the place of a batch in it.
     curvature : {"hessian", "gauss-newton"}
         What methods multiply with.
+    projection : Projection, optional
+        Where the weights may be.
     """
 
     def __init__(
@@ -64,10 +67,12 @@ class TrainStep:
         timed: bool,
         ordered: bool,
         curvature: str,
+        projection: Projection | None = None,
     ) -> None:
         self.model, self.keeper, self.seed = model, keeper, seed
         self.batches, self.timed, self.ordered = batches, timed, ordered
         self.curvature = curvature
+        self.projection = keeper.projection = projection
         self._spread = backends.current().replicas(model) > 1
 
     def __call__(self, data: Any) -> dict[str, Any]:
@@ -169,6 +174,7 @@ class TrainStep:
             donated=grouped,
             live=unseen if grouped else None,
         )
+        oracle.project = self.projection
         after = method.step(oracle, before)
         y_pred, seen = oracle.first
         kept = []

@@ -14,8 +14,12 @@ __all__ = [
     "Fusing",
     "Method",
     "Oracle",
+    "Projecting",
+    "constrained",
     "donated",
     "fused",
+    "made",
+    "projected",
     "start",
 ]
 
@@ -48,6 +52,16 @@ class Donating(Protocol):
     """An oracle that says whether a step may overwrite the state that it is given."""
 
     donated: bool
+
+
+@runtime_checkable
+class Projecting(Protocol):
+    """An oracle with points where x may not be, unless its ``project`` is None.
+
+    That puts x where it may be, as Keras's constraints of variables do.
+    """
+
+    project: Callable[[Array], Array] | None
 
 
 @runtime_checkable
@@ -91,9 +105,14 @@ class Method(Options):
         """Try one step and return the next state."""
         raise NotImplementedError
 
-    def solution(self, state: Any) -> Array:
+    def solution(self, oracle: Oracle, state: Any) -> Array:
         """Return the point that a run ending in this state hands out."""
         return state.at.x
+
+    @property
+    def projects(self) -> bool:
+        """Whether each iterate is where the oracle's ``project`` leaves it."""
+        return False
 
     # Whether a step makes several evaluations, no more than ``counts.left``.
     limited: ClassVar[bool] = False
@@ -125,6 +144,26 @@ def donated(oracle: Oracle) -> bool:
     of all curvature pairs per step.
     """
     return isinstance(oracle, Donating) and oracle.donated
+
+
+def constrained(oracle: Oracle) -> bool:
+    """Whether there are points where x may not be."""
+    return isinstance(oracle, Projecting) and oracle.project is not None
+
+
+def projected(oracle: Oracle, x: Array) -> Array:
+    """Return x where it may be, which is x itself if that is anywhere."""
+    if isinstance(oracle, Projecting) and oracle.project is not None:
+        return oracle.project(x)
+    return x
+
+
+def made(oracle: Oracle, x: Array, p: Array) -> tuple[Array, Array]:
+    """Return where a step p from x ends, and the step that it then is."""
+    if not constrained(oracle):
+        return x + p, p
+    end = projected(oracle, x + p)
+    return end, end - x
 
 
 def fused(oracle: Oracle, function: Callable[..., Any], *args: Any) -> Any:

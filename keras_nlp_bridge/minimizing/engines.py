@@ -71,7 +71,7 @@ class HostEngine:
         method, state = self._method, self._state
         if isinstance(method, Clocked) or self._sample_id() != self._sample:
             with np.errstate(all="ignore"):
-                state = _at_solution(method, state)
+                state = _at_solution(method, self._oracle, state)
                 self._state = method.refresh(self._oracle, state)
         at = self._state.at
         return Final(self._report(), at.x.copy(), at.g.copy())
@@ -97,6 +97,8 @@ class OnDevice(Protocol):
         Pure functions ``value(x, sample)``, ``value_and_grad`` and ``hvp`` of tensors.
     sample, sample_id : object
         The present sample, and what changes whenever it does.
+    projection : callable or None
+        What puts x where it may be.
     """
 
     backend: "Backend"
@@ -105,6 +107,7 @@ class OnDevice(Protocol):
     traceable: Any
     sample: Any
     sample_id: Any
+    projection: Any
 
     def compiled(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return ``make()``, made once for the present kind of sample."""
@@ -128,6 +131,7 @@ class SampleOracle(NamedTuple):
 
     traceable: Any
     sample: Any
+    project: Any = None
 
     donated = True  # the engine keeps one state
 
@@ -159,9 +163,9 @@ class DeviceEngine:
     ----------
     method : Method
         The method.
-    problem : OnDevice
+        problem : OnDevice
         The problem.
-    stride : int
+        stride : int
         Largest number of steps in one call.
     """
 
@@ -174,10 +178,10 @@ class DeviceEngine:
         problem, method = self._problem, self._method
 
         def init(x: Array, sample: Any) -> tuple[Any, Any]:
-            state = method.init(SampleOracle(traceable, sample), x)
+            state = method.init(SampleOracle(traceable, sample, project), x)
             return state, _numbers(state)
 
-        traceable = problem.traceable
+        traceable, project = problem.traceable, problem.projection
         run = problem.compiled(("init", method), lambda: problem.backend.compile(init))
         self._sample = problem.sample_id
         self._state, numbers = run(problem.to_device(x0), problem.sample)
@@ -188,11 +192,11 @@ class DeviceEngine:
         problem, method = self._problem, self._method
 
         def run(state: Any, sample: Any, knobs: Array) -> tuple[Any, Any]:
-            oracle = SampleOracle(traceable, sample)
+            oracle = SampleOracle(traceable, sample, project)
             state, steps = _advanced(method, oracle, state, knobs)
             return state, (steps, _numbers(state))
 
-        traceable = problem.traceable
+        traceable, project = problem.traceable, problem.projection
         advance = problem.compiled(
             ("advance", method), lambda: problem.backend.compile(run, donate=True)
         )
@@ -214,13 +218,14 @@ class DeviceEngine:
 
         def final(state: Any, sample: Any) -> tuple[Any, Any]:
             if again:
-                state = _at_solution(method, state)
-                state = method.refresh(SampleOracle(traceable, sample), state)
+                oracle = SampleOracle(traceable, sample, project)
+                state = _at_solution(method, oracle, state)
+                state = method.refresh(oracle, state)
             at = state.at
             both = namespace(at.x).concatenate([at.x, at.g], axis=0)
             return both, _numbers(state)
 
-        traceable = problem.traceable
+        traceable, project = problem.traceable, problem.projection
         run = problem.compiled(
             ("final", method, again), lambda: problem.backend.compile(final)
         )
@@ -257,8 +262,8 @@ def _limited(state: Any, left: Array) -> Any:
     return state._replace(counts=state.counts._replace(left=left))
 
 
-def _at_solution(method: Method, state: Any) -> Any:
-    return state._replace(at=state.at._replace(x=method.solution(state)))
+def _at_solution(method: Method, oracle: Oracle, state: Any) -> Any:
+    return state._replace(at=state.at._replace(x=method.solution(oracle, state)))
 
 
 def _advanced(

@@ -20,6 +20,7 @@ from keras_nlp_bridge.minimizing.solvers import (
     find,
     ingredients,
     refuse_limits,
+    refuse_projection,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +81,12 @@ def minimize(
     solver = minimizer(row)
     problem = fun if is_problem(fun) else None
     if problem is not None:
-        keywords = {**ingredients(row, problem), **keywords}
+        given = ingredients(row, problem)
+        if isinstance(solver, ScipyMethod):
+            given.pop("bounds", None)  # it asks the problem for all that limits x
+        else:
+            refuse_projection(row, problem.projection, None)
+        keywords = {**given, **keywords}
         own = keywords.pop("jac", None)
         jac = own if jac is None else jac
         x0, fun = (problem.x0 if x0 is None else x0), problem.fun
@@ -98,10 +104,15 @@ def minimize(
         )
 
     starts = _starts(np.asarray(x0), problem, int(multistart), seed)
+    limits = None if problem is None else problem.projection
+    if limits is not None:
+        starts = [limits.within(start) for start in starts]
     results = [solve(start) for start in starts]
     best = min(results, key=lambda r: r.fun if np.isfinite(r.fun) else math.inf)
     if len(results) > 1:
         best.starts = np.array([r.fun for r in results])
+    if limits is not None:  # SciPy's may end a rounding error beyond
+        best.x = limits.within(best.x)
     if problem is not None and assign:
         problem.assign(best.x)
     return best

@@ -16,7 +16,13 @@ from keras_nlp_bridge.minimizing.callback import Watcher
 from keras_nlp_bridge.minimizing.driver import Engine, Outcome, drive
 from keras_nlp_bridge.minimizing.engines import DeviceEngine, HostEngine
 from keras_nlp_bridge.minimizing.options import RunOptions, unknown_option
-from keras_nlp_bridge.minimizing.owner import Sampled, owner_of, sampled, unwrapped
+from keras_nlp_bridge.minimizing.owner import (
+    Sampled,
+    is_problem,
+    owner_of,
+    sampled,
+    unwrapped,
+)
 from keras_nlp_bridge.minimizing.scipy_oracle import (
     ScipyOracle,
     learns,
@@ -29,6 +35,7 @@ from keras_nlp_bridge.minimizing.solvers import (
     Solver,
     ours,
     refuse_limits,
+    refuse_projection,
 )
 
 __all__ = ["METHODS", "Configured", "ScipyMethod", "minimizer"]
@@ -98,6 +105,8 @@ class ScipyMethod:
         source = sampled(fun)
         watched = callback is not None
         run, method = self.configure(options, watched and _on_minibatch(source))
+        projection = source.projection if is_problem(source) else None
+        refuse_projection(self.row, projection, method)
         if isinstance(method, Trunk) and method.memory is None and learns(hess):
             method = replace(method, memory=0)  # one learned matrix is enough
         products = (hess, hessp) if method.uses_hvp else ()
@@ -107,6 +116,8 @@ class ScipyMethod:
                 require_products(self.name, hess, hessp)
             name = _sample_id(source)
             oracle = ScipyOracle(fun, jac, hess, hessp, args, start.dtype, name)
+            if projection is not None:
+                oracle.project = _on_host(source, projection)
             engine: Engine = HostEngine(method, oracle, name)
         else:
             _check_length(start, problem.n)
@@ -221,6 +232,16 @@ def _sample_id(source: Sampled | None) -> Callable[[], Any]:
     return lambda: None if source is None else source.sample_id
 
 
+def _on_host(problem: Any, projection: Any) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Return what puts a NumPy x where the problem allows it to be."""
+
+    def project(x: NDArray[Any]) -> NDArray[Any]:
+        moved = problem.to_host(projection(problem.to_device(x)))
+        return moved.astype(x.dtype, copy=False)
+
+    return project
+
+
 def _check_length(x0: NDArray[Any], n: int) -> None:
     if x0.size != n:
         raise ValueError(
@@ -281,6 +302,16 @@ METHODS: dict[str, ScipyMethod] = {
     if row.full is not None
 }
 """Our methods by name."""
+
+
+def configured(
+    solver: Solver, options: Mapping[str, Any], minibatches: bool = False
+) -> Method | None:
+    """Return the method with its options; None if it is not ours."""
+    found = None if solver.kind == "keras" else minimizer(solver)
+    if isinstance(found, ScipyMethod):
+        return found.configure(options, minibatches)[1]
+    return None
 
 
 def minimizer(solver: Solver) -> Any:

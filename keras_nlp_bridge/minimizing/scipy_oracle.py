@@ -42,6 +42,8 @@ class ScipyOracle:
         sample_id: Callable[[], Any] = lambda: None,
     ) -> None:
         self._args, self._dtype, self._sample_id = args, dtype, sample_id
+        # What puts x where it may be; settable.
+        self.project: Callable[[NDArray[Any]], NDArray[Any]] | None = None
         self._fun, self._jac = fun, jac
         self._hess, self._hessp = copy.deepcopy(hess) if learns(hess) else hess, hessp
         # Where `hess` has been evaluated, or has learned last; and its value.

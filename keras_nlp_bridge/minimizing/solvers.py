@@ -38,6 +38,7 @@ __all__ = [
     "listing",
     "ours",
     "refuse_limits",
+    "refuse_projection",
 ]
 
 DEFAULT = "tr-lsr1"  # of minimize and fit
@@ -302,6 +303,35 @@ def refuse_limits(solver: Solver, bounds: Any, constraints: Any = ()) -> None:
                 f"`{name}` must be {least} for {solver.name}, which cannot honour "
                 f"them; got {given[name]!r}. {', '.join(able[:-1])} and {able[-1]} can."
             )
+
+
+def refuse_projection(solver: Solver, limits: Any, method: Method | None) -> None:
+    """Raise if x may not be everywhere, and a solver does not see to that.
+
+    Parameters
+    ----------
+    solver : Solver
+    limits : Projection or None
+        Where x may be.
+    method : Method or None
+        Of ours: the method with its options.
+
+    Raises
+    ------
+    ValueError
+        The constraint and its variable are named, and the solvers that can.
+    """
+    if limits is None or solver.kind == "keras":
+        return
+    if method is not None and method.projects:
+        return
+    if limits.constraints:
+        raise ValueError(
+            "`method` must be one for minibatches, or 'r2' without momentum, "
+            "step='tr', nonmonotone, l1 and l0, where a constraint is no bound; "
+            f"got {solver.name!r} and the constraint {limits}."
+        )
+    refuse_limits(solver, limits.bounds)
 
 
 def _are_finite(bounds: Any) -> bool:

@@ -102,7 +102,8 @@ class DeviceFunctions:
     def _setup(self) -> Setup:
         """Return the setup for the present layout and mode, made when first needed."""
         net, samples = self._maker.model, self._samples
-        layout, loss = tuple(map(id, net.trainable_variables)), net.loss
+        weights, loss = net.trainable_variables, net.loss
+        layout = tuple(id(a) for v in weights for a in (v, v.constraint))
         if layout != self._layout or loss is not self._compiled_loss:
             self._setups, self._compiled = {}, {}
             samples.changed()

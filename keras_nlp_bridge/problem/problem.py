@@ -21,6 +21,7 @@ from keras_nlp_bridge.problem.host_functions import HostFunctions, Transfers, Ve
 from keras_nlp_bridge.problem.layout import FlatSpec
 from keras_nlp_bridge.problem.objective import build
 from keras_nlp_bridge.problem.prepare import SetupMaker
+from keras_nlp_bridge.problem.projection import Projection
 from keras_nlp_bridge.problem.samples import Samples
 from keras_nlp_bridge.problem.settings import SETTABLE, checked
 
@@ -102,7 +103,8 @@ class KerasProblem(keras.callbacks.Callback):
         Variables (or their paths) that x holds; by default all trainable ones.
     bounds : mapping of str to (low, high), optional
         Limits by variable path, scalars or arrays; None is no limit. `NonNeg`
-        constraints of the model are always included.
+        constraints of the model are always included. Other constraints of variables
+        are known to 'r2' and to methods for minibatches only.
     name : str, default "problem"
         Prefix of the log entries.
 
@@ -188,7 +190,8 @@ class KerasProblem(keras.callbacks.Callback):
         )
         self._host = HostFunctions(self._samples, self._device)
         self._load(x, y, sample_weight, class_weight)
-        _ = self.bounds, self.sample  # all that can be wrong is said now
+        _ = self.sample  # all that can be wrong is said now
+        self._warn_of_constraints()
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; what would not reach everything is refused."""
@@ -299,29 +302,15 @@ class KerasProblem(keras.callbacks.Callback):
         return self.spec.flatten(arrays)
 
     @property
+    def projection(self) -> Projection | None:
+        """What puts x where it may be; None where it may be anywhere."""
+        return Projection.of(self.variables, self._bounds)
+
+    @property
     def bounds(self) -> Bounds | None:
         """Limits of x for SciPy, or None if there are none."""
-        from scipy.optimize import Bounds
-
-        spec = self.spec
-        low, high = np.full(spec.size, -np.inf), np.full(spec.size, np.inf)
-        places = spec.slices
-        variables = zip(places.values(), self.variables, strict=True)
-        for place, variable in variables:
-            if isinstance(variable.constraint, keras.constraints.NonNeg):
-                low[place] = 0.0
-        unknown = sorted(set(self._bounds) - set(places))
-        if unknown:
-            raise ValueError(
-                f"`bounds` must name variables of the problem, {list(places)}; "
-                f"got {unknown}."
-            )
-        for name, limits in self._bounds.items():
-            shape = spec.shapes[spec.names.index(name)]
-            low[places[name]], high[places[name]] = _limits(name, limits, shape)
-        if np.isinf(low).all() and np.isinf(high).all():
-            return None
-        return Bounds(low, high)
+        projection = self.projection
+        return None if projection is None else projection.bounds
 
     # -------------------------------------------------------------------- bookkeeping
 
@@ -430,6 +419,17 @@ class KerasProblem(keras.callbacks.Callback):
 
     # ----------------------------------------------------------------------- inside
 
+    def _warn_of_constraints(self) -> None:
+        """Say which constraints SciPy does not learn of."""
+        if self.projection is not None and self.projection.constraints:
+            warnings.warn(
+                f"the constraint {self.projection} is no bound: SciPy's methods do not "
+                "know of it. `minimize` of this package refuses those, and projects "
+                "with 'r2' and the methods for minibatches.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
     def _load(self, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> None:
         """Read data, build the model from it where needed, copy it to the device."""
         net, backend = self._net, self.backend
@@ -485,23 +485,3 @@ _FIXED = frozenset("chunk_size class_weight loss sample_weight x y".split())
 
 def _read(dataset: Any) -> Any:
     return data.load(dataset).batch
-
-
-def _limits(
-    name: str, limits: tuple[Any, Any], shape: tuple[int, ...]
-) -> tuple[Vector, Vector]:
-    """Lower and upper limits of one variable, flat."""
-    try:
-        low, high = limits
-        pair = [
-            np.broadcast_to(np.float64(none if v is None else v), shape).ravel()
-            for v, none in ((low, -np.inf), (high, np.inf))
-        ]
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`bounds[{name!r}]` must be a pair (low, high) of numbers or arrays of "
-            f"shape {shape}; got {limits!r}."
-        ) from error
-    if not (pair[0] <= pair[1]).all():
-        raise ValueError(f"`bounds[{name!r}]` must have low <= high; got {limits!r}.")
-    return pair[0], pair[1]

@@ -6,7 +6,13 @@ from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.checks import Count, In, Maybe, OneOf, option, require
-from keras_nlp_bridge.methods.method import Method, Oracle, start
+from keras_nlp_bridge.methods.method import (
+    Method,
+    Oracle,
+    constrained,
+    projected,
+    start,
+)
 from keras_nlp_bridge.methods.state import (
     Counts,
     Iterate,
@@ -46,9 +52,9 @@ class R2(Method):
 
     Notes
     -----
-    With a regularizer h, ``fun`` of a result is ``f + h``, its ``jac`` the gradient of
-    f, and its ``optimality``, which ``gtol`` is for, the infinity norm of ``(x - prox(x
-    - alpha grad f)) / alpha`` [2]_.
+    With a regularizer h, or constraints that the oracle projects on, ``fun`` of a
+    result is ``f + h``, its ``jac`` the gradient of f, and its ``optimality``, which
+    ``gtol`` is for, the infinity norm of ``(x - prox(x - alpha grad f)) / alpha`` [2]_.
 
     R2, TR and FOMO of JSOSolvers.jl [1]_.  Differences: a trial value that is not a
     number is a rejection that shrinks the step, the step of ``step_rule="tr"`` is
@@ -139,6 +145,12 @@ class R2(Method):
         require(name, getattr(self, name), plain or not self._regularized, rule)
 
     @property
+    def projects(self) -> bool:
+        """Whether each iterate is where the oracle's ``project`` leaves it."""
+        plain = not self.momentum and self.step_rule == "r2" and self.nonmonotone == 1
+        return plain and not self._regularized
+
+    @property
     def _regularized(self) -> bool:
         return bool(self.l1 or self.l0)
 
@@ -160,18 +172,26 @@ class R2(Method):
             return xp.where(z > 0, kept, -kept)
         return xp.where(z * z > 2 * mu * self.l0, z, nothing)
 
-    def _measured(self, state: R2State) -> R2State:
-        """Set the measure of stationarity, where there is a regularizer."""
-        if not self._regularized:
+    def _proximal(self, oracle: Oracle) -> bool:
+        """Whether there is more than f: a regularizer, or points where x may not be."""
+        return self._regularized or constrained(oracle)
+
+    def _nearest(self, oracle: Oracle, z: Array, mu: Array) -> Array:
+        """Minimize ``|x - z|^2 / (2 mu)`` plus what there is beside f."""
+        return projected(oracle, self._thresholded(z, mu))
+
+    def _measured(self, oracle: Oracle, state: R2State) -> R2State:
+        """Set the measure of stationarity, where there is more than f."""
+        if not self._proximal(oracle):
             return state
         xp, at, alpha = namespace(state.at.x), state.at, state.alpha
-        distance = at.x - self._thresholded(at.x - alpha * at.g, alpha)
+        distance = at.x - self._nearest(oracle, at.x - alpha * at.g, alpha)
         gnorm = xp.max(xp.abs(distance)) / alpha
         return state._replace(at=at._replace(gnorm=gnorm))
 
     def init(self, oracle: Oracle, x: Array) -> R2State:
         """Evaluate at the start; the first step is about as long as a unit gradient."""
-        xp = namespace(x)
+        xp, x = namespace(x), projected(oracle, x)
         first = start(oracle, x)
         at = first.pop("at")
         f, g = at.f, at.g
@@ -190,7 +210,7 @@ class R2(Method):
             f_start=f,
             f_best=f,
         )
-        return self._measured(state)
+        return self._measured(oracle, state)
 
     def refresh(self, oracle: Oracle, state: R2State) -> R2State:
         """Evaluate f and g again at x; values of the old sample are forgotten."""
@@ -199,7 +219,7 @@ class R2(Method):
         f = at.f + self._regularizer(at.x) if self._regularized else at.f
         history = state.history * 0 + f
         state = state._replace(at=at._replace(f=f), history=history, f_best=f)
-        return self._measured(state)
+        return self._measured(oracle, state)
 
     def step(self, oracle: Oracle, state: R2State) -> R2State:
         """Try one step along the direction; adapt its length."""
@@ -208,13 +228,15 @@ class R2(Method):
         eps = epsilon(xp.dtype(x))
         d = g + state.blend * (state.average - g) if self.momentum else g
         mu = self._multiplier(state.alpha, d)
-        candidate = self._thresholded(x - mu * d, mu)
+        candidate = self._nearest(oracle, x - mu * d, mu)
         f_new = oracle.value(candidate)
         model = mu * xp.dot(g, d)
         if self._regularized:
             h_new = self._regularizer(candidate)
             f_new = f_new + h_new
             model = self._regularizer(x) - h_new + xp.dot(g, x - candidate)
+        elif constrained(oracle):
+            model = xp.dot(g, x - candidate)
 
         # Comparisons instead of a ratio: with a NaN all are false.
         reference = xp.max(state.history)
@@ -225,6 +247,8 @@ class R2(Method):
         slack = xp.where(f_new - state.f_best <= slack, slack, xp.zeros_like(f))
         eta1 = eps**0.25 if self.eta1 is None else self.eta1
         promising = xp.isfinite(f_new) & (ared + slack >= eta1 * pred)
+        if constrained(oracle):  # by what is a projection, no step may lead uphill
+            promising = promising & (pred + slack >= 0)
         g_new = xp.cond(promising, lambda: oracle.grad(candidate), lambda: g)
         end = Iterate.of(candidate, f_new, g_new)
         accepted = promising & xp.isfinite(end.gnorm)
@@ -251,7 +275,9 @@ class R2(Method):
             rejections=rejections,
             f_best=xp.where(accepted & (f_new < state.f_best), f_new, state.f_best),
         )
-        return self._blended(g, after) if self.momentum else self._measured(after)
+        return (
+            self._blended(g, after) if self.momentum else self._measured(oracle, after)
+        )
 
     def _multiplier(self, alpha: Array, d: Array) -> Array:
         """Step length per unit of the direction: where R2 and TR differ."""

@@ -9,7 +9,13 @@ from typing import Any, ClassVar
 
 from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.checks import Count, Flag, In, Maybe, option
-from keras_nlp_bridge.methods.method import Method, Oracle, fused
+from keras_nlp_bridge.methods.method import (
+    Method,
+    Oracle,
+    constrained,
+    fused,
+    projected,
+)
 from keras_nlp_bridge.methods.state import (
     Clock,
     Iterate,
@@ -19,7 +25,7 @@ from keras_nlp_bridge.methods.state import (
     verdict,
 )
 
-__all__ = ["Clocked", "shrinkage"]
+__all__ = ["Clocked", "shortened", "shrinkage"]
 
 # Decay of the average where the length is unknown.
 AVERAGING = 0.98
@@ -92,9 +98,14 @@ class Clocked(Method):
             "past": Past(x, no, none, zero, zero - math.inf),
         }
 
-    def solution(self, state: Any) -> Array:
+    def solution(self, oracle: Oracle, state: Any) -> Array:
         """Return the iterate, or the average of the iterates."""
-        return state.average if self.averages else state.at.x
+        return projected(oracle, state.average) if self.averages else state.at.x
+
+    @property
+    def projects(self) -> bool:
+        """Whether each iterate is where the oracle's ``project`` leaves it."""
+        return True
 
     def rate(self, state: Any) -> Array:
         """Return the scale of the steps, the method's own learning rate."""
@@ -152,6 +163,11 @@ class Clocked(Method):
         """Evaluate where a step begins; also g'g, and whether all is finite there."""
         x, clock = state.at.x, state.clock
         xp = namespace(x)
+        if constrained(oracle):
+            first, given = clock.t == 0, x
+            x = xp.cond(first, lambda: projected(oracle, given), lambda: given)
+            previous = xp.where(first, x, state.past.x)
+            state = state._replace(past=state.past._replace(x=previous))
         f, g = oracle.value_and_grad(x)
         gg = xp.dot(g, g)
         state = state._replace(
@@ -190,12 +206,13 @@ class Clocked(Method):
     def ahead(
         self, oracle: Oracle, state: Any, d: Array, length: Array
     ) -> Callable[[], Array]:
-        """Return what computes ``x + length * d``, shortened by the weight decay."""
+        """Return what computes ``x + length * d``, shortened by decay, projected."""
         x, xp = state.at.x, namespace(d)
         square = length * length * xp.dot(d, d)
         whole = xp.dot(x, x) + 2 * length * xp.dot(x, d) + square
         factor = shrinkage(square, whole, self.decay_share(state))
-        return lambda: fused(oracle, _shortened, x, d, length, factor)
+        parts = x, d, length, factor
+        return lambda: projected(oracle, fused(oracle, _shortened, *parts))
 
     def settled(
         self,
@@ -264,4 +281,9 @@ def shrinkage(step: Array, whole: Array, weight_decay: Array) -> Array:
 
 
 def _shortened(x: Array, d: Array, length: Array, factor: Array) -> Array:
-    return factor * (x + length * d)
+    return shortened(x, length * d, factor)
+
+
+def shortened(x: Array, p: Array, factor: Array) -> Array:
+    """Return ``factor * (x + p)``; what gets no gradient, and so no step, stays."""
+    return namespace(x).where(p == 0, x, factor * (x + p))

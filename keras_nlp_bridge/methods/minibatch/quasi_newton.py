@@ -1,12 +1,20 @@
 """Trust-region L-SR1 on minibatches, without a learning rate."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.checks import Count, In, option
-from keras_nlp_bridge.methods.method import Oracle, donated, fused
-from keras_nlp_bridge.methods.minibatch.clocked import shrinkage
+from keras_nlp_bridge.methods.method import (
+    Oracle,
+    constrained,
+    donated,
+    fused,
+    made,
+    projected,
+)
+from keras_nlp_bridge.methods.minibatch.clocked import shortened, shrinkage
 from keras_nlp_bridge.methods.minibatch.metric import (
     FIRST_METRIC,
     averaged,
@@ -14,7 +22,12 @@ from keras_nlp_bridge.methods.minibatch.metric import (
     metric_of,
     squares,
 )
-from keras_nlp_bridge.methods.minibatch.region import ClockedRegion, Judged
+from keras_nlp_bridge.methods.minibatch.region import (
+    ClockedRegion,
+    Judged,
+    steepest,
+    the_better,
+)
 from keras_nlp_bridge.methods.state import Clock, Counts, Iterate, Past
 from keras_nlp_bridge.methods.steps.exact_region import (
     Region,
@@ -23,7 +36,7 @@ from keras_nlp_bridge.methods.steps.exact_region import (
     span_step,
     spectrum,
 )
-from keras_nlp_bridge.operators.compact import Compact
+from keras_nlp_bridge.operators.compact import Compact, project
 from keras_nlp_bridge.operators.pairs import (
     Pair,
     Pairs,
@@ -139,8 +152,39 @@ class StochasticRegion(ClockedRegion):
         factor = self.falling(state)
         state, sound = self._looked_back(oracle, state, sound)
         state, down = self._averaged_gradient(oracle, state, sound)
-        pairs, m, flat = state.pairs, state.m, gg == 0
         radius = xp.maximum(factor * state.radius, 1e-8 * xp.ones_like(factor))
+        p, ahead, pred = self._proposed(oracle, state, down, radius)
+        useful = sound & (pred > 0)
+        too_good = pred > PROMISE * xp.abs(state.at.f)
+        tested = self._due(state, factor) | state.past.suspect | too_good
+        outcome = xp.cond(
+            tested & useful,
+            lambda: self._tested(oracle, state, p, pred),
+            lambda: _Outcome(
+                useful, *(getattr(state, name) for name in _Outcome._fields[1:])
+            ),
+        )
+        rest = self.at_rest(oracle, state, gg, pred)
+        state = state._replace(**outcome._asdict())
+        state = self.settled(state, ahead, sound, rest)
+        # Points are projected in the metric of x: another one has other solutions.
+        if not self.adaptivity or constrained(oracle):
+            return state
+        return xp.cond(
+            state.clock.t == state.due, lambda: self._rescaled(state), lambda: state
+        )
+
+    def _proposed(
+        self, oracle: Oracle, state: StochasticTRState, down: Array, radius: Array
+    ) -> tuple[Array, Callable[[], Array], Array]:
+        """Return the step, what computes where it leads, and its model decrease."""
+        x, m, pairs = state.at.x, state.m, state.pairs
+        xp = namespace(x)
+        cauchy = None
+        if constrained(oracle):
+            length = xp.sqrt(xp.dot(m, down))
+            cauchy, down = steepest(oracle, x, down, length, radius)
+            m = down / state.squared_scales
 
         def solved(
             model: Region, Sm: Array, Ym: Array, xx: Array, *scalars: Array
@@ -149,31 +193,32 @@ class StochasticRegion(ClockedRegion):
             step = span_step(model, Sm, Ym, mm, m.shape[0], radius, first)
             return step, shrinkage(step.length**2, xx, decay)
 
-        x, decay = state.at.x, self.decay_share(state)
+        decay = self.decay_share(state)
         scalars = xp.dot(x, x), xp.dot(m, down), radius, pairs.pushes == 0, decay
         small, shorter = fused(
             oracle, solved, state.model, *products(pairs, m), *scalars
         )
         along = small.on_s, pairs.S, small.on_y, pairs.Y, small.scale, down
         p, ahead = fused(oracle, _moved, *along, x, shorter)
-        useful = sound & (small.pred > 0)
-        too_good = small.pred > PROMISE * xp.abs(state.at.f)
-        tested = self._due(state, factor) | state.past.suspect | too_good
-        outcome = xp.cond(
-            tested & useful,
-            lambda: self._tested(oracle, state, p, small.pred),
-            lambda: _Outcome(
-                useful, *(getattr(state, name) for name in _Outcome._fields[1:])
-            ),
-        )
-        # Without a gradient there is no step, but nothing has failed.
-        state = state._replace(**outcome._asdict())
-        state = self.settled(state, lambda: ahead, sound, flat)
-        if not self.adaptivity:
-            return state
-        return xp.cond(
-            state.clock.t == state.due, lambda: self._rescaled(state), lambda: state
-        )
+        if cauchy is None:
+            return p, lambda: ahead, small.pred
+
+        def slope(p: Array) -> Array:
+            return -xp.dot(state.m, p)
+
+        def decrease(p: Array) -> Array:
+            return slope(p) - self._bend(state, p) / 2
+
+        p, pred = the_better(oracle, x, decrease, slope, p, cauchy)
+        return p, lambda: projected(oracle, shortened(x, p, shorter)), pred
+
+    def _bend(self, state: StochasticTRState, p: Array) -> Array:
+        """Return ``p'Bp``; as long as there are no pairs the model is linear."""
+        xp, b, co_p = namespace(p), state.model.b, p / state.squared_scales
+        Wp = project(b, *products(state.pairs, co_p))
+        bend = b.gamma * xp.cast(xp.dot(p, co_p), xp.dtype(b.M))
+        bend = xp.cast(bend + xp.dot(Wp, xp.matmul(b.M, Wp)), xp.dtype(p))
+        return xp.where(state.pairs.pushes == 0, xp.zeros_like(bend), bend)
 
     def _due(self, state: StochasticTRState, factor: Array) -> Array:
         """Whether it is a step's turn to be tested.
@@ -225,9 +270,10 @@ class StochasticRegion(ClockedRegion):
         self, oracle: Oracle, state: StochasticTRState, p: Array, pred: Array
     ) -> "_Outcome":
         """Evaluate at the trial point on the same sample: pair, radius, acceptance."""
-        xp, metric = namespace(state.at.x), state.squared_scales
-        f_new, g_new = oracle.value_and_grad(state.at.x + p)
-        y, co_s, co_y = fused(oracle, differences, p, state.at.g, g_new, metric)
+        xp, at, metric = namespace(state.at.x), state.at, state.squared_scales
+        end, p = made(oracle, at.x, p)
+        f_new, g_new = oracle.value_and_grad(end)
+        y, co_s, co_y = fused(oracle, differences, p, at.g, g_new, metric)
         pair = pair_of(p, y, xp.isfinite(f_new), co=(co_s, co_y))
         finite = xp.isfinite(f_new) & xp.isfinite(pair.yy)
         # What the model promises for this sample; it was made for an average of them.
@@ -311,7 +357,7 @@ def _moved(
     # Zero where there is no gradient, and no step.
     scale = xp.where(scale > 0, scale, xp.ones_like(scale))
     p = xp.combine(on_s, S, on_y, Y, -1 / scale, down)
-    return p, shorter * (x + p)
+    return p, shortened(x, p, shorter)
 
 
 class _Outcome(NamedTuple):

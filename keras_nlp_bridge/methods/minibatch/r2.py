@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.checks import Count, In, Maybe, option
-from keras_nlp_bridge.methods.method import Oracle, fused
+from keras_nlp_bridge.methods.method import Oracle, constrained, fused, made
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
 from keras_nlp_bridge.methods.state import Clock, Counts, Iterate, Past
 
@@ -194,7 +194,10 @@ class StochasticR2(Clocked):
         length = xp.sqrt(xp.dot(d, d))
         tau = 1e-3 * (1 + xp.sqrt(xp.dot(state.at.x, state.at.x)))
         tau = tau / xp.where(length > 0, length, xp.ones_like(length))
-        f_new = oracle.value(state.at.x + tau * d)
+        end, p = made(oracle, state.at.x, tau * d)
+        if constrained(oracle):
+            slope = -xp.dot(state.at.g, p) / tau
+        f_new = oracle.value(end)
         curvature = 2 * (f_new - state.at.f + tau * slope) / (tau * tau)
         least = 1 / (10 * tau)
         usable = (curvature > 0) & xp.isfinite(curvature) & (slope > 0)
@@ -215,7 +218,10 @@ class StochasticR2(Clocked):
     ) -> "_Outcome":
         """Evaluate at the trial point on the same sample: sigma, acceptance."""
         xp, f = namespace(state.at.x), state.at.f
-        f_new = oracle.value(state.at.x + alpha * d)
+        end, p = made(oracle, state.at.x, alpha * d)
+        if constrained(oracle):
+            slope = -xp.dot(state.at.g, p) / alpha
+        f_new = oracle.value(end)
         finite = xp.isfinite(f_new)
         slack = 16 * epsilon(xp.dtype(f)) * xp.maximum(xp.abs(f), xp.ones_like(f))
         worst = -4 * xp.abs(alpha * slope) - xp.abs(f)

@@ -1,14 +1,16 @@
 """Trust regions on minibatches: actual and predicted decrease, and what they decide."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.checks import In, Maybe, option
+from keras_nlp_bridge.methods.method import Oracle, constrained, made
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
 from keras_nlp_bridge.methods.radius import RadiusMethod
 
-__all__ = ["ClockedRegion", "Judged"]
+__all__ = ["ClockedRegion", "Judged", "steepest", "the_better"]
 
 
 class Judged(NamedTuple):
@@ -17,6 +19,71 @@ class Judged(NamedTuple):
     accepted: Array
     radius: Array
     rho: Array  # the ratio; -1 where f or a gradient is not finite
+
+
+def steepest(
+    oracle: Oracle, x: Array, down: Array, length: Array, radius: Array
+) -> tuple[Array, Array]:
+    """Return the steepest step as far as x may go, and the part of `down` in it.
+
+    Parameters
+    ----------
+    oracle : Oracle
+        With a ``project``.
+    x : array of shape (n,)
+        Where the step begins.
+    down : array of shape (n,)
+        What the step goes along, times -1: the gradient in the metric of the region.
+    length : scalar
+        Of `down`, in that metric.
+    radius : scalar
+        The length of the step before it is projected.
+    """
+    xp = namespace(x)
+    t = radius / xp.where(length > 0, length, xp.ones_like(length))
+    p = made(oracle, x, -t * down)[1]
+    return p, xp.where(t > 0, -p / t, down)
+
+
+def the_better(
+    oracle: Oracle,
+    x: Array,
+    decrease: Callable[[Array], Array],
+    slope: Callable[[Array], Array],
+    p: Array,
+    cauchy: Array,
+) -> tuple[Array, Array]:
+    """Return p or the steepest step, and what the model promises of it, projected.
+
+    A projected step of Newton's kind may be none of descent, or none at all where x is
+    no solution: then the steepest, of the best length, is one [1]_.
+
+    Parameters
+    ----------
+    oracle : Oracle
+        With a ``project``.
+    x : array of shape (n,)
+        Where the steps begin.
+    decrease : callable
+        ``decrease(p)`` is the one of the model.
+    slope : callable
+        Its linear part.
+    p, cauchy : array of shape (n,)
+        The step, and that of `steepest`.
+
+    References
+    ----------
+    .. [1] A. R. Conn, N. I. M. Gould, P. L. Toint, Trust-Region Methods, 2000, 12.2.
+    """
+    xp, down = namespace(x), slope(cauchy)
+    bend = 2 * (down - decrease(cauchy))
+    bent = bend > 0
+    best = xp.where(bent, down / xp.where(bent, bend, xp.ones_like(bend)), 1 + 0 * bend)
+    one, none = xp.ones_like(best), xp.zeros_like(best)
+    cauchy = xp.minimum(xp.maximum(best, none), one) * cauchy
+    pred, least = (decrease(made(oracle, x, step)[1]) for step in (p, cauchy))
+    better = pred >= least
+    return xp.select(better, p, cauchy), xp.where(better, pred, least)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +115,14 @@ class ClockedRegion(Clocked, RadiusMethod):
         if self.radius is not None:
             return xp.scalar(self.radius, xp.dtype(x))
         return xp.where(length > 0, xp.minimum(0.1 * length, one), one)
+
+    def at_rest(self, oracle: Oracle, state: Any, gg: Array, pred: Array) -> Array:
+        """Whether no step is left to be made, which is no failure."""
+        if not constrained(oracle):
+            return gg == 0
+        xp, f = namespace(gg), state.at.f
+        slack = 16 * epsilon(xp.dtype(f)) * xp.maximum(xp.abs(f), xp.ones_like(f))
+        return pred <= slack
 
     def rate(self, state: Any) -> Array:
         """Return the radius."""

@@ -5,8 +5,12 @@ from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.checks import Count, In, option
-from keras_nlp_bridge.methods.method import Oracle
-from keras_nlp_bridge.methods.minibatch.region import ClockedRegion
+from keras_nlp_bridge.methods.method import Oracle, constrained, made
+from keras_nlp_bridge.methods.minibatch.region import (
+    ClockedRegion,
+    steepest,
+    the_better,
+)
 from keras_nlp_bridge.methods.state import Clock, Counts, Iterate, Past
 from keras_nlp_bridge.methods.steps.truncated_cg import truncated_cg
 
@@ -73,22 +77,42 @@ class StochasticTrunk(ClockedRegion):
         state = self.remembered(state, sound)
         factor = self.falling(state)
         radius = xp.maximum(factor * state.radius, 1e-8 * xp.ones_like(factor))
-        forcing = xp.scalar(self.forcing, xp.dtype(state.at.x))
-        most = int(self.max_products)
-        cg = truncated_cg(
-            lambda p: oracle.hvp(state.at.x, p), state.at.g, radius, forcing, most
-        )
-        pred = -(xp.dot(state.at.g, cg.p) + xp.dot(cg.p, cg.Hp) / 2)
-        state = state._replace(counts=state.counts.plus(nhev=cg.products))
+        p, pred, length, count = self._proposed(oracle, state, radius)
+        state = state._replace(counts=state.counts.plus(nhev=count))
         outcome = xp.cond(
             sound & (pred > 0),
-            lambda: self._tested(oracle, state, cg.p, pred, cg.length),
+            lambda: self._tested(oracle, state, p, pred, length),
             lambda: _Outcome(sound & False, state.counts, state.radius, state.rho),
         )
-        step = self.ahead(oracle, state, cg.p, xp.ones_like(pred))
+        step = self.ahead(oracle, state, p, xp.ones_like(pred))
         state = state._replace(**outcome._asdict())
-        # Without a gradient there is no step, but nothing has failed.
-        return self.settled(state, step, sound, gg == 0)
+        rest = self.at_rest(oracle, state, gg, pred)
+        return self.settled(state, step, sound, rest)
+
+    def _proposed(
+        self, oracle: Oracle, state: StochasticTrunkState, radius: Array
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return the step, its model decrease, its length, and products made."""
+        x, g = state.at.x, state.at.g
+        xp = namespace(x)
+        cauchy, down = g, g
+        if constrained(oracle):
+            length = xp.sqrt(xp.dot(g, g))
+            cauchy, down = steepest(oracle, x, g, length, radius)
+        forcing, most = xp.scalar(self.forcing, xp.dtype(x)), int(self.max_products)
+        cg = truncated_cg(lambda p: oracle.hvp(x, p), down, radius, forcing, most)
+        if not constrained(oracle):
+            pred = -(xp.dot(g, cg.p) + xp.dot(cg.p, cg.Hp) / 2)
+            return cg.p, pred, cg.length, cg.products
+
+        def slope(p: Array) -> Array:
+            return -xp.dot(g, p)
+
+        def decrease(p: Array) -> Array:
+            return slope(p) - xp.dot(p, oracle.hvp(x, p)) / 2
+
+        p, pred = the_better(oracle, x, decrease, slope, cg.p, cauchy)
+        return p, pred, cg.length, cg.products + 3
 
     def _tested(
         self,
@@ -99,8 +123,11 @@ class StochasticTrunk(ClockedRegion):
         length: Array,
     ) -> "_Outcome":
         """Evaluate at the trial point on the same sample: radius, acceptance."""
-        f_new = oracle.value(state.at.x + p)
-        finite = namespace(p).isfinite(f_new)
+        xp, (end, p) = namespace(p), made(oracle, state.at.x, p)
+        if constrained(oracle):
+            length = xp.sqrt(xp.dot(p, p))
+        f_new = oracle.value(end)
+        finite = xp.isfinite(f_new)
         found = self.judged(state, f_new, pred, finite, length)
         return _Outcome(found.accepted, state.counts.plus(1), found.radius, found.rho)
 
