@@ -21,7 +21,7 @@ from keras_nlp_bridge.fitting.train_step import TrainStep
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizing.solvers import Solver
 from keras_nlp_bridge.problem import data
-from keras_nlp_bridge.problem.objective import build
+from keras_nlp_bridge.problem.objective import build, check_trained_by_loss
 
 
 @dataclass
@@ -38,7 +38,8 @@ class Minibatch:
         return self.method.averages
 
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
-        """Refuse what devices cannot share, and limits that cannot be honoured."""
+        """Refuse steps of its own, limits not honoured, what devices cannot share."""
+        check_trained_by_loss(model)
         check_devices(model, x, arguments["batch_size"] or 32)
         check_limits(self.solver, model)
 
@@ -184,10 +185,10 @@ def _form_groups(
         batches.group = max(1, min(batches.group, _GROUP_BYTES // size))
     # Keras would build these from the first group.
     few = batches.few()
-    y_pred = model(few.x, training=False)
-    model.compute_loss(few.x, few.y, y_pred, few.sample_weight)
-    model.compute_metrics(few.x, few.y, y_pred, few.sample_weight)
-    model.reset_metrics()
+    with keras.StatelessScope(collect_losses=True):
+        y_pred = model(few.x, training=False)
+        model.compute_loss(few.x, few.y, y_pred, few.sample_weight)
+        model.compute_metrics(few.x, few.y, y_pred, few.sample_weight)
     return True
 
 
