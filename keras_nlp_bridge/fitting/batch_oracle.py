@@ -36,14 +36,16 @@ class BatchOracle:
     live : bool tensor, optional
         Where it is false f is not a number: of a batch that does not count no method
         stores anything.
+    metrics : list of tensors, optional
+        Values of the model's metrics variables.
 
     Attributes
     ----------
     project : callable or None
         Settable; what puts x where the constraints of the variables allow it to be.
     first : tuple
-        What the first evaluation saw: the outputs, and `others` as the layers left
-        them.
+        What the first evaluation saw: the outputs, and `others` and `metrics` as
+        layers and loss left them.
     """
 
     def __init__(
@@ -56,9 +58,10 @@ class BatchOracle:
         curvature: str = "hessian",
         donated: bool = False,
         live: Tensor | None = None,
+        metrics: list[Tensor] | None = None,
     ) -> None:
         self.objective, self.backend = objective, backend
-        self.loss = BatchLoss(objective, backend, batch, others)
+        self.loss = BatchLoss(objective, backend, batch, others, metrics=metrics)
         self.curvature, self.donated, self.live = curvature, donated, live
         self.project: Any = None
         self.first: Any = None
@@ -106,7 +109,7 @@ class SharedOracle(BatchOracle):
 
         def part(batch: Batch) -> Any:
             loss = self._part(batch)
-            f, g, (y_pred, seen) = loss.value_and_grad(x)
+            f, g, (y_pred, seen, _) = loss.value_and_grad(x)
             moved[:] = [
                 i
                 for i, (a, b) in enumerate(zip(seen, loss.others, strict=True))
@@ -120,7 +123,7 @@ class SharedOracle(BatchOracle):
         divisor, f, g, size = self.backend.summed(self.objective.model, sums)
         if self._divisor is None:
             self._divisor = divisor
-            self.first = y_pred, self._joined(moved, seen, size)
+            self.first = y_pred, self._joined(moved, seen, size), self.loss.metrics
         return f / self._divisor, g / self._divisor
 
     def value(self, x: Tensor) -> Tensor:

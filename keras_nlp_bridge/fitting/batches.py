@@ -74,8 +74,10 @@ class Batches(keras.utils.PyDataset):
         )
 
     def few(self) -> Batch:
-        """Return the first two samples."""
-        parts = keras.tree.map_structure(lambda a: a[:2], self._parts)
+        """Return the first two samples, as tensors."""
+        parts = keras.tree.map_structure(
+            lambda a: keras.ops.convert_to_tensor(a[:2]), self._parts
+        )
         return Batch(*keras.utils.unpack_x_y_sample_weight(parts))
 
     @property

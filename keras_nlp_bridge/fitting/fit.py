@@ -43,6 +43,7 @@ def fit(
     *,
     loss: Any = None,
     averaging: bool | None = None,
+    chunk_size: int | None = None,
     curvature: str | None = None,
     seed: int = 0,
     bounds: Mapping[str, tuple[Any, Any]] | None = None,
@@ -82,6 +83,8 @@ def fit(
     averaging : bool, optional
         Minibatch methods: leave the average of the iterates in the model instead of
         the last one. By default only if the length of the run is not known.
+    chunk_size : int, optional
+        Samples that full-sample methods evaluate at once, as for `KerasProblem`.
     curvature : {"hessian", "gauss-newton"}, optional
         The matrix of methods that use products with one, "trunk" on minibatches too. By
         default the Hessian, or that of the `KerasProblem` given as x.
@@ -136,6 +139,7 @@ def fit(
         validation_freq=validation_freq,
         curvature=curvature and checked("curvature", curvature),
         bounds=bounds,
+        chunk_size=checked("chunk_size", chunk_size),
     )
     _check(model, epochs, initial_epoch, loss)
     with backends.current().scope(model):  # in which optimizers have to be made
@@ -149,6 +153,11 @@ def fit(
             )
         x, y, sample_weight, arguments["validation_data"] = _split(
             x, y, sample_weight, validation_split
+        )
+    if chunk_size is not None and not any(isinstance(p, FullSample) for p in phases):
+        raise ValueError(
+            "`chunk_size` must be None without a method for all samples, which alone "
+            f"evaluates in chunks; got {chunk_size} for {method!r}."
         )
     for phase in phases:
         phase.check(model, x, _arguments_of(phase, phases, arguments))
@@ -171,9 +180,9 @@ def _arguments_of(
 ) -> dict[str, Any]:
     """Return a phase's arguments: `batch_size` is for those of a list with batches."""
     batches = any(not isinstance(p, FullSample) for p in phases)
-    if batches and isinstance(phase, FullSample):
-        return {**arguments, "batch_size": None}
-    return arguments
+    if not isinstance(phase, FullSample):
+        return {k: v for k, v in arguments.items() if k != "chunk_size"}
+    return {**arguments, "batch_size": None} if batches else arguments
 
 
 def _check(model: Any, epochs: int, initial_epoch: int, loss: Any) -> None:

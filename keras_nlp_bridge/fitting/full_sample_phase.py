@@ -17,6 +17,7 @@ from keras_nlp_bridge.methods import Method
 from keras_nlp_bridge.minimizing.minimize import minimize
 from keras_nlp_bridge.minimizing.scipy_method import configured
 from keras_nlp_bridge.minimizing.solvers import DEFAULT, Solver, refuse_projection
+from keras_nlp_bridge.problem.objective import check_trained_by_loss
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 
@@ -53,7 +54,7 @@ class Epochs:
         history = keras.callbacks.History
         self._watched = (
             validate is not None
-            or len(problem.model.metrics) > 1
+            or _measured(problem.model)
             or any(not isinstance(c, history) for c in callbacks.callbacks)
         )
 
@@ -74,7 +75,7 @@ class Epochs:
         logs = {"loss": float(f), "nfev": float(self.problem.nfev - self._spent)}
         if g is not None:
             logs["grad_norm"] = float(np.linalg.norm(g))
-        if len(model.metrics) > 1:
+        if _measured(model):
             scores = self.problem.evaluate()
             logs |= {k: v for k, v in scores.items() if k != "loss"}
         self.callbacks.on_train_batch_end(0, logs)
@@ -100,6 +101,11 @@ class Epochs:
         if f is None or np.ndim(f):
             f = self.problem.fun(x)
         self.end(x, float(f), g if np.shape(g) == np.shape(x) else None)
+
+
+def _measured(model: keras.Model) -> bool:
+    """Whether there is more than the loss to measure."""
+    return any(metric.name != "loss" for metric in model.metrics)
 
 
 def run_epochs(
@@ -210,13 +216,20 @@ class FullSample:
             refuse_projection(self.solver, x.projection, self._method)
         else:
             check_limits(self.solver, model, arguments["bounds"], self._method)
-        if len(model.metrics) > 1:  # measured by `keras.Model.evaluate`
+        if _measured(model):  # by `keras.Model.evaluate`
             check_devices(model, x, 32)
         if arguments["batch_size"] is not None:
             raise ValueError(
                 f"`batch_size` must be None for {self.solver.name}, which needs all "
                 f"samples at each evaluation (a minibatch method such as {DEFAULT!r} "
                 f"takes it); got {arguments['batch_size']}."
+            )
+        if not isinstance(x, KerasProblem):
+            check_trained_by_loss(model)
+        elif arguments["chunk_size"] is not None:
+            raise ValueError(
+                "`chunk_size` must be None for a KerasProblem, which has its own; "
+                f"got {arguments['chunk_size']}."
             )
         given = arguments["curvature"]
         if isinstance(x, KerasProblem) and given not in (None, x.curvature):
@@ -250,6 +263,7 @@ class FullSample:
                     y,
                     sample_weight=weight,
                     class_weight=arguments["class_weight"],
+                    chunk_size=arguments["chunk_size"],
                     curvature=arguments["curvature"] or "hessian",
                     seed=seed,
                     bounds=arguments["bounds"],

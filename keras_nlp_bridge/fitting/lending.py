@@ -98,6 +98,7 @@ def lent(
             model.steps_per_execution = 1
         if asked_jit(model) == "auto":
             model.jit_compile = backends.current().JIT
+    own |= {name: vars(model)[name] for name in given if name in vars(model)}
     model.optimizer = optimizer
     for name, value in given.items():
         setattr(model, name, value)

@@ -21,7 +21,13 @@ from keras_nlp_bridge.fitting.train_step import TrainStep
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizing.solvers import Solver
 from keras_nlp_bridge.problem import data
-from keras_nlp_bridge.problem.objective import build
+from keras_nlp_bridge.problem.data import Batch
+from keras_nlp_bridge.problem.objective import (
+    Objective,
+    build,
+    check_trained_by_loss,
+    overrides,
+)
 from keras_nlp_bridge.problem.projection import Projection
 
 
@@ -39,7 +45,8 @@ class Minibatch:
         return self.method.averages
 
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
-        """Refuse what devices cannot share, and limits that cannot be honoured."""
+        """Refuse steps of its own, limits not honoured, what devices cannot share."""
+        check_trained_by_loss(model)
         check_devices(model, x, arguments["batch_size"] or 32)
         check_limits(self.solver, model, arguments["bounds"], self.method)
 
@@ -169,14 +176,16 @@ def _form_groups(
     model: keras.Model, arguments: dict[str, Any], batches: Batches
 ) -> bool:
     """Let Keras's loop see groups of batches, if nobody could tell."""
+    alone = backends.current().replicas(model) == 1
+    if alone:
+        _try(model, batches.few())
     told = arguments["callbacks"]
     told = told.callbacks if isinstance(told, keras.callbacks.CallbackList) else told
-    plain = type(model).compute_metrics is keras.Model.compute_metrics
     if (
         arguments["steps_per_epoch"] is not None
-        or backends.current().replicas(model) > 1
+        or not alone
         or model.run_eagerly
-        or not plain
+        or overrides(model, "compute_metrics")
         or asked_jit(model) not in ("auto", backends.current().JIT)
         or listens(keras.tree.flatten(told or []))
     ):
@@ -185,13 +194,20 @@ def _form_groups(
     if batches.nbytes > _MOST_HELD:
         size = batches.nbytes // batches.steps
         batches.group = max(1, min(batches.group, _GROUP_BYTES // size))
-    # Keras would build these from the first group.
-    few = batches.few()
-    y_pred = model(few.x, training=False)
-    model.compute_loss(few.x, few.y, y_pred, few.sample_weight)
-    model.compute_metrics(few.x, few.y, y_pred, few.sample_weight)
-    model.reset_metrics()
     return True
+
+
+def _try(model: keras.Model, few: Batch) -> None:
+    """Let Keras build loss and metrics, which it would from a first group.
+
+    Raises what is wrong with them; nothing is written.
+    """
+    backend, objective = backends.current(), Objective(model, model.trainable_variables)
+    x = objective.join([backend.read(v) for v in objective.variables])
+    others = [backend.read(v) for v in objective.others]
+    y_pred = objective.forward(x, few, others).y_pred
+    with keras.StatelessScope():
+        model.compute_metrics(few.x, few.y, y_pred, few.sample_weight)
 
 
 def _fits(groups: Batches | None) -> TypeGuard[Batches]:

@@ -74,6 +74,7 @@ class TrainStep:
         self.curvature = curvature
         self.projection = keeper.projection = projection
         self._spread = backends.current().replicas(model) > 1
+        self._noted: set[int] = set()  # metrics variables that layers or loss move
 
     def __call__(self, data: Any) -> dict[str, Any]:
         """Run on a batch ``x``, ``(x, y)`` or ``(x, y, sample_weight)``, or a group."""
@@ -95,10 +96,6 @@ class TrainStep:
         else:
             end = self._group(objective, self.batches, data, start, moved)
             self._write(objective, end, moved)
-            for variable, value in zip(
-                model.metrics_variables, end.metrics, strict=True
-            ):
-                variable.assign(value)
             logs = model.get_metrics_result()
         done = {"nfev": ops.cast(end.state.counts.nfev, "float32")}
         return {**logs, **keeper.method.logs(end.state), **done}
@@ -119,7 +116,7 @@ class TrainStep:
             batch = batch_of(begin, length)
             variables = self.model.metrics_variables
             after, y_pred = self._step(objective, batch, carry, moved)
-            given = list(zip(variables, carry.metrics, strict=True))
+            given = list(zip(variables, after.metrics, strict=True))
             with keras.StatelessScope(given) as scope:
                 self._measured(batch, after.state.at.f, y_pred)
                 metrics = [scope.get_current_value(v) for v in variables]
@@ -173,10 +170,12 @@ class TrainStep:
             curvature=self.curvature,
             donated=grouped,
             live=unseen if grouped else None,
+            metrics=carry.metrics,
         )
         oracle.project = self.projection
         after = method.step(oracle, before)
-        y_pred, seen = oracle.first
+        y_pred, seen, metrics = oracle.first
+        self._noted |= objective.noted
         kept = []
         for i, (v, old, new) in enumerate(
             zip(objective.others, others, seen, strict=True)
@@ -191,7 +190,7 @@ class TrainStep:
                 lambda: (after, kept),
                 lambda: (before, carry.others),
             )
-        return _Carry(after, kept, carry.metrics, carry.position + 1), y_pred
+        return _Carry(after, kept, metrics, carry.position + 1), y_pred
 
     def result(self, history: keras.callbacks.History) -> optimize.OptimizeResult:
         """Describe the run; the result is what the callbacks left in the model."""
@@ -226,6 +225,10 @@ class TrainStep:
             variable.assign(part)
         for i in sorted(moved):
             objective.others[i].assign(end.others[i])
+        variables = self.model.metrics_variables
+        single = self.batches is None  # then the others come after this
+        for i in sorted(self._noted) if single else range(len(variables)):
+            variables[i].assign(end.metrics[i])
         self.keeper.position.assign(end.position)
         self.keeper.save(end.state)
 
@@ -249,12 +252,14 @@ class TrainStep:
 
     def _measured(self, batch: Batch, loss: Tensor, y_pred: Any) -> dict[str, Any]:
         size = size_of(batch)
+        variables = self.model.metrics_variables
+        noted = {id(variables[i]) for i in self._noted}  # by the model itself
         for metric in self.model.metrics:
-            if metric.name == "loss":
+            if metric.name == "loss" and noted.isdisjoint(map(id, metric.variables)):
                 metric.update_state(loss, sample_weight=ops.cast(size, "float32"))
                 break
         weight = batch.sample_weight
-        if keras.tree.is_nested(y_pred):  # has Keras note the loss of each output
+        if self._spread and keras.tree.is_nested(y_pred):  # the loss of each output
             self.model.compute_loss(batch.x, batch.y, y_pred, weight)
         return self.model.compute_metrics(
             batch.x, batch.y, y_pred, sample_weight=weight

@@ -55,6 +55,8 @@ class BatchLoss:
     weight, share : scalars, optional
         What the data loss and the rest of the loss are multiplied by; without a weight
         all of it by the share, if there is one.
+    metrics : list of tensors, optional
+        Values of the model's metrics variables.
     """
 
     def __init__(
@@ -65,9 +67,10 @@ class BatchLoss:
         others: list[Tensor],
         weight: Any = None,
         share: Any = None,
+        metrics: list[Tensor] | None = None,
     ) -> None:
         self.objective, self.backend = objective, backend
-        self.batch, self.others = batch, others
+        self.batch, self.others, self.metrics = batch, others, metrics
         dtype = objective.spec.dtype
         self._weight, self._share = (
             None if a is None else ops.cast(a, dtype) for a in (weight, share)
@@ -75,18 +78,18 @@ class BatchLoss:
 
     def forward(
         self, x: Tensor, shift: Tensor | None = None
-    ) -> tuple[Tensor, tuple[Tree, list[Tensor]]]:
-        """Return f at x, and what was seen: outputs, and `others` as layers left them.
+    ) -> tuple[Tensor, tuple[Tree, list[Tensor], list[Tensor]]]:
+        """Return f at x; outputs, and `others` and `metrics` as they were left.
 
         A `shift` holds the outputs: see `Objective.forward`.
         """
-        found = self.objective.forward(x, self.batch, self.others, shift)
+        found = self.objective.forward(x, self.batch, self.others, shift, self.metrics)
         f, extra, weight, share = found.total, found.extra, self._weight, self._share
         if weight is not None:
             f = (f - extra) * weight + extra * share
         elif share is not None:
             f = f * share
-        return f, (found.y_pred, found.others)
+        return f, (found.y_pred, found.others, found.metrics)
 
     def value(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """Return f at x."""

@@ -24,6 +24,9 @@ Tensor = Any
 BY_SAMPLE = "sum_over_batch_size"
 BY_WEIGHT = "mean_with_sample_weight"
 
+# Methods that make a training step, of which some are JAX's alone.
+_STEPS = ("train_step", "make_train_function", "compute_loss_and_updates")
+
 
 class Forward(NamedTuple):
     """What a batch gives at one x.
@@ -38,12 +41,36 @@ class Forward(NamedTuple):
     others : list of tensors
         Values of `Objective.others` as the layers left them; what they did not touch
         is the very object that was given.
+    metrics : list of tensors
+        Values of the metrics variables, in the same way: what the loss or a layer notes
+        of its terms.
     """
 
     total: Tensor
     extra: Tensor
     y_pred: Tree
     others: list[Tensor]
+    metrics: list[Tensor]
+
+
+def overrides(model: keras.Model, name: str) -> bool:
+    """Tell whether a model has its own method of a name, by its class or by itself."""
+    own = getattr(type(model), name, None) is not getattr(keras.Model, name, None)
+    return own or name in vars(model)
+
+
+def check_trained_by_loss(model: keras.Model) -> None:
+    """Refuse a model whose training step is its own: it may have another objective."""
+    for name in _STEPS:
+        own = vars(model).get(name)
+        lent = (getattr(own, "__module__", None) or "").startswith("keras_nlp_bridge.")
+        if overrides(model, name) and not lent:
+            raise ValueError(
+                f"`model` must not have its own `{name}`, which would not be called: "
+                "only Keras's optimizers do. Put its terms into `compute_loss` (the "
+                "recipe 'train_step' of the documentation shows how), or give `loss` "
+                f"to a KerasProblem; got {type(model).__name__}.{name}."
+            )
 
 
 class _WithLoss(keras.Model):
@@ -113,6 +140,11 @@ class Objective:
     parted : bool
         Whether the batch in a replica is a part of one: penalties, which come with
         each part, then count by halves, thirds, ... beside sums of losses.
+
+    Attributes
+    ----------
+    noted : set of int
+        Which of the metrics variables layers or the loss have moved in `forward`.
     """
 
     def __init__(
@@ -136,10 +168,12 @@ class Objective:
         self._takes_training = (
             "training" in inspect.signature(self.trainer.compute_loss).parameters
         )
-        default = type(self.trainer).compute_loss is keras.Model.compute_loss
-        self._own_loss = not default or self.trainer.loss is not None
+        self._own_loss = overrides(self.trainer, "compute_loss") or any(
+            one is not None for one in keras.tree.flatten(self.trainer.loss)
+        )
         self._shift = _Shift()
         self.may_mask = False
+        self.noted: set[int] = set()
         self._drew: Callable[[], bool] = lambda: False
 
     def split(self, x: Tensor) -> list[Tensor]:
@@ -162,6 +196,7 @@ class Objective:
         batch: Batch,
         others: Sequence[Tensor],
         shift: Tensor | None = None,
+        metrics: Sequence[Tensor] | None = None,
     ) -> Forward:
         """Evaluate a batch.
 
@@ -174,21 +209,29 @@ class Objective:
         shift : tensor, optional
             Added to the flattened outputs, which are then constants, before the
             loss is taken.
+        metrics : sequence of tensors, optional
+            Values of the model's metrics variables; zeros if nobody asks for them.
         """
-        with self._scope(x, others) as scope:
-            given = [scope.get_current_value(v) for v in self.others]
+        watched = [*self.others, *self.trainer.metrics_variables]
+        if metrics is None:
+            metrics = self._unmeasured()
+        with self._scope(x, others, metrics) as scope:
+            given = [scope.get_current_value(v) for v in watched]
             y_pred = self.model(batch.x, training=self.training)
             if shift is not None:
                 y_pred = self._shifted(y_pred, shift)
             total = self._compute_loss(batch, y_pred)
             extra = self._penalties()
-            found = [scope.get_current_value(v) for v in self.others]
+            found = [scope.get_current_value(v) for v in watched]
         left = [
             value if new is old else new
-            for value, new, old in zip(others, found, given, strict=True)
+            for value, new, old in zip((*others, *metrics), found, given, strict=True)
         ]
         total, extra = (ops.cast(f, self.spec.dtype) for f in (total, extra))
-        return Forward(total, extra, y_pred, left)
+        count = len(self.others)
+        pairs = zip(found[count:], given[count:], strict=True)
+        self.noted |= {i for i, (new, old) in enumerate(pairs) if new is not old}
+        return Forward(total, extra, y_pred, left[:count], left[count:])
 
     def outputs(self, x: Tensor, batch: Batch, others: Sequence[Tensor]) -> Tensor:
         """All outputs for a batch in one flat vector."""
@@ -217,7 +260,7 @@ class Objective:
     @property
     def reduction(self) -> str:
         """How the compiled losses reduce, in one word; "mixed" if they differ."""
-        if type(self.trainer).compute_loss is not keras.Model.compute_loss:
+        if overrides(self.trainer, "compute_loss"):
             return BY_SAMPLE  # the user's own; taken as a mean, as Keras does
         losses = [loss for loss in keras.tree.flatten(self.trainer.loss)]
         found = {
@@ -268,11 +311,6 @@ class Objective:
             given = [scope.get_current_value(v) for v in self.others]
             y_pred = self.model(batch.x, training=self.training)
             total = self._compute_loss(batch, y_pred)
-            if not self._own_loss and not self.trainer.losses:
-                raise ValueError(
-                    "`loss` must be given, or the model compiled with one or add "
-                    "its own; got a model without any loss."
-                )
             for output in keras.tree.flatten(y_pred):
                 mask(output)
             drew = self._drew()
@@ -291,16 +329,17 @@ class Objective:
 
     @contextmanager
     def _scope(
-        self, x: Tensor, others: Sequence[Tensor]
+        self,
+        x: Tensor,
+        others: Sequence[Tensor],
+        metrics: Sequence[Tensor] | None = None,
     ) -> Iterator[keras.StatelessScope]:
         """Let the model see x and the values of all other variables."""
         values = [*self.split(x), *others]
         mapping = list(zip([*self.variables, *self.others], values, strict=True))
-        # A model with several outputs notes the loss of each, here to no purpose: an
-        # evaluation is no step. In Keras's loop on JAX they have no value of their own.
-        mapping += [
-            (v, ops.zeros(v.shape, v.dtype)) for v in self.trainer.metrics_variables
-        ]
+        # In Keras's loop on JAX metrics have no value of their own.
+        metrics = self._unmeasured() if metrics is None else metrics
+        mapping += zip(self.trainer.metrics_variables, metrics, strict=True)
         pairs = zip(self.others, others, strict=True)
         seeds = [new for v, new in pairs if is_seed(v)] if self.training else []
         with (
@@ -309,7 +348,15 @@ class Objective:
         ):
             yield scope
 
+    def _unmeasured(self) -> list[Tensor]:
+        return [ops.zeros(v.shape, v.dtype) for v in self.trainer.metrics_variables]
+
     def _compute_loss(self, batch: Batch, y_pred: Tree) -> Tensor:
+        if not self._own_loss and not self.trainer.losses:
+            raise ValueError(
+                "`loss` must be given, or the model compiled with one or add "
+                "its own; got a model without any loss."
+            )
         kwargs = {"training": self.training} if self._takes_training else {}
         # Keras multiplies masks into the weights it is given, on torch in place.
         weight = keras.tree.map_structure(
@@ -321,7 +368,7 @@ class Objective:
 
     def _unscaled(self, total: Tensor, scale: float) -> Tensor:
         """Undo the share of a replica that Keras takes of means and of penalties."""
-        if type(self.trainer).compute_loss is not keras.Model.compute_loss:
+        if overrides(self.trainer, "compute_loss"):
             raise ValueError(
                 "`model` must not have its own `compute_loss` under a strategy with "
                 "several replicas, which parts of it are scaled is not known; got "

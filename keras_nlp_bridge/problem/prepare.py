@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.backends import Backend
+from keras_nlp_bridge.problem.chunking import Weigher
 from keras_nlp_bridge.problem.data import Batch
-from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
-from keras_nlp_bridge.problem.objective import BY_SAMPLE, BY_WEIGHT, Objective
+from keras_nlp_bridge.problem.evaluation import Evaluation
+from keras_nlp_bridge.problem.objective import BY_SAMPLE, Objective
 from keras_nlp_bridge.problem.samples import Chunks
 
 Tensor = Any
+
+# Inputs and layer outputs that all samples may have before one piece is worth a word.
+_MOST_WHOLE = 2**28
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,12 @@ class SetupMaker:
         parts = self.backend.replicas(self.model)
         most = self.backend.chunk_numbers(x) // max(numbers, 1)
         chunks = Chunks.of(size, most, self.chunk_size, parts)
-        if not stochastic:
-            self._check_deterministic(moved, seeds, chunks, training)
-        sample = Sample(data, None, others)
         weights, weighed = None, chunks
-        if not stochastic and len(chunks.sizes) > 1:
-            weights, weighed = self._weigh(objective, chunks, x, sample)
+        if not stochastic:
+            tried = self._check_deterministic(moved, seeds, chunks, training)
+            if len(chunks.sizes) > 1:
+                weigher = Weigher(objective, self.backend, x, others)
+                weights, weighed = self._weigh(weigher, chunks, data, numbers, tried)
         evaluation = Evaluation(objective, self.backend, weighed, weights)
         any_data = weights is None and weighed is chunks
         return Setup(objective, evaluation, seeds, any_data)
@@ -130,26 +133,35 @@ class SetupMaker:
             )
 
     def _weigh(
-        self, objective: Objective, chunks: Chunks, x: Tensor, sample: Sample
+        self, weigher: Weigher, chunks: Chunks, data: Batch, numbers: int, tried: bool
     ) -> tuple[NDArray[Any] | None, Chunks]:
         """Weights of the chunks' data losses; None if their sizes will do."""
-        counts = None
-        if objective.may_mask or objective.reduction == BY_WEIGHT:
-            starts = np.cumsum([0, *chunks.sizes]).tolist()
-
-            def counted(start: int, size: int) -> NDArray[Any]:
-                batch = self.backend.rows(sample.data, start, size)
-                return self.backend.to_host(objective.counts(x, batch, sample.others))
-
-            counts = np.stack(
-                [counted(*cut) for cut in zip(starts, chunks.sizes, strict=False)]
-            )
-        elif objective.reduction == BY_SAMPLE:
-            return None, chunks
-        weights = _chunk_weights(objective.reduction, chunks.sizes, counts)
+        size, reduction = sum(chunks.sizes), weigher.objective.reduction
+        weights = weigher.weights(data, chunks.sizes)
+        reason = ""
         if weights is None:
-            return None, Chunks.whole(sum(chunks.sizes))
-        return weights, chunks
+            reason = (
+                "the outputs' losses are normalised differently from chunk to chunk "
+                f"(reduction {reduction!r})"
+            )
+        elif tried or weigher.add_up(data, size):
+            plain = reduction == BY_SAMPLE and not weigher.objective.may_mask
+            return None if plain else weights, chunks
+        elif weigher.add_up(data, size, "sum"):
+            return weigher.weights(data, chunks.sizes, "sum"), chunks
+        elif self.chunk_size is not None or size * numbers > _MOST_WHOLE:
+            reason = (
+                "the loss is no mean or sum over samples, so it needs the memory for "
+                f"{size} samples (about {size * numbers:.0e} numbers; "
+                f"chunk_size={self.chunk_size})"
+            )
+        if reason:
+            warnings.warn(
+                f"{reason}; all samples are evaluated in one piece.",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+        return None, Chunks.whole(size)
 
     def _check_deterministic(
         self,
@@ -157,7 +169,8 @@ class SetupMaker:
         seeds: Sequence[keras.Variable],
         chunks: Chunks,
         training: bool,
-    ) -> None:
+    ) -> bool:
+        """Refuse what is random; tell whether chunks were wanted whatever they do."""
         if seeds:
             names = ", ".join(sorted({_owner(self.model, v) for v in seeds}))
             raise ValueError(
@@ -165,7 +178,8 @@ class SetupMaker:
                 f"draw random numbers in it: {names}. Use training=False or give "
                 f"`batch_size`; got training={training}."
             )
-        if moved and len(chunks.sizes) > 1:
+        wanted = bool(moved) and self.chunk_size is not None
+        if wanted and len(chunks.sizes) > 1:
             names = ", ".join(sorted({_owner(self.model, v) for v in moved}))
             warnings.warn(
                 f"in training mode {names} use the statistics of a chunk, so f depends "
@@ -173,34 +187,7 @@ class SetupMaker:
                 RuntimeWarning,
                 stacklevel=5,
             )
-
-
-def _chunk_weights(
-    reduction: str, sizes: Sequence[int], counts: NDArray[Any] | None
-) -> NDArray[Any] | None:
-    """Weights of shape (n_chunks,) that make the mean over all samples of chunks.
-
-    None if none serve all outputs, so that the data must stay whole. `counts` of shape
-    (n_chunks, n_outputs) are `Objective.counts`, where needed.
-    """
-    if reduction == "sum":
-        return np.ones(len(sizes))
-    shares = np.asarray(sizes, np.float64)[:, None]
-    if counts is not None:
-        # An output without a single valid element in a chunk adds nothing there.
-        shares = counts.astype(np.float64)
-    shares = shares / np.maximum(shares.sum(axis=0), np.finfo(float).tiny)
-    if reduction in (BY_SAMPLE, BY_WEIGHT) and np.allclose(
-        shares, shares[:, :1], rtol=1e-6, atol=0
-    ):
-        return shares[:, 0]
-    warnings.warn(
-        "the outputs' losses are normalised differently from chunk to chunk "
-        f"(reduction {reduction!r}); all samples are evaluated in one piece.",
-        RuntimeWarning,
-        stacklevel=4,
-    )
-    return None
+        return wanted
 
 
 def _choose(

@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.backends import Backend
 from keras_nlp_bridge.problem import data
+from keras_nlp_bridge.problem.data import is_dataset
 from keras_nlp_bridge.problem.device_functions import DeviceFunctions
 from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
 from keras_nlp_bridge.problem.host_functions import HostFunctions, Transfers, Vector
 from keras_nlp_bridge.problem.layout import FlatSpec
-from keras_nlp_bridge.problem.objective import build
+from keras_nlp_bridge.problem.objective import build, check_trained_by_loss
 from keras_nlp_bridge.problem.prepare import SetupMaker
 from keras_nlp_bridge.problem.projection import Projection
 from keras_nlp_bridge.problem.samples import Samples
@@ -169,6 +170,8 @@ class KerasProblem(keras.callbacks.Callback):
                 "`loss` must be given, or the model compiled with one; "
                 "got loss=None and a model that is not compiled."
             )
+        if loss is None:
+            check_trained_by_loss(model)
         super().__init__()
         super().set_model(model)
         self._net, self._loss = model, loss
@@ -340,9 +343,12 @@ class KerasProblem(keras.callbacks.Callback):
             As in Keras, this resets the model's metric objects.
         """
         x, y, weight = self._unpack(data)
-        trainer = self._device.objective.trainer
+        trainer, size = self._device.objective.trainer, None
+        if data is None and not (self.stochastic or is_dataset(x)):
+            size = self.traceable.chunks.size  # metrics see what the loss sees
+            size = size if self.backend.shares(self._net) == 1 else None
         scores = trainer.evaluate(
-            x, y, sample_weight=weight, verbose=0, return_dict=True
+            x, y, sample_weight=weight, batch_size=size, verbose=0, return_dict=True
         )
         return {name: float(value) for name, value in scores.items()}
 
