@@ -95,8 +95,11 @@ class Weigher:
                 return False
         return True
 
-    def _value(self, x: Tensor, batch: Batch, *factors: float) -> float:
-        loss = BatchLoss(self.objective, self.backend, batch, self.others, *factors)
+    def _value(
+        self, x: Tensor, batch: Batch, weight: Any = None, share: Any = None
+    ) -> float:
+        parts = (self.objective, self.backend, batch, self.others, weight, share)
+        loss = BatchLoss(*parts)
         return float(self.backend.to_host(loss.value(x)))
 
     def _counts(self, batch: Batch) -> NDArray[np.float64]:
