@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.problem.data import Batch
@@ -22,11 +24,14 @@ class Batches(keras.utils.PyDataset):
         As for `Sampler`.
     group : int
         Batches that Keras gets at once.
+    steps : int, optional
+        Batches in an epoch; by default so many that each sample is seen once. The
+        samples begin anew, in another order, whenever they have all been seen.
 
     Attributes
     ----------
     epoch : int
-        Settable; the epoch whose order is in use.
+        Settable; the epoch that is in use.
     batch_size : int
         Samples in a batch; the last one may have fewer.
     steps : int
@@ -36,7 +41,13 @@ class Batches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self, batch: Batch, batch_size: int, shuffle: bool, seed: int, group: int = 1
+        self,
+        batch: Batch,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        group: int = 1,
+        steps: int | None = None,
     ) -> None:
         super().__init__()
         self._parts = tuple(part for part in batch if part is not None)
@@ -44,20 +55,8 @@ class Batches(keras.utils.PyDataset):
         self._sampler = Sampler(size, batch_size, shuffle, seed)
         self._held: Any = None
         self.batch_size, self.group = self._sampler.batch_size, group
-
-    @property
-    def epoch(self) -> int:
-        """The epoch whose order is in use."""
-        return self._sampler.epoch
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self._sampler.start(epoch)
-
-    @property
-    def steps(self) -> int:
-        """Batches in an epoch."""
-        return len(self._sampler)
+        self.steps = steps or len(self._sampler)
+        self.epoch = 0
 
     def __len__(self) -> int:
         """Return the number of groups in an epoch."""
@@ -65,13 +64,32 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, i: int) -> tuple[Any, ...]:
         """Return group i of the epoch: samples, or what `opened` finds them by."""
-        index = self._sampler.batches_of(i * self.group, (i + 1) * self.group)
+        first = i * self.group
+        index = self._indices(first, min(first + self.group, self.steps))
         if self._held is not None:
             sent = self._held.sent
             return (index,) if sent is None else ((index, sent),)
         return tuple(
             keras.tree.map_structure(lambda a: a[index], part) for part in self._parts
         )
+
+    @property
+    def whole(self) -> bool:
+        """Whether an epoch is one pass over the samples."""
+        return self.steps == len(self._sampler)
+
+    def _indices(self, first: int, last: int) -> NDArray[np.int32]:
+        """Return the samples of batches first, ..., last - 1 of the epoch."""
+        sampler, found = self._sampler, []
+        at, end = self.epoch * self.steps + first, self.epoch * self.steps + last
+        while at < end:
+            seen, batch = divmod(at, len(sampler))
+            if sampler.epoch != seen:
+                sampler.start(seen)
+            count = min(end - at, len(sampler) - batch)
+            found.append(sampler.batches_of(batch, batch + count))
+            at += count
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def few(self) -> Batch:
         """Return the first two samples, as tensors."""

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_nlp_bridge import backends
+from keras_nlp_bridge.fitting.arguments import (
+    check_model,
+    checked_arguments,
+    cut_to,
+    limited,
+)
 from keras_nlp_bridge.fitting.averages import check_swaps
 from keras_nlp_bridge.fitting.devices import check_validation
 from keras_nlp_bridge.fitting.full_sample_phase import FullSample
@@ -126,50 +134,102 @@ def fit(
     up to 100 batches. Validation in the course of the run still sees the running ones,
     and may look far worse than the model that is returned.
     """
-    arguments = dict(
-        batch_size=batch_size,
-        verbose=verbose,
-        callbacks=callbacks,
-        validation_data=validation_data,
-        shuffle=shuffle,
-        class_weight=class_weight,
-        steps_per_epoch=steps_per_epoch,
-        validation_steps=validation_steps,
-        validation_batch_size=validation_batch_size or batch_size,
-        validation_freq=validation_freq,
-        curvature=curvature and checked("curvature", curvature),
-        bounds=bounds,
-        chunk_size=checked("chunk_size", chunk_size),
+    given = checked_arguments(
+        dict(
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            seed=seed,
+            options=options,
+            validation_split=validation_split,
+            batch_size=batch_size,
+            verbose=verbose,
+            callbacks=callbacks,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            class_weight=class_weight,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            validation_batch_size=validation_batch_size or batch_size,
+            validation_freq=validation_freq,
+            curvature=curvature and checked("curvature", curvature),
+            bounds=bounds,
+            chunk_size=checked("chunk_size", chunk_size),
+        )
     )
-    _check(model, epochs, initial_epoch, loss)
+    check_model(model, loss)
+    phases, arguments = _planned(model, method, given, averaging)
+    samples = x, y, sample_weight
+    if share := arguments.pop("validation_split"):
+        samples, arguments["validation_data"] = _split(samples, share, arguments)
+    for phase in phases:
+        phase.check(model, samples[0], _arguments_of(phase, phases, arguments))
+    check_validation(model, arguments)
+    check_swaps(callbacks, (phase.averages for phase in phases), method)
+    with _compiled(model, loss):
+        return _run(model, phases, samples, arguments, given)
+
+
+def _planned(
+    model: keras.Model, method: Any, given: dict[str, Any], averaging: bool | None
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the phases to run, and the arguments that are for each of them."""
+    own = ("epochs", "initial_epoch", "seed", "options")
+    arguments = {name: value for name, value in given.items() if name not in own}
+    options, size = dict(given["options"] or {}), given["batch_size"]
+    epochs, first = given["epochs"], given["initial_epoch"]
     with backends.current().scope(model):  # in which optimizers have to be made
-        phases = _phases(
-            method, epochs - initial_epoch, dict(options or {}), averaging, batch_size
+        phases = _phases(method, epochs, options, averaging, size)
+    total = sum(phase.epochs for phase in phases)
+    if epochs not in (1, total):
+        raise ValueError(
+            f"`epochs` must be the sum over the list of methods, {total}, or left out; "
+            f"got {epochs}."
         )
-    if validation_split:
-        if validation_data is not None:
-            raise ValueError(
-                "`validation_split` and `validation_data` must not be given together."
-            )
-        x, y, sample_weight, arguments["validation_data"] = _split(
-            x, y, sample_weight, validation_split
+    if not first < total:
+        raise ValueError(
+            f"`initial_epoch` must be in [0, epochs={total}); got {first}."
         )
+    chunk_size = given["chunk_size"]
     if chunk_size is not None and not any(isinstance(p, FullSample) for p in phases):
         raise ValueError(
             "`chunk_size` must be None without a method for all samples, which alone "
             f"evaluates in chunks; got {chunk_size} for {method!r}."
         )
+    return cut_to(phases, first, limited(total)), arguments
+
+
+@contextmanager
+def _compiled(model: keras.Model, loss: Any) -> Iterator[None]:
+    """Compile a model with a loss; what is refused after all leaves it as it was."""
+    if loss is None or model.compiled:
+        yield
+        return
+    model.compile(loss=loss, optimizer=PLAIN)
+    weights = [np.array(w) for w in model.get_weights()]
+    try:
+        yield
+    except (ValueError, TypeError):
+        after = model.get_weights()
+        if len(after) == len(weights) and all(map(np.array_equal, weights, after)):
+            model.compiled = False
+            for name in ("optimizer", "loss"):
+                delattr(model, name)
+        raise
+
+
+def _run(
+    model: keras.Model,
+    phases: list[Any],
+    samples: tuple[Any, Any, Any],
+    arguments: dict[str, Any],
+    given: dict[str, Any],
+) -> keras.callbacks.History:
+    """Run one phase after the other, unless a callback stops the training."""
+    runs, first = [], given["initial_epoch"]
     for phase in phases:
-        phase.check(model, x, _arguments_of(phase, phases, arguments))
-    check_validation(model, arguments)
-    check_swaps(callbacks, (phase.averages for phase in phases), method)
-    if loss is not None:
-        model.compile(loss=loss, optimizer=PLAIN)
-    runs = []
-    for phase in phases:
-        given, own = (x, y, sample_weight), _arguments_of(phase, phases, arguments)
-        runs.append(phase.run(model, given, own, initial_epoch, seed))
-        initial_epoch += phase.epochs
+        own = _arguments_of(phase, phases, arguments)
+        runs.append(phase.run(model, samples, own, first, given["seed"]))
+        first += phase.epochs
         if model.stop_training:
             break
     return _joined(runs)
@@ -183,27 +243,6 @@ def _arguments_of(
     if not isinstance(phase, FullSample):
         return {k: v for k, v in arguments.items() if k != "chunk_size"}
     return {**arguments, "batch_size": None} if batches else arguments
-
-
-def _check(model: Any, epochs: int, initial_epoch: int, loss: Any) -> None:
-    backends.current()  # says what to set where there are no derivatives
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"`model` must be a keras.Model; got {type(model)}.")
-    if isinstance(epochs, bool) or int(epochs) != epochs or epochs < 1:
-        raise ValueError(f"`epochs` must be an integer of at least 1; got {epochs!r}.")
-    if not 0 <= initial_epoch < epochs:
-        raise ValueError(
-            f"`initial_epoch` must be in [0, epochs={epochs}); got {initial_epoch}."
-        )
-    if loss is None and not model.compiled:
-        raise ValueError(
-            "`loss` must be given for a model that is not compiled; got loss=None."
-        )
-    if loss is not None and model.compiled:
-        raise ValueError(
-            "`loss` must be None for a compiled model, which has its own; "
-            f"got {loss!r}. Compile the model with it instead."
-        )
 
 
 def _phases(
@@ -226,7 +265,8 @@ def _phases(
         if isinstance(entry, str):
             name, _, count = entry.rpartition(":")
             entry = (name, count, {})
-        if len(entry) not in (2, 3) or not str(entry[1]).isdigit():
+        pair = isinstance(entry, (list, tuple)) and len(entry) in (2, 3)
+        if not pair or not str(entry[1]).isdigit() or not int(entry[1]):
             raise ValueError(
                 "`method` as a list must hold 'name:epochs' or (method, epochs[, "
                 f"options]); got {entry!r}."
@@ -278,10 +318,15 @@ def _minibatch_method(
     return kind(**options)
 
 
-def _split(x: Any, y: Any, weight: Any, share: float) -> tuple[Any, Any, Any, Any]:
+def _split(
+    samples: tuple[Any, Any, Any], share: float, arguments: dict[str, Any]
+) -> tuple[tuple[Any, Any, Any], tuple[Any, ...]]:
     """Set the last samples apart for validation, as Keras does."""
-    if not 0 < share < 1:
-        raise ValueError(f"`validation_split` must be in [0, 1); got {share!r}.")
+    x, y, weight = samples
+    if arguments["validation_data"] is not None:
+        raise ValueError(
+            "`validation_split` and `validation_data` must not be given together."
+        )
     if data.is_dataset(x):
         raise ValueError(
             "`validation_split` needs arrays; "
@@ -302,7 +347,7 @@ def _split(x: Any, y: Any, weight: Any, share: float) -> tuple[Any, Any, Any, An
         ]
 
     x, y, weight = part(slice(cut))
-    return x, y, weight, tuple(part(slice(cut, None)))
+    return (x, y, weight), tuple(part(slice(cut, None)))
 
 
 def _joined(runs: list[keras.callbacks.History]) -> keras.callbacks.History:

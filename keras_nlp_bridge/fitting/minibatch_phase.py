@@ -59,29 +59,13 @@ class Minibatch:
         seed: int,
     ) -> keras.callbacks.History:
         """Train inside Keras's own loop."""
-        x, y, weight = given
         arguments = dict(arguments)
         curvature = arguments.pop("curvature") or "hessian"
         bounds = arguments.pop("bounds")
         last = first + self.epochs
-        batches = None
-        if x is not None and not data.is_dataset(x):
-            # Our own order, a function of seed and epoch: runs can be resumed.
-            wide = "float64" if keras.config.floatx() == "float64" else "float32"
-            classes = arguments.pop("class_weight")
-            # Whoever changes the arrays during the call is on his own, as with Keras.
-            loaded = data.load(x, y, weight, classes, dtype=wide, copy=False)
-            batches = Batches(
-                loaded.batch,
-                arguments.pop("batch_size") or 32,
-                arguments.pop("shuffle"),
-                seed,
-            )
-            x, y, weight = batches, None, None
-            arguments |= {"shuffle": False, "class_weight": None}
-        per_epoch = arguments["steps_per_epoch"] or (
-            batches.steps if batches else _steps(x)
-        )
+        batches = _batches(given, arguments, seed)
+        x, y, weight = given if batches is None else (batches, None, None)
+        per_epoch = batches.steps if batches else _per_epoch(x, arguments)
         method = self.method
         if not per_epoch and method.decay:
             method = replace(method, decay=False)
@@ -121,6 +105,26 @@ class Minibatch:
         return history
 
 
+def _batches(
+    given: tuple[Any, Any, Any], arguments: dict[str, Any], seed: int
+) -> Batches | None:
+    """Return arrays in an order of ours, a function of seed and epoch.
+
+    Runs can then be resumed. What Keras needs no more is taken out of the arguments.
+    """
+    x, y, weight = given
+    if x is None or data.is_dataset(x):
+        return None
+    wide = "float64" if keras.config.floatx() == "float64" else "float32"
+    classes, arguments["class_weight"] = arguments["class_weight"], None
+    # Whoever changes the arrays during the call is on his own, as with Keras.
+    loaded = data.load(x, y, weight, classes, dtype=wide, copy=False)
+    steps, arguments["steps_per_epoch"] = arguments["steps_per_epoch"], None
+    size, shuffle = arguments.pop("batch_size") or 32, arguments["shuffle"]
+    arguments["shuffle"] = False
+    return Batches(loaded.batch, size, shuffle, seed, steps=steps)
+
+
 class _Order(keras.callbacks.Callback):
     """Tells the data and the method's state which epoch begins."""
 
@@ -136,8 +140,10 @@ class _Order(keras.callbacks.Callback):
             self.keeper.position.assign(self.shift + epoch * self.batches.steps)
 
 
-def _steps(dataset: Any) -> int | None:
-    """Batches in an epoch, if the data set knows."""
+def _per_epoch(dataset: Any, arguments: dict[str, Any]) -> int | None:
+    """Batches in an epoch, if that is given or the data set knows."""
+    if arguments["steps_per_epoch"] is not None:
+        return arguments["steps_per_epoch"]
     for ask in (
         lambda: dataset.num_batches,
         lambda: int(np.asarray(dataset.cardinality())),
