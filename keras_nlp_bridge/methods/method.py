@@ -116,6 +116,8 @@ class Method(Options):
 
     # Whether a step makes several evaluations, no more than ``counts.left``.
     limited: ClassVar[bool] = False
+    # Whether ``project`` may be of a kind that moves on what it has put somewhere.
+    any_projection: ClassVar[bool] = False
     # Whether the oracle needs ``hvp``.
     uses_hvp: ClassVar[bool] = False
 

@@ -138,9 +138,7 @@ class ScipyMethod:
             on_batch=on_batch,
         )
         result = _result(outcome, watcher.iterates)
-        if run.disp:
-            _print(self.name, result)
-        return result
+        return _printed(self.name, result) if run.disp else result
 
     def configure(
         self, options: Mapping[str, Any], minibatches: bool
@@ -271,12 +269,13 @@ def _result(outcome: Outcome, iterates: list[NDArray[Any]] | None) -> OptimizeRe
     return result
 
 
-def _print(name: str, result: OptimizeResult) -> None:
+def _printed(name: str, result: OptimizeResult) -> OptimizeResult:
     print(f"{name}: {result.message}")
     print(f"  objective    {result.fun:.6e}")
     print(f"  |gradient|   {result.optimality:.3e}")
     print(f"  steps        {result.nit}")
     print(f"  evaluations  f {result.nfev}, g {result.njev}, Hv {result.nhev}")
+    return result
 
 
 def _describe(

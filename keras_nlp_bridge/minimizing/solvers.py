@@ -324,6 +324,12 @@ def refuse_projection(solver: Solver, limits: Any, method: Method | None) -> Non
     if limits is None or solver.kind == "keras":
         return
     if method is not None and method.projects:
+        if limits.constraints and not method.any_projection and limits.moving:
+            raise ValueError(
+                "`method` must be 'r2' on minibatches where a constraint moves again "
+                f"what it has moved; got {solver.name!r} and the constraint "
+                f"{limits.moving}."
+            )
         return
     if limits.constraints:
         raise ValueError(

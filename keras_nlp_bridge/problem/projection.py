@@ -50,6 +50,7 @@ class Projection:
         limits: Mapping[str, tuple[Any, Any]] | None = None,
     ) -> None:
         self._spec = spec = FlatSpec.of(variables)
+        self._variables = dict(zip(spec.names, variables, strict=True))
         self.low, self.high = np.full(spec.size, -np.inf), np.full(spec.size, np.inf)
         self.constraints: dict[str, Callable[[Tensor], Tensor]] = {}
         places = spec.slices
@@ -87,6 +88,24 @@ class Projection:
         if np.isinf(self.low).all() and np.isinf(self.high).all():
             return None
         return Bounds(self.low, self.high)
+
+    @cached_property
+    def moving(self) -> str:
+        """Name the constraints that move on what they have put somewhere.
+
+        Those project on no set. They are tried at the present weights, at smaller and
+        at larger ones.
+        """
+        found = []
+        for name, constraint in self.constraints.items():
+            w = ops.convert_to_tensor(self._variables[name])
+            for tried in (w, 100 * w + 1, 0 * w + 1e-3):
+                twice = constraint(constraint(tried))  # Keras divides by norm + 1e-7
+                again = ops.convert_to_numpy(constraint(twice))
+                if not np.allclose(ops.convert_to_numpy(twice), again, 1e-5, 1e-6):
+                    found.append(f"{_named(constraint)} of {name!r}")
+                    break
+        return ", ".join(found)
 
     @property
     def key(self) -> tuple[bytes, bytes]:

@@ -248,3 +248,12 @@ def test_constraints_of_many_layers_hold_as_keras_leaves_them():
             again = keras.ops.convert_to_numpy(v.constraint(v))
             np.testing.assert_allclose(keras.ops.convert_to_numpy(v), again, atol=1e-6)
     np.testing.assert_array_equal(frozen.get_weights()[0], still)
+
+
+def test_a_constraint_that_is_no_projection_is_for_r2_on_minibatches():
+    model, x, y = line(4.0, keras.constraints.MinMaxNorm(0.0, 0.7, rate=0.5))
+    for method in ("tr-lsr1", "trunk"):
+        with pytest.raises(ValueError, match=r"moves again.*MinMaxNorm of .*kernel"):
+            run(model, x, y, method)
+    run(model, x, y, "r2")
+    np.testing.assert_allclose(model.get_weights()[0], [[0.7]], atol=1e-2)

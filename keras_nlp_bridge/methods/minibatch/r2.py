@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.checks import Count, In, Maybe, option
@@ -95,6 +95,8 @@ class StochasticR2(Clocked):
         0.1, In(0, 1, "]"), "What damping leaves of the length."
     )
     weight_decay: float = 0.2
+
+    any_projection: ClassVar[bool] = True
 
     def init(self, oracle: Oracle, x: Array) -> StochasticR2State:
         """Return the first state; nothing is evaluated."""

@@ -122,7 +122,7 @@ class ClockedRegion(Clocked, RadiusMethod):
             return gg == 0
         xp, f = namespace(gg), state.at.f
         slack = 16 * epsilon(xp.dtype(f)) * xp.maximum(xp.abs(f), xp.ones_like(f))
-        return pred <= slack
+        return xp.abs(pred) <= slack
 
     def rate(self, state: Any) -> Array:
         """Return the radius."""

@@ -143,7 +143,7 @@ def test_the_batch_size_of_a_list_is_for_its_phases_with_batches():
     assert history.epoch == [0, 1, 2, 3, 4]
     batches = -(-len(x) // 60)
     assert seen[: 3 * batches] == 3 * list(range(batches))
-    with pytest.raises(ValueError, match="`batch_size` must be None for 'BFGS'"):
+    with pytest.raises(ValueError, match="`batch_size` must be None for BFGS"):
         knb.fit(model, x, y, method=["BFGS:2", "lbfgs:2"], batch_size=60, verbose=0)
 
 
