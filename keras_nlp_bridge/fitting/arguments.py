@@ -45,20 +45,22 @@ def checked_arguments(given: dict[str, Any]) -> dict[str, Any]:
         value = given[name]
         if value is not None and not isinstance(value, Mapping):
             raise TypeError(f"`{name}` must be a mapping or None; got {value!r}.")
-    _check_callbacks(given["callbacks"])
     numbers = {n: int(given[n]) for n in _WHOLE if given[n] is not None}
-    return {**given, **numbers}
+    return {**given, **numbers, "callbacks": _listed(given["callbacks"])}
 
 
-def _check_callbacks(callbacks: Any) -> None:
+def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """Return callbacks, those of a `CallbackList` too, in a list."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        return
-    for one in keras.tree.flatten(callbacks):
-        if one is not None and not isinstance(one, keras.callbacks.Callback):
+        callbacks = callbacks.callbacks
+    found = [one for one in keras.tree.flatten(callbacks) if one is not None]
+    for one in found:
+        if not isinstance(one, keras.callbacks.Callback):
             hint = " (a class: give an instance)" if inspect.isclass(one) else ""
             raise TypeError(
                 f"`callbacks` must hold Keras callbacks; got {one!r}{hint}."
             )
+    return found
 
 
 def check_model(model: Any, loss: Any) -> None:

@@ -23,7 +23,7 @@ def check_swaps(callbacks: Any, averages: Iterable[bool], method: Any) -> None:
     ValueError
         If there is no average to swap in.
     """
-    if not any(_swaps(c) for c in _flat(callbacks)):
+    if not any(map(_swaps, callbacks)):
         return
     if not any(averages):
         raise ValueError(
@@ -32,30 +32,18 @@ def check_swaps(callbacks: Any, averages: Iterable[bool], method: Any) -> None:
             "in the model without that callback, too), or a Keras optimizer with "
             f"use_ema=True in a list; got method={method!r}."
         )
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        raise ValueError(
-            "`callbacks` must be a list where SwapEMAWeights is one of them; "
-            "got a CallbackList."
-        )
 
 
 def without_swaps(callbacks: Any) -> Any:
     """Leave `SwapEMAWeights` out, for a phase without an average."""
-    if not any(_swaps(c) for c in _flat(callbacks)):
-        return callbacks
-    return [c for c in _flat(callbacks) if not _swaps(c)]
+    return [c for c in callbacks if not _swaps(c)]
 
 
 def with_own_swaps(callbacks: Any, keeper: MethodState) -> Any:
     """Put `SwapAverage` in the place of `SwapEMAWeights`."""
     if not keeper.method.averages:
         return without_swaps(callbacks)
-    if not any(_swaps(c) for c in _flat(callbacks)):
-        return callbacks
-    return [
-        SwapAverage(keeper, c.swap_on_epoch) if _swaps(c) else c
-        for c in _flat(callbacks)
-    ]
+    return [SwapAverage(keeper, c.swap_on_epoch) if _swaps(c) else c for c in callbacks]
 
 
 class SwapAverage(keras.callbacks.Callback):
@@ -93,12 +81,6 @@ class SwapAverage(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Show the iterate."""
         self._show(False)
-
-
-def _flat(callbacks: Any) -> list[Any]:
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        return list(callbacks.callbacks)
-    return keras.tree.flatten(callbacks or [])
 
 
 def _swaps(callback: Any) -> bool:

@@ -22,6 +22,7 @@ from keras_nlp_bridge.fitting.devices import check_validation
 from keras_nlp_bridge.fitting.full_sample_phase import FullSample
 from keras_nlp_bridge.fitting.lending import OptimizerPhase, optimizer_of
 from keras_nlp_bridge.fitting.minibatch_phase import Minibatch
+from keras_nlp_bridge.fitting.rates import check_rates
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizing.solvers import DEFAULT, PLAIN, Solver, find
 from keras_nlp_bridge.problem import data
@@ -164,7 +165,10 @@ def fit(
     for phase in phases:
         phase.check(model, samples[0], _arguments_of(phase, phases, arguments))
     check_validation(model, arguments)
+    callbacks = arguments["callbacks"]
     check_swaps(callbacks, (phase.averages for phase in phases), method)
+    rated = any(not isinstance(phase, FullSample) for phase in phases)
+    check_rates(callbacks, rated, method)
     with _compiled(model, loss):
         return _run(model, phases, samples, arguments, given)
 

@@ -13,6 +13,7 @@ from keras_nlp_bridge.extras import blas_on_one_thread
 from keras_nlp_bridge.fitting.averages import without_swaps
 from keras_nlp_bridge.fitting.devices import check_devices
 from keras_nlp_bridge.fitting.limits import check_limits
+from keras_nlp_bridge.fitting.rates import without_rates
 from keras_nlp_bridge.methods import Method
 from keras_nlp_bridge.minimizing.minimize import minimize
 from keras_nlp_bridge.minimizing.scipy_method import configured
@@ -270,17 +271,15 @@ class FullSample:
                 )
             refuse_projection(self.solver, problem.projection, self._method)
         last = first + self.epochs
-        callbacks = without_swaps(arguments["callbacks"])
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = keras.callbacks.CallbackList(
-                callbacks,
-                add_history=True,
-                add_progbar=arguments["verbose"] != 0,
-                verbose=1 if arguments["verbose"] == "auto" else arguments["verbose"],
-                epochs=last,
-                steps=1,
-                model=model,
-            )
+        callbacks = keras.callbacks.CallbackList(
+            without_rates(without_swaps(arguments["callbacks"])),
+            add_history=True,
+            add_progbar=arguments["verbose"] != 0,
+            verbose=1 if arguments["verbose"] == "auto" else arguments["verbose"],
+            epochs=last,
+            steps=1,
+            model=model,
+        )
         validate = validation(
             model,
             arguments["validation_data"],

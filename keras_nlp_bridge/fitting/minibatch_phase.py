@@ -186,14 +186,13 @@ def _form_groups(
     if alone:
         _try(model, batches.few())
     told = arguments["callbacks"]
-    told = told.callbacks if isinstance(told, keras.callbacks.CallbackList) else told
     if (
         arguments["steps_per_epoch"] is not None
         or not alone
         or model.run_eagerly
         or overrides(model, "compute_metrics")
         or asked_jit(model) not in ("auto", backends.current().JIT)
-        or listens(keras.tree.flatten(told or []))
+        or listens(told)
     ):
         return False
     batches.group = min(_GROUP, batches.steps)
@@ -262,8 +261,8 @@ def _callbacks(
     epochs: int,
 ) -> Any:
     """Add ours; those that get groups are told of steps."""
-    callbacks = _with(arguments["callbacks"], order)
-    if groups is None or isinstance(callbacks, keras.callbacks.CallbackList):
+    callbacks = [*arguments["callbacks"], order]
+    if groups is None:
         return callbacks
     verbose = 1 if arguments["verbose"] == "auto" else arguments["verbose"]
     if verbose:
@@ -276,14 +275,3 @@ def _callbacks(
         epochs=epochs,
         steps=groups.steps,
     )
-
-
-def _with(callbacks: Any, extra: keras.callbacks.Callback) -> Any:
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks.append(extra)
-        return callbacks
-    if callbacks is None:
-        callbacks = []
-    elif not isinstance(callbacks, (list, tuple)):
-        callbacks = [callbacks]
-    return [*callbacks, extra]

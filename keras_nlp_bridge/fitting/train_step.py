@@ -202,6 +202,9 @@ class TrainStep:
         counts = {k: int(getattr(state.counts, k)) for k in ("nfev", "njev", "nhev")}
         loss = history.history.get("loss", [np.nan])[-1]
         status = Status(int(state.stop))
+        if 0 < int(state.clock.t) <= int(state.past.rejections):  # not one accepted
+            finite = np.isfinite(float(loss))
+            status = Status.STALLED if finite else Status.EXCEPTION
         return optimize.OptimizeResult(
             x=np.asarray(backend.to_host(x), np.float64),
             x_last=np.asarray(keeper.last, np.float64),
