@@ -180,19 +180,6 @@ def test_bounds_that_cannot_be_honoured_are_refused_in_one_sentence(call, method
         call(method)
 
 
-@pytest.mark.parametrize("method", ["r2", "tr-lsr1"])
-def test_minibatch_methods_refuse_bounds_before_the_first_step(method):
-    model, x, y = line(kernel_constraint="non_neg")
-    kept = model.get_weights()
-    with pytest.raises(ValueError, match=f"`bounds` must be None for {method}"):
-        knb.fit(model, x, y, method=["adam:1", f"{method}:1"], verbose=0)
-    model = keras.Sequential([keras.layers.Dense(1, kernel_constraint="non_neg")])
-    with pytest.raises(ValueError, match=f"`bounds` must be None for {method}"):
-        knb.fit(model, x, y, method=method, loss="mse", verbose=0)
-    for one, two in zip(kept, line()[0].get_weights(), strict=True):
-        assert one.shape == two.shape
-
-
 @pytest.mark.parametrize("method", ["L-BFGS-B", "TNC", "SLSQP", "trust-constr", "adam"])
 def test_fit_honours_bounds_wherever_minimize_does(method):
     model, x, y = line(kernel_constraint="non_neg")
