@@ -62,7 +62,8 @@ def test_minibatches(method, limit):
         callback=batches.draw if limit else callback,
         options=limit,
     )
-    np.testing.assert_allclose(res.x, batches.w, atol=0.1)
+    if "maxtime" not in limit:  # how far that reaches depends on the machine
+        np.testing.assert_allclose(res.x, batches.w, atol=0.1)
     # The result belongs to the returned point, on the last sample.
     assert res.fun == batches.fun(res.x)
     np.testing.assert_array_equal(res.jac, batches.jac(res.x))
