@@ -116,7 +116,9 @@ def test_maxtime_and_maxiter_end_a_run(method):
     problem = {"r": (slow, [-1.2, 1.0], rosen_der)}
     row = only(bench([method], problem, budget={"maxtime": 0.05}))
     assert row["status"] == "maxtime"
-    assert 0.05 < row["seconds"] < 1
+    # Five calls take the time, whatever the machine; a step begun is finished.
+    assert row["seconds"] > 0.05
+    assert row["nfev"] <= 7
     row = only(bench([method], problem, budget={"maxiter": 3}))
     assert (row["status"], row["nit"]) == ("maxiter", 3)
 
