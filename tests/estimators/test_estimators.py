@@ -414,6 +414,7 @@ def test_other_data_start_afresh(iris):
         assert model.score(*data) > 0.9
 
 
+@pytest.mark.slow
 def test_partial_fit_adds_an_epoch(iris):
     x, y = iris
     model = small(method="r2", epochs=1)

@@ -25,6 +25,7 @@ class Seen(keras.callbacks.Callback):
         self.ended.append(self._weights())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["r2", "tr-lsr1", "slbfgs"])
 def test_swapped_weights_are_the_average(method):
     x, y = digits(64)
@@ -84,6 +85,7 @@ def test_the_average_is_taken_out_after_an_exception():
     np.testing.assert_array_equal(held, (boom if jax else seen).ended[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("swap_on_epoch", [False, True])
 def test_swapping_in_a_sequence_is_that_of_keras(swap_on_epoch):
     x, y = digits(64)
