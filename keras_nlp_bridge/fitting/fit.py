@@ -278,7 +278,7 @@ def _phases(
         rest = dict(entry[2] or {}) if len(entry) == 3 else {}
         phases.append(_phase(entry[0], int(entry[1]), rest, averaging))
     if not phases:
-        raise ValueError("`method` must not be an empty list.")
+        raise ValueError("`method` must not be an empty list; got [].")
     return phases
 
 
