@@ -8,7 +8,9 @@ import pytest
 from contract import ROSEN, X0, Counted, each_dtype, each_method, minimize, solve
 from problems import EASY, SOLVERTEST
 
+from keras_nlp_bridge.methods import TRLSR1, StochasticR2
 from keras_nlp_bridge.minimizing.minimize import minimize as knb_minimize
+from keras_nlp_bridge.minimizing.scipy_method import Configured
 
 pytestmark = pytest.mark.once  # NumPy alone
 
@@ -165,3 +167,29 @@ def test_multistart_returns_the_best():
     many = knb_minimize(fun, [-4.0], jac=jac, multistart=8)
     assert many.starts.shape == (8,)
     assert many.fun == many.starts.min() < one.fun
+
+
+def test_a_method_with_its_options_stands_for_a_name():
+    options = {"memory": 3, "radius": 0.5}
+    given = {"jac": ROSEN.jac, "options": {"maxiter": 20}}
+    one = knb_minimize(ROSEN.fun, X0, method=TRLSR1(**options), **given)
+    given["options"] = given["options"] | options
+    two = knb_minimize(ROSEN.fun, X0, method="tr-lsr1", **given)
+    np.testing.assert_array_equal(one.x, two.x)
+    assert (one.nit, one.nfev) == (two.nit, two.nfev) == (20, 21)
+
+
+def test_options_beside_a_method_win():
+    solver = Configured(TRLSR1(memory=3, radius=0.5))
+    run, method = solver.configure({"memory": 4, "maxiter": 9}, minibatches=False)
+    assert method == TRLSR1(memory=4, radius=0.5)
+    assert run.maxiter == 9
+    again = pickle.loads(pickle.dumps(solver))
+    assert again.configure({}, minibatches=False)[1] == solver.method
+
+
+@pytest.mark.parametrize("decay", [True, False])
+def test_a_method_for_minibatches_decays_if_it_is_to_and_there_is_an_end(decay):
+    solver = Configured(StochasticR2(decay=decay))
+    for limit, ends in (({"maxiter": 9}, True), ({}, False)):
+        assert solver.configure(limit, minibatches=True)[1].decay == (decay and ends)
