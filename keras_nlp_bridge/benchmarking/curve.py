@@ -37,11 +37,17 @@ class Curve:
     ----------
     points : list of Point
         The measured points, the start first.
+    beside, restore : callable
+        Settable: ``beside()`` returns what belongs to an iterate besides x, as running
+        statistics do, and ``restore`` puts it back where the iterate is measured.
     """
+
+    beside: Callable[[], Any] = staticmethod(lambda: None)
+    restore: Callable[[Any], None] = staticmethod(lambda kept: None)
 
     def __init__(self, show: Show | None = None) -> None:
         self.points: list[Point] = []
-        self._taken: list[tuple[float, float, NDArray[Any]]] = []
+        self._taken: list[tuple[float, float, NDArray[Any], Any]] = []
         self._show, self._shown, self._moment = show, 0.0, 0
 
     def due(self, used: float) -> bool:
@@ -50,7 +56,7 @@ class Curve:
 
     def take(self, used: float, seconds: float, passes: float, x: Any) -> None:
         """Keep an iterate."""
-        self._taken.append((seconds, passes, np.array(x)))
+        self._taken.append((seconds, passes, np.array(x), self.beside()))
         while (self._moment / _MOMENTS) ** 2 <= used:
             self._moment += 1
 
@@ -62,7 +68,8 @@ class Curve:
 
     def measure(self, value: Callable[[NDArray[Any]], float]) -> NDArray[Any] | None:
         """Evaluate what has been kept; return the last iterate, if there is one."""
-        for seconds, passes, x in self._taken:
+        for seconds, passes, x, kept in self._taken:
+            self.restore(kept)
             loss = float(value(x)) if np.isfinite(x).all() else np.nan
             self.points.append(Point(seconds, passes, loss))
         last = self._taken[-1][2] if self._taken else None

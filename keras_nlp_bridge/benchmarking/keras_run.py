@@ -1,7 +1,7 @@
 """A run of an optimizer of Keras, in Keras's own loop, under an oracle's budget."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ from keras_nlp_bridge.minimizing.solvers import Solver
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.problem import KerasProblem
 
-__all__ = ["batches_of", "run_optimizer"]
+__all__ = ["batches_of", "run_optimizer", "statistics_of"]
 
 _NO_LIMIT = 10**9  # epochs
 
@@ -23,6 +23,19 @@ _NO_LIMIT = 10**9  # epochs
 def batches_of(problem: KerasProblem) -> int:
     """Return the number of minibatches in an epoch of an optimizer."""
     return -(-problem.size // _batch_size(problem))
+
+
+def statistics_of(
+    problem: KerasProblem,
+) -> tuple[Callable[[], list[np.ndarray]], Callable[[list[np.ndarray]], None]]:
+    """Return functions that read and write what training moves beside the weights."""
+    variables = problem.model.non_trainable_variables
+
+    def write(values: list[np.ndarray]) -> None:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    return lambda: [np.array(v) for v in variables], write
 
 
 def _batch_size(problem: KerasProblem) -> int:
@@ -59,7 +72,8 @@ def run_optimizer(
         given = type(given).from_config(given.get_config())
     optimizer = optimizer_of(solver, options) if given is None else given
     optimizer.build(model.trainable_variables)
-    fresh = [np.array(v) for v in optimizer.variables]
+    moved = [*optimizer.variables, *model.non_trainable_variables]
+    fresh = [np.array(v) for v in moved]
     with problem.full_sample():
         samples = keras.tree.map_structure(
             lambda a: None if a is None else keras.ops.convert_to_numpy(a),
@@ -75,7 +89,7 @@ def run_optimizer(
                 samples,
             )
             model.fit(Batches(Batch(*few), size, False, 0), verbose=0)
-            for variable, value in zip(optimizer.variables, fresh, strict=True):
+            for variable, value in zip(moved, fresh, strict=True):
                 variable.assign(value)
         problem.assign(x0)
         oracle.began = time.perf_counter()

@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
 
 from keras_nlp_bridge.benchmarking.curve import Curve
-from keras_nlp_bridge.benchmarking.keras_run import batches_of, run_optimizer
+from keras_nlp_bridge.benchmarking.keras_run import (
+    batches_of,
+    run_optimizer,
+    statistics_of,
+)
 from keras_nlp_bridge.benchmarking.metering import Budget, Oracle, Stop
 from keras_nlp_bridge.extras import blas_on_one_thread
 from keras_nlp_bridge.minimizing.minimize import minimize
@@ -86,6 +90,8 @@ class Trial:
         batches = 1
         if self._by_keras:
             batches = batches_of(self.problem)
+            if self.curve is not None:
+                self.curve.beside, self.curve.restore = statistics_of(self.problem)
         elif self._batched and self.solver.stochastic is not None:
             batches = self.problem.batches_per_epoch
         return Oracle(self.problem, self.budget, self.target, batches, self.curve)
