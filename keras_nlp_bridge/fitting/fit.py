@@ -80,11 +80,14 @@ def fit(
         Keras.
     epochs : int
         Passes over the data, or iterations. Minibatch methods decay their steps
-        towards the last epoch.
+        towards the last epoch. For a list the sum of its epochs, or left out.
     verbose, callbacks, validation_split, validation_data
         As in `keras.Model.fit`, and so are `shuffle`, `class_weight`, `sample_weight`,
         `initial_epoch`, `steps_per_epoch`, `validation_steps`,
-        `validation_batch_size` and `validation_freq`.
+        `validation_batch_size` and `validation_freq`. Arrays begin anew where
+        `steps_per_epoch` asks for more batches than they have; a list goes on at
+        `initial_epoch`. Callbacks that set a learning rate are left out in phases on
+        all samples, and refused if there are no others.
     options : mapping, optional
         The method's options.
     loss : optional
