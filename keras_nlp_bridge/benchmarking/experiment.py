@@ -117,7 +117,7 @@ class Experiment:
     >>> from keras_nlp_bridge.benchmarking import datasets
     >>> from keras_nlp_bridge.cli import demo
     >>> digits = datasets.load("digits", samples=100)
-    >>> experiment = Experiment(digits, demo.lenet, epochs=2)
+    >>> experiment = Experiment(digits, demo.lenet, epochs=10)
     >>> run = experiment.run("L-BFGS-B")
     >>> run.points[-1].loss < run.points[0].loss
     True

@@ -19,7 +19,8 @@ Tensor = Any
 # Samples of the trial, and the size of its random step from the present weights.
 _TRIED, _STEP = 24, 0.1
 # Distances from 1 to the next number.
-_SPACING = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10}
+# Keras computes parts of a loss, as penalties on activities, in single precision.
+_SPACING = {"float64": 2.0**-23, "float32": 2.0**-23, "float16": 2.0**-10}
 
 
 class Weigher:
