@@ -156,7 +156,8 @@ def _fit(
         x,
         y,
         sample_weight=weight,
-        epochs=epochs,
+        # A list has epochs of its own.
+        epochs=1 if isinstance(task.method, list | tuple) else epochs,
         callbacks=callbacks,
         verbose=task.verbose,
         seed=task.seed,
