@@ -23,7 +23,8 @@ from keras import ops
 
 import keras_nlp_bridge as knb
 from keras_nlp_bridge.methods import TRLSR1
-from keras_nlp_bridge.minimizing.driver import Budget, DeviceEngine
+from keras_nlp_bridge.minimizing.driver import Budget
+from keras_nlp_bridge.minimizing.engines import DeviceEngine
 
 MEMORY = 5  # pairs of tr_lsr1
 

@@ -29,14 +29,13 @@ from keras.optimizers import schedules
 from sklearn import datasets, model_selection
 
 import keras_nlp_bridge as knb
-from keras_nlp_bridge.fitting import fit
 from keras_nlp_bridge.fitting.batch_norm import refresh_statistics
 
 Data = tuple[Any, Any, Any, Any]  # x and y to train on, x and y to test on
 
 CLASSES = common.cross_entropy
 GRID = (3e-4, 1e-3, 3e-3, 1e-2)
-OURS = tuple(name for name in ("r2", "tr-lsr1", "slbfgs") if name in fit.MINIBATCH)
+OURS = ("r2", "tr-lsr1", "slbfgs")
 # Forward and backward passes a step; a method counts its own evaluations as well.
 BASELINES = (
     *(f"Adam {rate:g}" for rate in GRID),
