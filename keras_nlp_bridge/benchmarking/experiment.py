@@ -181,10 +181,8 @@ class Experiment:
         try:
             run.row = trial.run()
         except KeyboardInterrupt:
-            run.row = failed(KeyboardInterrupt()) | {
-                "status": "stopped",
-                "message": "interrupted",
-            }
+            ended = {"status": "stopped", "message": "interrupted"}
+            run.row = failed(KeyboardInterrupt()) | trial.interrupted | ended
             raise
         return run
 

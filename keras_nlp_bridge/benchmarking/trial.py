@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -50,6 +50,8 @@ class Trial:
     score : callable, optional
         ``score(x)`` returns further columns; it may write into the model, which gets
         its values back.
+    interrupted : dict
+        Columns of a run that Ctrl-C has ended, measured at its last kept iterate.
     """
 
     solver: Solver
@@ -60,6 +62,7 @@ class Trial:
     target: float | None
     curve: Curve | None = None
     score: Callable[[Vector], dict[str, Any]] | None = None
+    interrupted: dict[str, Any] = field(default_factory=dict)
 
     def run(self, warm_up: bool = True) -> dict[str, Any]:
         """Make the run; return its columns. Ctrl-C gets out of here, too."""
@@ -77,13 +80,19 @@ class Trial:
                     row = self._row(oracle, result, seconds)
         except Exception as error:  # a crash is a row, whatever it is
             seconds, cost, row = oracle.seconds, oracle.cost, failed(error)
-        except KeyboardInterrupt:
-            if self.curve is not None:
-                with self._samples():
-                    self.curve.measure(oracle.value)
+        except KeyboardInterrupt as error:
+            used = {**_counts(oracle), "cost": oracle.cost, "seconds": oracle.seconds}
+            self.interrupted = {**failed(error), **self._last(oracle), **used}
             raise
-        counts = {name: int(getattr(oracle, name)) for name in _COUNTS}
-        return {**row, **counts, "cost": cost, "seconds": seconds}
+        return {**row, **_counts(oracle), "cost": cost, "seconds": seconds}
+
+    def _last(self, oracle: Oracle) -> dict[str, Any]:
+        """Measure what the curve has kept; return the scores of the last iterate."""
+        if self.curve is None:
+            return {}
+        with self._samples(), self._kept():
+            x = self.curve.measure(oracle.value)
+            return {} if x is None or self.score is None else self.score(x)
 
     def _oracle(self) -> Oracle:
         # Ours go from minibatch to minibatch, if they can; all others see all samples.
@@ -276,6 +285,10 @@ _REASONS = {
     "max_eval": "maxfun",
     "max_time": "maxtime",
 }
+
+
+def _counts(oracle: Oracle) -> dict[str, int]:
+    return {name: int(getattr(oracle, name)) for name in _COUNTS}
 
 
 def failed(error: BaseException) -> dict[str, Any]:

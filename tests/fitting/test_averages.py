@@ -136,5 +136,5 @@ def test_a_list_of_keras_swaps_too():
     told = keras.callbacks.CallbackList(
         [keras.callbacks.SwapEMAWeights()], add_history=True, model=model
     )
-    history = knb.fit(model, x, y, averaging=True, callbacks=told, verbose=0)
+    history = knb.fit(model, x, y, averaging=True, epochs=3, callbacks=told, verbose=0)
     assert np.any(history.result.x != history.result.x_last)
