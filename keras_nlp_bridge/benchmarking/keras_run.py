@@ -59,19 +59,7 @@ def run_optimizer(
         would train something else.
     """
     model = problem.model
-    same = [v.path for v in problem.variables] == [
-        v.path for v in model.trainable_variables
-    ]
-    if not (model.compiled and same):
-        raise ValueError(
-            "`problems` of optimizers of Keras must be compiled models with all of "
-            f"their variables; got {problem!r} for {solver.name}."
-        )
-    given = solver.call
-    if given is not None:
-        given = type(given).from_config(given.get_config())
-    optimizer = optimizer_of(solver, options) if given is None else given
-    optimizer.build(model.trainable_variables)
+    optimizer = _optimizer(solver, options, problem)
     moved = [*optimizer.variables, *model.non_trainable_variables]
     fresh = [np.array(v) for v in moved]
     with problem.full_sample():
@@ -101,6 +89,26 @@ def run_optimizer(
             callbacks=[steps],
         )
     return OptimizeResult(x=steps.weights(), message=oracle.message, nit=oracle.nit)
+
+
+def _optimizer(
+    solver: Solver, options: Mapping[str, Any], problem: KerasProblem
+) -> keras.optimizers.Optimizer:
+    """Return a new optimizer for the problem's model, built."""
+    model = problem.model
+    ours, all_of_them = problem.variables, model.trainable_variables
+    same = [v.path for v in ours] == [v.path for v in all_of_them]
+    if not (model.compiled and same):
+        raise ValueError(
+            "`problems` of optimizers of Keras must be compiled models with all of "
+            f"their variables; got {problem!r} for {solver.name}."
+        )
+    given = solver.call
+    if given is not None:
+        given = type(given).from_config(given.get_config())
+    optimizer = optimizer_of(solver, options) if given is None else given
+    optimizer.build(all_of_them)
+    return optimizer
 
 
 class _Steps(keras.callbacks.Callback):

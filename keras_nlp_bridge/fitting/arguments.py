@@ -11,6 +11,7 @@ import keras
 
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.checks import Count, In, Maybe, Rule, require
+from keras_nlp_bridge.problem.settings import checked
 
 _RULES: dict[str, Rule] = {
     "epochs": Count(),
@@ -24,10 +25,11 @@ _RULES: dict[str, Rule] = {
 }
 _WHOLE = [name for name in _RULES if name != "validation_split"]
 _VERBOSE = ("auto", 0, 1, 2)
+_BESIDE = ("model", "x", "y", "sample_weight", "method", "loss", "averaging")
 
 
 def checked_arguments(given: dict[str, Any]) -> dict[str, Any]:
-    """Return arguments of `fit` with counts as int.
+    """Return arguments of `fit` with counts as int, those of its phases alone.
 
     Raises
     ------
@@ -45,8 +47,14 @@ def checked_arguments(given: dict[str, Any]) -> dict[str, Any]:
         value = given[name]
         if value is not None and not isinstance(value, Mapping):
             raise TypeError(f"`{name}` must be a mapping or None; got {value!r}.")
-    numbers = {n: int(given[n]) for n in _WHOLE if given[n] is not None}
-    return {**given, **numbers, "callbacks": _listed(given["callbacks"])}
+    plain: dict[str, Any] = {n: int(given[n]) for n in _WHOLE if given[n] is not None}
+    plain["chunk_size"] = checked("chunk_size", given["chunk_size"])
+    plain["callbacks"] = _listed(given["callbacks"])
+    if given["curvature"] is not None:
+        plain["curvature"] = checked("curvature", given["curvature"])
+    if given["validation_batch_size"] is None:
+        plain["validation_batch_size"] = plain.get("batch_size")
+    return {n: v for n, v in {**given, **plain}.items() if n not in _BESIDE}
 
 
 def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:

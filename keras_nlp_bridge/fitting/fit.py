@@ -26,7 +26,6 @@ from keras_nlp_bridge.fitting.rates import check_rates
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizing.solvers import DEFAULT, PLAIN, Solver, find
 from keras_nlp_bridge.problem import data
-from keras_nlp_bridge.problem.settings import checked
 
 
 def fit(
@@ -138,28 +137,7 @@ def fit(
     up to 100 batches. Validation in the course of the run still sees the running ones,
     and may look far worse than the model that is returned.
     """
-    given = checked_arguments(
-        dict(
-            epochs=epochs,
-            initial_epoch=initial_epoch,
-            seed=seed,
-            options=options,
-            validation_split=validation_split,
-            batch_size=batch_size,
-            verbose=verbose,
-            callbacks=callbacks,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            class_weight=class_weight,
-            steps_per_epoch=steps_per_epoch,
-            validation_steps=validation_steps,
-            validation_batch_size=validation_batch_size or batch_size,
-            validation_freq=validation_freq,
-            curvature=curvature and checked("curvature", curvature),
-            bounds=bounds,
-            chunk_size=checked("chunk_size", chunk_size),
-        )
-    )
+    given = checked_arguments(dict(locals()))
     check_model(model, loss)
     phases, arguments = _planned(model, method, given, averaging)
     samples = x, y, sample_weight

@@ -83,17 +83,11 @@ class Minibatch:
         order = _Order(keeper, batches, done - first * (per_epoch or 0))
         arguments["callbacks"] = with_own_swaps(arguments["callbacks"], keeper)
         arguments["callbacks"] = _callbacks(model, arguments, order, groups, last)
+        arguments |= {"epochs": last, "initial_epoch": first, "sample_weight": weight}
         held = groups.held(loan.held) if _fits(groups) else nullcontext()
         with held as loan.held:
             with backends.current().unharmed(model), lent(model, keeper, loan):
-                history = model.fit(
-                    x,
-                    y,
-                    sample_weight=weight,
-                    epochs=last,
-                    initial_epoch=first,
-                    **arguments,
-                )
+                history = model.fit(x, y, **arguments)
                 history.result = loan.step.result(history)
         # Here, because it then lives as long as the model, and no longer.
         history.loan = loan

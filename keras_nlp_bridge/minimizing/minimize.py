@@ -81,12 +81,7 @@ def minimize(
     solver = minimizer(row)
     problem = fun if is_problem(fun) else None
     if problem is not None:
-        given = ingredients(row, problem)
-        if isinstance(solver, ScipyMethod):
-            given.pop("bounds", None)  # it asks the problem for all that limits x
-        else:
-            refuse_projection(row, problem.projection, None)
-        keywords = {**given, **keywords}
+        keywords = {**_brought(problem, row, solver), **keywords}
         own = keywords.pop("jac", None)
         jac = own if jac is None else jac
         x0, fun = (problem.x0 if x0 is None else x0), problem.fun
@@ -116,6 +111,16 @@ def minimize(
     if problem is not None and assign:
         problem.assign(best.x)
     return best
+
+
+def _brought(problem: KerasProblem, row: Solver, solver: Any) -> dict[str, Any]:
+    """Return what a problem brings along for a solver."""
+    given = ingredients(row, problem)
+    if isinstance(solver, ScipyMethod):
+        given.pop("bounds", None)  # it asks the problem for all that limits x
+    else:
+        refuse_projection(row, problem.projection, None)
+    return given
 
 
 def _starts(

@@ -107,21 +107,17 @@ class ScipyMethod:
         run, method = self.configure(options, watched and _on_minibatch(source))
         projection = source.projection if is_problem(source) else None
         refuse_projection(self.row, projection, method)
-        if isinstance(method, Trunk) and method.memory is None and learns(hess):
-            method = replace(method, memory=0)  # one learned matrix is enough
+        method = _with_one_matrix(method, hess)
         products = (hess, hessp) if method.uses_hvp else ()
         problem = None if args else owner_of(fun, jac, *products)
-        if problem is None:
+        if problem is not None:
+            _check_length(start, problem.n)
+            engine: Engine = DeviceEngine(method, problem, int(run.check_every))
+        else:
             if method.uses_hvp:
                 require_products(self.name, hess, hessp)
-            name = _sample_id(source)
-            oracle = ScipyOracle(fun, jac, hess, hessp, args, start.dtype, name)
-            if projection is not None:
-                oracle.project = _on_host(source, projection)
-            engine: Engine = HostEngine(method, oracle, name)
-        else:
-            _check_length(start, problem.n)
-            engine = DeviceEngine(method, problem, int(run.check_every))
+            functions = fun, jac, hess, hessp, args
+            engine = _on_host(method, functions, start.dtype, source, projection)
         watcher = Watcher(engine, callback, start if run.return_all else None)
 
         def on_batch() -> bool:
@@ -222,6 +218,13 @@ class Configured(ScipyMethod):
         return super().configure({**own, **options}, minibatches)
 
 
+def _with_one_matrix(method: Method, hess: Any) -> Method:
+    """Let a method learn none beside the matrix that SciPy's `hess` learns."""
+    if isinstance(method, Trunk) and method.memory is None and learns(hess):
+        return replace(method, memory=0)
+    return method
+
+
 def _on_minibatch(source: Sampled | None) -> bool:
     return source is not None and bool(source.stochastic)
 
@@ -230,14 +233,21 @@ def _sample_id(source: Sampled | None) -> Callable[[], Any]:
     return lambda: None if source is None else source.sample_id
 
 
-def _on_host(problem: Any, projection: Any) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """Return what puts a NumPy x where the problem allows it to be."""
+def _on_host(
+    method: Method, functions: tuple[Any, ...], dtype: Any, source: Any, projection: Any
+) -> HostEngine:
+    """Return the engine of SciPy's five functions, which see NumPy arrays."""
 
     def project(x: NDArray[Any]) -> NDArray[Any]:
-        moved = problem.to_host(projection(problem.to_device(x)))
+        moved = source.to_host(projection(source.to_device(x)))
         return moved.astype(x.dtype, copy=False)
 
-    return project
+    name = _sample_id(source)
+    fun, jac, hess, hessp, args = functions
+    oracle = ScipyOracle(fun, jac, hess, hessp, args, dtype, name)
+    if projection is not None:
+        oracle.project = project
+    return HostEngine(method, oracle, name)
 
 
 def _check_length(x0: NDArray[Any], n: int) -> None:

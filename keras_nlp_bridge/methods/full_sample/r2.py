@@ -253,7 +253,18 @@ class R2(Method):
         end = Iterate.of(candidate, f_new, g_new)
         accepted = promising & xp.isfinite(end.gnorm)
         very_good = accepted & (ared >= self.eta2 * pred)
+        tried = state.counts.plus(1, xp.cast(promising, "int32"))
+        state = state._replace(accepted=accepted, counts=tried)
+        after = self._ended(state, end, very_good)
+        if self.momentum:
+            return self._blended(g, after)
+        return self._measured(oracle, after)
 
+    def _ended(self, state: R2State, end: Iterate, very_good: Array) -> R2State:
+        """Go to the end of a step, if it was accepted, and say how long the next is."""
+        x, f, f_new = state.at.x, state.at.f, end.f
+        xp, accepted = namespace(x), state.accepted
+        eps = epsilon(xp.dtype(x))
         limit = 1 / eps if self.alpha_max is None else self.alpha_max
         longer = xp.minimum(self.gamma2 * state.alpha, limit * xp.ones_like(f))
         alpha = xp.where(very_good, longer, state.alpha)
@@ -262,22 +273,18 @@ class R2(Method):
         rejections = xp.where(accepted, state.rejections * 0, state.rejections + 1)
         reasons = {
             Status.STALLED: rejections >= self.max_rejections,
-            Status.SMALL_STEP: xp.all(candidate == x),
+            Status.SMALL_STEP: xp.all(end.x == x),
             Status.UNBOUNDED: unbounded_below(f_new, state.f_start),
         }
         after = state._replace(
             at=xp.select(accepted, end, state.at),
-            counts=state.counts.plus(1, xp.cast(promising, "int32")),
-            accepted=accepted,
             stop=verdict(reasons),
             alpha=alpha,
             history=xp.where(accepted, newest, state.history),
             rejections=rejections,
             f_best=xp.where(accepted & (f_new < state.f_best), f_new, state.f_best),
         )
-        return (
-            self._blended(g, after) if self.momentum else self._measured(oracle, after)
-        )
+        return after
 
     def _multiplier(self, alpha: Array, d: Array) -> Array:
         """Step length per unit of the direction: where R2 and TR differ."""
