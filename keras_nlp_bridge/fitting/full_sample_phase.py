@@ -18,7 +18,7 @@ from keras_nlp_bridge.methods import Method
 from keras_nlp_bridge.minimizing.minimize import minimize
 from keras_nlp_bridge.minimizing.scipy_method import configured
 from keras_nlp_bridge.minimizing.solvers import DEFAULT, Solver, refuse_projection
-from keras_nlp_bridge.problem.objective import check_trained_by_loss
+from keras_nlp_bridge.problem.models import check_trained_by_loss
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 

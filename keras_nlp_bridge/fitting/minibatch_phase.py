@@ -22,12 +22,8 @@ from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizing.solvers import Solver
 from keras_nlp_bridge.problem import data
 from keras_nlp_bridge.problem.data import Batch
-from keras_nlp_bridge.problem.objective import (
-    Objective,
-    build,
-    check_trained_by_loss,
-    overrides,
-)
+from keras_nlp_bridge.problem.models import build, check_trained_by_loss, overrides
+from keras_nlp_bridge.problem.objective import Objective
 from keras_nlp_bridge.problem.projection import Projection
 
 

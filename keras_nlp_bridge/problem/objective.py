@@ -17,15 +17,14 @@ from keras import ops
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.problem.data import Batch, Tree
 from keras_nlp_bridge.problem.layout import FlatSpec
+from keras_nlp_bridge.problem.models import overrides
+from keras_nlp_bridge.problem.probes import Count, SeesMask, Shift, WithLoss
 
 Tensor = Any
 
 # Reductions of Keras's losses: means over samples, and over their weights.
 BY_SAMPLE = "sum_over_batch_size"
 BY_WEIGHT = "mean_with_sample_weight"
-
-# Methods that make a training step, of which some are JAX's alone.
-_STEPS = ("train_step", "make_train_function", "compute_loss_and_updates")
 
 
 class Forward(NamedTuple):
@@ -51,75 +50,6 @@ class Forward(NamedTuple):
     y_pred: Tree
     others: list[Tensor]
     metrics: list[Tensor]
-
-
-def overrides(model: keras.Model, name: str) -> bool:
-    """Tell whether a model has its own method of a name, by its class or by itself."""
-    own = getattr(type(model), name, None) is not getattr(keras.Model, name, None)
-    return own or name in vars(model)
-
-
-def check_trained_by_loss(model: keras.Model) -> None:
-    """Refuse a model whose training step is its own: it may have another objective."""
-    for name in _STEPS:
-        own = vars(model).get(name)
-        lent = (getattr(own, "__module__", None) or "").startswith("keras_nlp_bridge.")
-        if overrides(model, name) and not lent:
-            raise ValueError(
-                f"`model` must not have its own `{name}`, which would not be called: "
-                "only Keras's optimizers do. Put its terms into `compute_loss` (the "
-                "recipe 'train_step' of the documentation shows how), or give `loss` "
-                f"to a KerasProblem; got {type(model).__name__}.{name}."
-            )
-
-
-class _WithLoss(keras.Model):
-    """Gives an existing model another compiled loss and leaves it as it is."""
-
-    def __init__(self, inner: keras.Model, loss: Any) -> None:
-        super().__init__(name=f"{inner.name}_with_loss")
-        self.inner = inner
-        self.output_names = getattr(inner, "output_names", None)
-        self.built = True
-        self.compile(loss=loss)
-
-    def call(self, inputs: Tree, training: bool | None = None) -> Tree:
-        return self.inner(inputs, training=training)
-
-
-class _Shift(keras.layers.Layer):
-    """Holds outputs, adds a tensor and keeps the mask, which addition would lose."""
-
-    def __init__(self) -> None:
-        super().__init__(name="hold_and_shift", autocast=False)
-        self.supports_masking = True
-
-    def call(self, inputs: Tensor, shift: Tensor) -> Tensor:
-        return ops.stop_gradient(inputs) + ops.cast(shift, inputs.dtype)
-
-
-class _SeesMask(keras.layers.Layer):
-    """Tells whether a tensor carries a Keras mask."""
-
-    def __init__(self) -> None:
-        super().__init__(name="sees_mask", autocast=False)
-        self.supports_masking = True
-        self.masked = False
-
-    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        self.masked = self.masked or mask is not None
-        return inputs
-
-
-class _Count(keras.losses.Loss):
-    """Sums a loss of one per element: the divisor behind Keras's mean losses."""
-
-    def __init__(self) -> None:
-        super().__init__(name="count", reduction="sum")
-
-    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        del y_true
-        return ops.ones(ops.shape(y_pred)[: max(1, len(y_pred.shape) - 1)])
 
 
 class Objective:
@@ -159,7 +89,7 @@ class Objective:
         self.training, self.parted = training, parted
         self.variables = list(variables)
         self.spec = FlatSpec.of(self.variables)
-        self.trainer = model if loss is None else _WithLoss(model, loss)
+        self.trainer = model if loss is None else WithLoss(model, loss)
         chosen = {id(v) for v in self.variables}
         metrics = {id(v) for v in model.metrics_variables}
         self.others = [
@@ -171,7 +101,7 @@ class Objective:
         self._own_loss = overrides(self.trainer, "compute_loss") or any(
             one is not None for one in keras.tree.flatten(self.trainer.loss)
         )
-        self._shift = _Shift()
+        self._shift = Shift()
         self.may_mask = False
         self.noted: set[int] = set()
         self._drew: Callable[[], bool] = lambda: False
@@ -248,7 +178,7 @@ class Objective:
 
     def divisors(self, y_pred: Tree, sample_weight: Tree | None) -> Tensor:
         """Divisor of the mean loss of outputs, one per output."""
-        flat, count = keras.tree.flatten(y_pred), _Count()
+        flat, count = keras.tree.flatten(y_pred), Count()
         weights: list[Tensor | None] = [None] * len(flat)
         if sample_weight is not None and self.reduction == BY_WEIGHT:
             weights = keras.tree.flatten(sample_weight)
@@ -305,7 +235,7 @@ class Objective:
     ) -> tuple[Tensor, list[keras.Variable], bool]:
         """Loss of a batch, the variables that moved, whether a foreign seed did."""
         metrics = {id(v) for v in self.trainer.metrics_variables}
-        mask = _SeesMask()
+        mask = SeesMask()
         with self._scope(x, others) as scope:
             known = {*scope.state_mapping, *metrics}
             given = [scope.get_current_value(v) for v in self.others]
@@ -406,13 +336,3 @@ def _cut(vector: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     if len(sizes) == 1:
         return [vector]
     return ops.split(vector, np.cumsum(sizes)[:-1].tolist())
-
-
-def build(model: keras.Model, few: Any) -> None:
-    """Let Keras make the weights from a few samples."""
-    try:
-        model(few, training=False)
-    except Exception as error:
-        raise ValueError(
-            f"`model` must be built, and could not be built from `x`: {error}"
-        ) from error

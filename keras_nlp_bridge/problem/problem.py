@@ -20,7 +20,7 @@ from keras_nlp_bridge.problem.device_functions import DeviceFunctions
 from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
 from keras_nlp_bridge.problem.host_functions import HostFunctions, Transfers, Vector
 from keras_nlp_bridge.problem.layout import FlatSpec
-from keras_nlp_bridge.problem.objective import build, check_trained_by_loss
+from keras_nlp_bridge.problem.models import build, check_objective
 from keras_nlp_bridge.problem.prepare import SetupMaker
 from keras_nlp_bridge.problem.projection import Projection
 from keras_nlp_bridge.problem.samples import Samples
@@ -163,7 +163,7 @@ class KerasProblem(keras.callbacks.Callback):
         name: str = "problem",
     ) -> None:
         backend = backends.current()  # says what to set where there are no derivatives
-        _check(model, loss)
+        check_objective(model, loss)
         super().__init__()
         super().set_model(model)
         self._net, self._loss = model, loss
@@ -479,19 +479,6 @@ class KerasProblem(keras.callbacks.Callback):
 
 # What only the constructor takes, beside what problems have as properties.
 _FIXED = frozenset("chunk_size class_weight loss sample_weight x y".split())
-
-
-def _check(model: Any, loss: Any) -> None:
-    """Raise unless a model and a loss make an objective."""
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"`model` must be a keras.Model; got {type(model)}.")
-    if loss is None and not model.compiled:
-        raise ValueError(
-            "`loss` must be given, or the model compiled with one; "
-            "got loss=None and a model that is not compiled."
-        )
-    if loss is None:
-        check_trained_by_loss(model)
 
 
 def _read(dataset: Any) -> Any:
