@@ -18,10 +18,13 @@ from keras_nlp_bridge.fitting.arguments import (
     limited,
 )
 from keras_nlp_bridge.fitting.averages import check_swaps
+from keras_nlp_bridge.fitting.backup import backup_of, with_backup
 from keras_nlp_bridge.fitting.devices import check_validation
+from keras_nlp_bridge.fitting.epochs import INTERRUPTED
 from keras_nlp_bridge.fitting.full_sample_phase import FullSample
-from keras_nlp_bridge.fitting.lending import OptimizerPhase, optimizer_of
+from keras_nlp_bridge.fitting.lending import optimizer_of
 from keras_nlp_bridge.fitting.minibatch_phase import Minibatch
+from keras_nlp_bridge.fitting.optimizer_phase import OptimizerPhase
 from keras_nlp_bridge.fitting.rates import check_rates
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizing.solvers import DEFAULT, PLAIN, Solver, find
@@ -146,9 +149,10 @@ def fit(
     for phase in phases:
         phase.check(model, samples[0], _arguments_of(phase, phases, arguments))
     check_validation(model, arguments)
-    callbacks = arguments["callbacks"]
-    check_swaps(callbacks, (phase.averages for phase in phases), method)
     rated = any(not isinstance(phase, FullSample) for phase in phases)
+    plain = rated and len(phases) == 1
+    callbacks = arguments["callbacks"] = with_backup(arguments["callbacks"], plain)
+    check_swaps(callbacks, (phase.averages for phase in phases), method)
     check_rates(callbacks, rated, method)
     with _compiled(model, loss):
         return _run(model, phases, samples, arguments, given)
@@ -211,12 +215,26 @@ def _run(
 ) -> keras.callbacks.History:
     """Run one phase after the other, unless a callback stops the training."""
     runs, first = [], given["initial_epoch"]
-    for phase in phases:
+    backup = backup_of(arguments["callbacks"])
+    gone = 0 if backup is None else backup.first_phase
+    if gone >= len(phases):
+        raise ValueError(
+            f"`method` must be the list that a backup is of, which has {gone + 1} or "
+            f"more phases left; got {len(phases)}."
+        )
+    for index, phase in enumerate(phases):
+        if index < gone:
+            first += phase.epochs
+            continue
+        if backup is not None:
+            backup.begin(index, first)
         own = _arguments_of(phase, phases, arguments)
         runs.append(phase.run(model, samples, own, first, given["seed"]))
         first += phase.epochs
         if model.stop_training:
             break
+    if backup is not None and runs[-1].result.message != INTERRUPTED:
+        backup.finish()
     return _joined(runs)
 
 

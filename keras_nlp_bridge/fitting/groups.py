@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from keras_nlp_bridge.fitting.backup import Backup
+
 _HOOKS = (
     "on_batch_begin",
     "on_batch_end",
@@ -13,7 +15,7 @@ _HOOKS = (
 )
 
 # These override a hook for batches and do nothing in it if they save once an epoch.
-_SAVERS = (keras.callbacks.BackupAndRestore, keras.callbacks.ModelCheckpoint)
+_SAVERS = (Backup, keras.callbacks.BackupAndRestore, keras.callbacks.ModelCheckpoint)
 
 
 def listens(callbacks: Iterable[keras.callbacks.Callback]) -> bool:

@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 from keras_nlp_bridge import backends
-from keras_nlp_bridge.fitting.averages import without_swaps
-from keras_nlp_bridge.fitting.devices import check_devices
 from keras_nlp_bridge.fitting.train_step import TrainStep
 from keras_nlp_bridge.minimizing.solvers import Solver
 
@@ -24,57 +21,6 @@ def optimizer_of(solver: Solver, options: Mapping[str, Any]) -> Any:
             f"got {options}."
         )
     return solver.call
-
-
-@dataclass
-class OptimizerPhase:
-    """A phase of an ordinary Keras optimizer."""
-
-    optimizer: keras.optimizers.Optimizer
-    epochs: int
-
-    @property
-    def averages(self) -> bool:
-        """Whether the optimizer keeps an average of the weights."""
-        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        each = getattr(inner, "optimizers", [inner])
-        return any(getattr(one, "use_ema", False) for one in each)
-
-    def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
-        """Refuse what devices cannot share, and what the optimizer does not know."""
-        check_devices(model, x, arguments["batch_size"] or 32)
-        if arguments["bounds"]:
-            raise ValueError(
-                "`bounds` must be None beside an optimizer of Keras, which knows "
-                "constraints of variables only; got bounds of "
-                f"{sorted(arguments['bounds'])} for {self.optimizer.name!r}."
-            )
-
-    def run(
-        self,
-        model: keras.Model,
-        given: tuple[Any, Any, Any],
-        arguments: dict[str, Any],
-        first: int,
-        seed: int,
-    ) -> keras.callbacks.History:
-        """Train by an ordinary optimizer."""
-        del seed
-        x, y, weight = given
-        arguments = {k: v for k, v in arguments.items() if k != "bounds"}
-        if not self.averages:
-            callbacks = without_swaps(arguments["callbacks"])
-            arguments = arguments | {"callbacks": callbacks}
-        arguments = {k: v for k, v in arguments.items() if k != "curvature"}
-        with lent(model, self.optimizer):
-            return model.fit(
-                x,
-                y,
-                sample_weight=weight,
-                epochs=first + self.epochs,
-                initial_epoch=first,
-                **arguments,
-            )
 
 
 @contextmanager

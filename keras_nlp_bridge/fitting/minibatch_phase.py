@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.fitting.averages import with_own_swaps
+from keras_nlp_bridge.fitting.backup import resumed
 from keras_nlp_bridge.fitting.batch_norm import lagging, refresh_statistics
 from keras_nlp_bridge.fitting.batches import Batches
 from keras_nlp_bridge.fitting.devices import check_devices
@@ -77,12 +78,15 @@ class Minibatch:
         done = int(keeper.iterations)
         keeper.total.assign(done + (per_epoch or 0) * self.epochs)
         order = _Order(keeper, batches, done - first * (per_epoch or 0))
+        backed_up = list(arguments["callbacks"])
         arguments["callbacks"] = with_own_swaps(arguments["callbacks"], keeper)
         arguments["callbacks"] = _callbacks(model, arguments, order, groups, last)
-        arguments |= {"epochs": last, "initial_epoch": first, "sample_weight": weight}
+        arguments |= {"epochs": last, "sample_weight": weight}
         held = groups.held(loan.held) if _fits(groups) else nullcontext()
         with held as loan.held:
             with backends.current().unharmed(model), lent(model, keeper, loan):
+                begin, _ = resumed(model, backed_up, first)
+                arguments["initial_epoch"] = begin
                 history = model.fit(x, y, **arguments)
                 history.result = loan.step.result(history)
         # Here, because it then lives as long as the model, and no longer.

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,17 @@ from scipy.optimize import (
 )
 
 from keras_nlp_bridge.minimizing.driver import Engine, Report
+
+
+@runtime_checkable
+class Companion(Protocol):
+    """A callback that wants to know more of a run than where it is."""
+
+    def follow(self, engine: Engine) -> None:
+        """Get to know where the state is, before the run begins."""
+
+    def before(self) -> None:
+        """Do what is to be done before a step."""
 
 
 class Watcher:
@@ -27,6 +38,10 @@ class Watcher:
         self._engine, self._callback = engine, callback
         self._by_result = callback is not None and _takes_result(callback)
         self.iterates = None if start is None else [np.array(start, float)]
+        self.before = None
+        if isinstance(callback, Companion):
+            callback.follow(engine)
+            self.before = callback.before
         self.needed = callback is not None or start is not None
 
     def __call__(self, nit: int, report: Report) -> bool:

@@ -79,6 +79,14 @@ class Engine(Protocol):
         """Return the solution with f and g that belong to it."""
         ...
 
+    def leaves(self) -> list[NDArray[Any]]:
+        """Return the state, as arrays on the host."""
+        ...
+
+    def resume(self, leaves: list[NDArray[Any]]) -> None:
+        """Let `start` go on from a state that `leaves` returned."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -115,6 +123,7 @@ def drive(
     limits: Limits,
     *,
     horizon: float = math.inf,
+    before: Callable[[], None] | None = None,
     watch: Callable[[int, Report], bool] | None = None,
     on_batch: Callable[[], bool] = lambda: False,
 ) -> Outcome:
@@ -131,6 +140,8 @@ def drive(
     horizon : float
         Number of steps that the clock counts to; if infinite, ``limits.maxtime`` is the
         clock.
+    before : callable, optional
+        Called before each step.
     watch : callable, optional
         Called after each step with the number of steps and the report; a true answer
         ends the run.
@@ -156,6 +167,8 @@ def drive(
         steps = 1 if watch else _steps(engine, report, nit, seconds, limits)
         clock = _clock(nit, seconds, horizon, limits.maxtime)
         left = math.ceil(min(limits.maxfun - report.nfev, _ENDLESS))
+        if before is not None:
+            before()
         taken, report = engine.advance(Budget(steps, tolerance, *clock, left))
         nit += taken
         if watch is not None and watch(nit, report):

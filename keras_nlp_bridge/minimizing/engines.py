@@ -39,6 +39,7 @@ class HostEngine:
         self, method: Method, oracle: Oracle, sample_id: Callable[[], Any] | None = None
     ) -> None:
         self._method, self._oracle = method, oracle
+        self._leaves: list[NDArray[Any]] = []
         self._sample_id = sample_id or (lambda: 0)
 
     def start(self, x0: NDArray[Any]) -> Report:
@@ -46,6 +47,8 @@ class HostEngine:
         self._sample = self._sample_id()
         with np.errstate(all="ignore"):
             self._state = self._method.init(self._oracle, x0)
+        if self._leaves:
+            self._state = _packed(self._state, self._leaves)
         return self._report()
 
     def advance(self, budget: Budget) -> tuple[int, Report]:
@@ -75,6 +78,14 @@ class HostEngine:
                 self._state = method.refresh(self._oracle, state)
         at = self._state.at
         return Final(self._report(), at.x.copy(), at.g.copy())
+
+    def leaves(self) -> list[NDArray[Any]]:
+        """Return the state, as arrays."""
+        return [np.array(leaf) for leaf in _leaves(self._state)]
+
+    def resume(self, leaves: list[NDArray[Any]]) -> None:
+        """Let `start` go on from a state that `leaves` returned."""
+        self._leaves = leaves
 
     def _report(self) -> Report:
         f, gnorm, accepted, stop, *counts = _parts(self._state)
@@ -172,6 +183,7 @@ class DeviceEngine:
     def __init__(self, method: Method, problem: OnDevice, stride: int = 16) -> None:
         self._method, self._problem, self.stride = method, problem, stride
         self._counted = (0, 0, 0)
+        self._leaves: list[NDArray[Any]] = []
 
     def start(self, x0: NDArray[Any]) -> Report:
         """Make the first state."""
@@ -185,6 +197,10 @@ class DeviceEngine:
         run = problem.compiled(("init", method), lambda: problem.backend.compile(init))
         self._sample = problem.sample_id
         self._state, numbers = run(problem.to_device(x0), problem.sample)
+        if self._leaves:
+            there = [problem.backend.to_device(leaf) for leaf in self._leaves]
+            self._state = _packed(self._state, there)
+            numbers = _numbers(self._state)
         return self._report(problem.fetch(numbers))
 
     def advance(self, budget: Budget) -> tuple[int, Report]:
@@ -233,6 +249,15 @@ class DeviceEngine:
         report, both = self._report(problem.fetch(numbers)), problem.to_host(both)
         return Final(report, both[: problem.n].copy(), both[problem.n :].copy())
 
+    def leaves(self) -> list[NDArray[Any]]:
+        """Return the state, as arrays on the host."""
+        read = self._problem.backend.to_host
+        return [np.array(read(leaf)) for leaf in _leaves(self._state)]
+
+    def resume(self, leaves: list[NDArray[Any]]) -> None:
+        """Let `start` go on from a state that `leaves` returned."""
+        self._leaves = leaves
+
     def _report(self, numbers: Any) -> Report:
         f, gnorm, accepted, stop, *counts = numbers
         new = [int(c) - old for c, old in zip(counts, self._counted, strict=True)]
@@ -256,6 +281,26 @@ def _numbers(state: Any) -> Any:
 def _parts(state: Any) -> tuple[Array, ...]:
     at, counts = state.at, state.counts
     return at.f, at.gnorm, state.accepted, state.stop, *counts[:3]
+
+
+def _leaves(state: Any) -> list[Any]:
+    """Return the arrays of a state, which is made of named tuples."""
+    if not isinstance(state, tuple):
+        return [] if state is None else [state]
+    return [leaf for part in state for leaf in _leaves(part)]
+
+
+def _packed(like: Any, leaves: list[Any]) -> Any:
+    """Return a state with the structure of another one and these arrays."""
+    left = iter(leaves)
+
+    def pack(part: Any) -> Any:
+        if not isinstance(part, tuple):
+            return None if part is None else next(left)
+        parts = [pack(one) for one in part]
+        return type(part)(*parts) if hasattr(part, "_fields") else tuple(parts)
+
+    return pack(like)
 
 
 def _limited(state: Any, left: Array) -> Any:

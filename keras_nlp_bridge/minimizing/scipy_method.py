@@ -123,18 +123,22 @@ class ScipyMethod:
         def on_batch() -> bool:
             return isinstance(method, Clocked) or (watched and _on_minibatch(source))
 
-        # Minibatch training with a time limit is limited by that alone.
-        timed = isinstance(method, Clocked) and run.maxtime is not None
         outcome = drive(
             engine,
             start,
-            run.limits(math.inf if timed else self.maxiter),
+            run.limits(self._most_steps(run, method)),
             horizon=math.inf if run.maxiter is None else max(float(run.maxiter), 1),
+            before=watcher.before,
             watch=watcher if watcher.needed else None,
             on_batch=on_batch,
         )
         result = _result(outcome, watcher.iterates)
         return _printed(self.name, result) if run.disp else result
+
+    def _most_steps(self, run: RunOptions, method: Method) -> float:
+        # Minibatch training with a time limit is limited by that alone.
+        timed = isinstance(method, Clocked) and run.maxtime is not None
+        return math.inf if timed else self.maxiter
 
     def configure(
         self, options: Mapping[str, Any], minibatches: bool

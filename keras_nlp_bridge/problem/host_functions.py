@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,7 @@ class HostFunctions:
         self._samples, self._device = samples, device
         self._point: _Point | None = None
         self._unused_gradients = 0
+        self._tell: Callable[[], None] = lambda: None
         self.reset_counters()
 
     # ------------------------------------------------------------------ the vector
@@ -185,6 +187,15 @@ class HostFunctions:
 
     # -------------------------------------------------------------------- bookkeeping
 
+    @contextmanager
+    def telling(self, tell: Callable[[], None]) -> Iterator[None]:
+        """Call ``tell()`` before each evaluation inside ``with``."""
+        before, self._tell = self._tell, tell
+        try:
+            yield
+        finally:
+            self._tell = before
+
     def count(self, nfev: int = 0, njev: int = 0, nhev: int = 0) -> None:
         """Add evaluations that a method made on the device to the counters."""
         self.nfev += int(nfev)
@@ -233,6 +244,7 @@ class HostFunctions:
 
     def _product(self, x: Vector, p: Vector, curvature: str) -> Vector:
         """Multiply one of the curvature matrices at x with p."""
+        self._tell()
         self.nhev += 1
         device = self._device
 
@@ -258,6 +270,7 @@ class HostFunctions:
         return point
 
     def _evaluate(self, x: Vector, sample: Any, gradient: bool) -> _Point:
+        self._tell()
         g = None
         if gradient:
             f, g = self._function("wide_value_and_grad")(self.to_device(x), sample)

@@ -252,6 +252,7 @@ class KerasProblem(keras.callbacks.Callback):
     hessp = _of("_host", HostFunctions.hessp)
     hess = _of("_host", HostFunctions.hess)
     count = _of("_host", HostFunctions.count)
+    telling = _of("_host", HostFunctions.telling)
     reset_counters = _of("_host", HostFunctions.reset_counters)
     to_device = _of("_host", HostFunctions.to_device)
     to_host = _of("_host", HostFunctions.to_host)

@@ -1,0 +1,200 @@
+"""`BackupAndRestore` under `fit`: whole or not at all, and for phases of any kind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_nlp_bridge.extras import beside
+
+__all__ = ["Backup", "backup_of", "resumed", "with_backup"]
+
+Arrays = list[NDArray[Any]]
+
+_INDEX = "training_metadata.json"
+_OF_KERAS = {"phase": 0, "weights": "latest.weights.h5", "state": None}
+
+
+class Backup(keras.callbacks.BackupAndRestore):
+    """Stands in for a `keras.callbacks.BackupAndRestore` for the time of a `fit`.
+
+    Keras overwrites the weights, and then the number of the epoch: who is killed in
+    between goes on with the one and not the other. Here new files are written beside
+    the old ones, and an index of them takes the place of the last one in one move.
+
+    Parameters
+    ----------
+    given : keras.callbacks.BackupAndRestore
+        Whose directory and settings it has.
+
+    Attributes
+    ----------
+    phase, epoch : int
+        The phase of the `fit`, and the epochs gone.
+    state : callable
+        ``state()`` returns the arrays that a phase needs beside the model and its
+        optimizer. Settable.
+    """
+
+    def __init__(self, given: keras.callbacks.BackupAndRestore) -> None:
+        super().__init__(
+            given.backup_dir,
+            save_freq=given.save_freq,
+            double_checkpoint=given.double_checkpoint,
+            delete_checkpoint=given.delete_checkpoint,
+        )
+        self._folder = Path(given.backup_dir)
+        self._found = self._read()
+        self.phase, self.epoch = 0, 0
+        self.state: Callable[[], Arrays] = list
+        self._batch, self._unsaved = -1, 0
+
+    def _read(self) -> dict[str, Any] | None:
+        """Return the index of a run that has not ended, if there is one."""
+        path = self._folder / _INDEX
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return {**_OF_KERAS, **found, "epoch": int(found["epoch"])}
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"`callbacks`: the backup {str(path)!r} must be one of Keras or of "
+                f"this package; got {error!r}. Delete it to begin anew."
+            ) from error
+
+    @property
+    def first_phase(self) -> int:
+        """The phase that a run has to go on with."""
+        return 0 if self._found is None else self._found["phase"]
+
+    def begin(self, phase: int, epoch: int) -> None:
+        """Say which phase begins, and at which epoch."""
+        self.phase, self.epoch, self.state = phase, epoch, list
+
+    def restore(self) -> Arrays:
+        """Load the model as it was in this phase; return the arrays beside it."""
+        found, self._found = self._found, None
+        if found is None or found["phase"] != self.phase:
+            return []
+        self.model.load_weights(self._folder / found["weights"])
+        self.epoch = found["epoch"]
+        if found["state"] is None:
+            return []
+        with np.load(self._folder / found["state"]) as arrays:
+            return [arrays[name] for name in arrays.files]
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Do nothing: `fit` has restored what there is."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Save, if that is due after each epoch."""
+        self.epoch, self._batch = epoch + 1, -1
+        if self.save_freq == "epoch":
+            self._save()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Save, if that is due after so many batches."""
+        if self.save_freq == "epoch":
+            return
+        self._unsaved += batch - self._batch if batch > self._batch else batch + 1
+        self._batch = batch
+        if self._unsaved >= self.save_freq:
+            self._unsaved = 0
+            self._save()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Keep the backup: another phase may follow."""
+
+    def finish(self) -> None:
+        """Delete the backup of a run that has ended, if Keras would."""
+        if self.delete_checkpoint and self._folder.exists():
+            shutil.rmtree(self._folder)
+
+    def _save(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        old = self._read() or _OF_KERAS
+        name = "b" if str(old["weights"]).startswith("a.") else "a"
+        weights, arrays = self._folder / f"{name}.weights.h5", self.state()
+        self.model.save_weights(weights, overwrite=True)
+        written, state = [weights], None
+        if arrays:
+            state = f"{name}.npz"
+            np.savez(self._folder / state, *arrays)
+            written.append(self._folder / state)
+        for path in written:
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        index = {"epoch": self.epoch, "batch": max(self._batch, 0)}
+        index |= {"phase": self.phase, "weights": weights.name, "state": state}
+        with beside(self._folder / _INDEX) as part:
+            part.write_text(json.dumps(index), encoding="utf-8")
+        for gone in {old["weights"], old["state"]} - {None}:
+            (self._folder / gone).unlink(missing_ok=True)
+
+
+def with_backup(
+    callbacks: list[keras.callbacks.Callback], plain: bool
+) -> list[keras.callbacks.Callback]:
+    """Return callbacks with a `Backup` in the place of a `BackupAndRestore`.
+
+    Parameters
+    ----------
+    callbacks : list of Callback
+    plain : bool
+        Whether Keras's own loop alone runs, so that a subclass may do its own work.
+
+    Raises
+    ------
+    ValueError
+        There are two, or it is a subclass, of which nothing is known, for phases that
+        it does not know.
+    """
+    kind = keras.callbacks.BackupAndRestore
+    found = [one for one in callbacks if isinstance(one, kind)]
+    if len(found) > 1:
+        raise ValueError(
+            f"`callbacks` must hold one BackupAndRestore at most; got {len(found)}."
+        )
+    if not found or (type(found[0]) is not kind and plain):
+        return callbacks
+    if type(found[0]) is not kind:
+        raise ValueError(
+            "`callbacks` must hold Keras's own BackupAndRestore for a list of methods "
+            f"and for methods on all samples; got a {type(found[0]).__name__}, whose "
+            "files know nothing of these."
+        )
+    return [Backup(one) if one is found[0] else one for one in callbacks]
+
+
+def backup_of(callbacks: Iterable[keras.callbacks.Callback]) -> Backup | None:
+    """Return the `Backup` among callbacks, if there is one."""
+    return next((one for one in callbacks if isinstance(one, Backup)), None)
+
+
+def resumed(
+    model: keras.Model, callbacks: Iterable[keras.callbacks.Callback], first: int
+) -> tuple[int, Arrays]:
+    """Load what a backup of the present phase holds; the optimizer must be built.
+
+    Returns
+    -------
+    epoch : int
+        Where to begin; `first` if there is no backup.
+    arrays : list of ndarray
+        What `Backup.state` returned.
+    """
+    backup = backup_of(callbacks)
+    if backup is None:
+        return first, []
+    backup.set_model(model)
+    arrays = backup.restore()
+    return backup.epoch, arrays

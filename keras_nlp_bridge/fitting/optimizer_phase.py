@@ -1,0 +1,103 @@
+"""A phase of one of Keras's own optimizers."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from scipy.optimize import OptimizeResult
+
+from keras_nlp_bridge import backends
+from keras_nlp_bridge.fitting.averages import without_swaps
+from keras_nlp_bridge.fitting.backup import backup_of, resumed
+from keras_nlp_bridge.fitting.devices import check_devices
+from keras_nlp_bridge.fitting.lending import lent
+from keras_nlp_bridge.problem import data
+from keras_nlp_bridge.problem.models import build
+
+
+@dataclass
+class OptimizerPhase:
+    """A phase of an ordinary Keras optimizer."""
+
+    optimizer: keras.optimizers.Optimizer
+    epochs: int
+
+    @property
+    def averages(self) -> bool:
+        """Whether the optimizer keeps an average of the weights."""
+        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        each = getattr(inner, "optimizers", [inner])
+        return any(getattr(one, "use_ema", False) for one in each)
+
+    def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
+        """Refuse what devices cannot share, and what the optimizer does not know."""
+        check_devices(model, x, arguments["batch_size"] or 32)
+        if arguments["bounds"]:
+            raise ValueError(
+                "`bounds` must be None beside an optimizer of Keras, which knows "
+                "constraints of variables only; got bounds of "
+                f"{sorted(arguments['bounds'])} for {self.optimizer.name!r}."
+            )
+
+    def run(
+        self,
+        model: keras.Model,
+        given: tuple[Any, Any, Any],
+        arguments: dict[str, Any],
+        first: int,
+        seed: int,
+    ) -> keras.callbacks.History:
+        """Train by an ordinary optimizer."""
+        del seed
+        x, y, weight = given
+        arguments = {k: v for k, v in arguments.items() if k != "bounds"}
+        if not self.averages:
+            callbacks = without_swaps(arguments["callbacks"])
+            arguments = arguments | {"callbacks": callbacks}
+        arguments = {k: v for k, v in arguments.items() if k != "curvature"}
+        with lent(model, self.optimizer):
+            begin = first
+            if backup_of(arguments["callbacks"]) is not None:
+                x = self._built(model, x)
+                begin, _ = resumed(model, arguments["callbacks"], first)
+            history = model.fit(
+                x,
+                y,
+                sample_weight=weight,
+                epochs=first + self.epochs,
+                initial_epoch=begin,
+                **arguments,
+            )
+        history.result = self._result(model, history)
+        return history
+
+    def _built(self, model: keras.Model, x: Any) -> Any:
+        """Make all weights, so that they can be loaded; return the data, still whole."""
+        if not model.built and data.is_dataset(x):
+            few, x = data.peeked(x)
+            build(model, few)
+        elif not model.built:
+            build(model, keras.tree.map_structure(lambda a: np.asarray(a[:2]), x))
+        if not self.optimizer.built:
+            with backends.current().scope(model):
+                self.optimizer.build(model.trainable_variables)
+        return x
+
+    def _result(
+        self, model: keras.Model, history: keras.callbacks.History
+    ) -> OptimizeResult:
+        """Return what is known of the run."""
+        losses = history.history.get("loss") or [math.nan]
+        stopped = "Stopped by a Keras callback (model.stop_training)."
+        weights = [np.ravel(ops.convert_to_numpy(v)) for v in model.trainable_variables]
+        return OptimizeResult(
+            x=np.concatenate(weights).astype(float),
+            fun=losses[-1],
+            success=math.isfinite(losses[-1]),
+            status=0,
+            message=stopped if model.stop_training else f"{self.epochs} epochs done.",
+            nit=int(self.optimizer.iterations),
+        )
