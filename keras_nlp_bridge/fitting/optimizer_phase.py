@@ -75,7 +75,7 @@ class OptimizerPhase:
         return history
 
     def _built(self, model: keras.Model, x: Any) -> Any:
-        """Make all weights, so that they can be loaded; return the data, still whole."""
+        """Make all weights, to be loaded; return the data, still whole."""
         if not model.built and data.is_dataset(x):
             few, x = data.peeked(x)
             build(model, few)
