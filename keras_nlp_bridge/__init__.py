@@ -92,3 +92,8 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+# Files of models that were saved in a `fit` name a class of this package.
+if "keras" in sys.modules:
+    importlib.import_module(f"{__name__}.fitting.method_state")

@@ -84,6 +84,10 @@ class Loan:
         self.held: Any = None
         self._key, self._parts = key, list(parts)
 
+    def __reduce__(self) -> Any:
+        """Leave the compiled function behind: a History can be pickled."""
+        return Loan, ()
+
     def serves(self, key: Any, parts: Sequence[Any]) -> bool:
         """Whether the function can be used once more."""
         return (
