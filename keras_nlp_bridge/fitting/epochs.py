@@ -131,13 +131,17 @@ class Epochs:
         self.epoch += 1
         self._open = self._busy = False
 
-    def close(self) -> None:
+    def close(self, result: OptimizeResult | None = None) -> None:
         """Close the epoch that a method has left open; there is one at least."""
         self._busy = False  # also where a callback was interrupted
-        if self._open or self.epoch == self.first < self.last:
+        if not self._open and not self.epoch == self.first < self.last:
+            return
+        if result is None or not np.isfinite(result.x).all():
             self.end(self.x, *self.problem.fun_and_jac(self.x))
+        else:
+            self.take(result)
 
-    def __call__(self, intermediate_result: Any) -> None:
+    def take(self, intermediate_result: Any) -> None:
         """Take what SciPy calls back with: a result or, from some methods, x alone."""
         if not isinstance(intermediate_result, OptimizeResult):
             x = np.asarray(intermediate_result)
@@ -149,6 +153,10 @@ class Epochs:
             if f is None or np.ndim(f):
                 f = self.problem.fun(x)
         self.end(x, float(f), g if np.shape(g) == np.shape(x) else None)
+
+    def __call__(self, intermediate_result: Any) -> None:
+        """Close an epoch; end the run after the last one."""
+        self.take(intermediate_result)
         if self.problem.model.stop_training or self.epoch >= self.last:
             self.stopped = True
             raise StopIteration
@@ -176,7 +184,7 @@ def run_epochs(
     done = f"{count} epochs done."
     try:
         res = _minimized(problem, solver, options, epochs) if count else None
-        epochs.close()
+        epochs.close(res)
     except KeyboardInterrupt:
         model.stop_training = True  # no other phase follows
         epochs.close()

@@ -70,6 +70,8 @@ class MethodState(keras.optimizers.Optimizer):
         self.position.assign(_NO_ORDER)
         # Steps of the whole run, or 0.
         self.total = self.add_variable((), dtype="int32", name="total")
+        # Batches whose loss was not finite, which moved nothing.
+        self.lost = self.add_variable((), dtype="int32", name="lost")
         self.shown_rate = self.add_variable((), dtype="float32", name="shown_rate")
         self._show(self.method.rate(self._template))
 
@@ -83,6 +85,7 @@ class MethodState(keras.optimizers.Optimizer):
         self._show(self.method.rate(state))
         self._exposed = False
         self.iterations.assign(0)
+        self.lost.assign(0)
         self.position.assign(_NO_ORDER)
 
     def load(self, x: Tensor) -> Any:

@@ -1,5 +1,6 @@
 """The phases of a fit: minibatches, all samples, or a Keras optimizer."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -7,6 +8,7 @@ from typing import Any, TypeGuard
 
 import keras
 import numpy as np
+from scipy.optimize import OptimizeResult
 
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.fitting.averages import with_own_swaps
@@ -72,23 +74,24 @@ class Minibatch:
         grouped = batches is not None and _form_groups(model, arguments, batches)
         groups = batches if grouped else None
         limits = Projection.of(model.trainable_variables, bounds)
-        timed = bool(per_epoch)
-        loan = _loan(model, method, curvature, seed, batches, groups, timed, limits)
+        modes = curvature, seed, bool(per_epoch), _strict(arguments["callbacks"])
+        loan = _loan(model, method, modes, batches, groups, limits)
         keeper = loan.step.keeper
         done = int(keeper.iterations)
         keeper.total.assign(done + (per_epoch or 0) * self.epochs)
         order = _Order(keeper, batches, done - first * (per_epoch or 0))
-        backed_up = list(arguments["callbacks"])
-        arguments["callbacks"] = with_own_swaps(arguments["callbacks"], keeper)
+        told = arguments["callbacks"]
+        arguments["callbacks"] = with_own_swaps(told, keeper)
         arguments["callbacks"] = _callbacks(model, arguments, order, groups, last)
         arguments |= {"epochs": last, "sample_weight": weight}
         held = groups.held(loan.held) if _fits(groups) else nullcontext()
         with held as loan.held:
             with backends.current().unharmed(model), lent(model, keeper, loan):
-                begin, _ = resumed(model, backed_up, first)
+                begin, _ = resumed(model, told, first)
                 arguments["initial_epoch"] = begin
                 history = model.fit(x, y, **arguments)
                 history.result = loan.step.result(history)
+        _warn_of_lost(history.result)
         # Here, because it then lives as long as the model, and no longer.
         history.loan = loan
         if groups is not None:
@@ -97,6 +100,21 @@ class Minibatch:
         if stale and keeper.holds_result(model.trainable_variables):
             refresh_statistics(model, _inputs(x))
         return history
+
+
+def _strict(callbacks: list[keras.callbacks.Callback]) -> bool:
+    """Whether somebody stops at a loss that is not finite, and so has to see it."""
+    return any(isinstance(one, keras.callbacks.TerminateOnNaN) for one in callbacks)
+
+
+def _warn_of_lost(result: OptimizeResult) -> None:
+    if result.nlost:
+        warnings.warn(
+            f"the loss of {result.nlost} batches was not finite: they moved nothing, "
+            "and are not in the logged loss.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def _batches(
@@ -217,11 +235,9 @@ def _fits(groups: Batches | None) -> TypeGuard[Batches]:
 def _loan(
     model: keras.Model,
     method: Clocked,
-    curvature: str,
-    seed: int,
+    modes: tuple[str, int, bool, bool],
     batches: Batches | None,
     groups: Batches | None,
-    timed: bool,
     projection: Projection | None,
 ) -> Loan:
     """Return a train_step: that of the last fit, if it is compiled and will do."""
@@ -232,7 +248,7 @@ def _loan(
     parts = [*model.variables, *model.metrics, model.loss, *model.layers]
     parts += [v.constraint for v in model.trainable_variables]
     layout = None if groups is None else (_fits(groups), *groups.layout)
-    key = (method, curvature, seed, timed, batches is not None, layout)
+    key = (method, *modes, batches is not None, layout)
     key += (tuple(v.trainable for v in model.variables), model.jit_compile)
     key += (model.run_eagerly, model.steps_per_execution)
     key += (projection and projection.key,)
@@ -243,7 +259,10 @@ def _loan(
         return last
     keeper.build(model.trainable_variables)
     ordered = batches is not None
-    step = TrainStep(model, keeper, seed, groups, timed, ordered, curvature, projection)
+    curvature, seed, timed, strict = modes
+    step = TrainStep(
+        model, keeper, seed, groups, timed, ordered, curvature, projection, strict
+    )
     return Loan(step, key, parts)
 
 

@@ -34,6 +34,7 @@ class _Carry(NamedTuple):
     others: list[Tensor]  # frozen weights, statistics, seeds
     metrics: list[Tensor]
     position: Tensor  # number of the next batch in the run
+    lost: Tensor  # batches whose loss was not finite
 
 
 class TrainStep:
@@ -56,6 +57,9 @@ class TrainStep:
         What methods multiply with.
     projection : Projection, optional
         Where the weights may be.
+    strict : bool
+        Log a loss that is not finite, for callbacks that stop then; else the mean is
+        that of the others.
     """
 
     def __init__(
@@ -68,7 +72,9 @@ class TrainStep:
         ordered: bool,
         curvature: str,
         projection: Projection | None = None,
+        strict: bool = False,
     ) -> None:
+        self.strict = strict
         self.model, self.keeper, self.seed = model, keeper, seed
         self.batches, self.timed, self.ordered = batches, timed, ordered
         self.curvature = curvature
@@ -86,17 +92,18 @@ class TrainStep:
         position = ops.cast(keeper.position.value, "int32")
         others = [backend.read(v) for v in objective.others]
         metrics = [backend.read(v) for v in model.metrics_variables]
-        start = _Carry(keeper.load(x), others, metrics, position)
+        lost = ops.cast(keeper.lost.value, "int32")
+        start = _Carry(keeper.load(x), others, metrics, position, lost)
         moved: set[int] = set()
         if self.batches is None:
             batch = Batch(*keras.utils.unpack_x_y_sample_weight(data))
-            end, y_pred = self._step(objective, batch, start, moved)
+            end, loss, y_pred = self._step(objective, batch, start, moved)
             self._write(objective, end, moved)
-            logs = self._logs(batch, end.state.at.f, y_pred)
+            logs = self._known(self._logs(batch, loss, y_pred))
         else:
             end = self._group(objective, self.batches, data, start, moved)
             self._write(objective, end, moved)
-            logs = model.get_metrics_result()
+            logs = self._known(model.get_metrics_result())
         done = {"nfev": ops.cast(end.state.counts.nfev, "float32")}
         return {**logs, **keeper.method.logs(end.state), **done}
 
@@ -115,10 +122,10 @@ class TrainStep:
         def body(begin: Any, length: Any, carry: _Carry) -> _Carry:
             batch = batch_of(begin, length)
             variables = self.model.metrics_variables
-            after, y_pred = self._step(objective, batch, carry, moved)
+            after, loss, y_pred = self._step(objective, batch, carry, moved)
             given = list(zip(variables, after.metrics, strict=True))
             with keras.StatelessScope(given) as scope:
-                self._measured(batch, after.state.at.f, y_pred)
+                self._measured(batch, loss, y_pred)
                 metrics = [scope.get_current_value(v) for v in variables]
             state = self.keeper.without(after.state)
             return after._replace(state=state, metrics=metrics)
@@ -143,8 +150,11 @@ class TrainStep:
 
     def _step(
         self, objective: Objective, batch: Batch, carry: _Carry, moved: set[int]
-    ) -> tuple[_Carry, Any]:
-        """Make one step; note which other variables the layers move."""
+    ) -> tuple[_Carry, Tensor, Any]:
+        """Make one step; note which other variables the layers move.
+
+        Returns what the next step gets, the loss before this one and the outputs.
+        """
         method, before = self.keeper.method, carry.state
         others = [
             self._mask(i, v, before.clock.t) if is_seed(v) else value
@@ -158,21 +168,9 @@ class TrainStep:
             before = method.with_clock(
                 before, ops.cast(before.clock.t, dtype) / total, 1 / total
             )
-        kind = SharedOracle if self._spread else BatchOracle
         # After a restart within an epoch its first batches have been seen.
         unseen = carry.position >= before.clock.t if self.ordered else None
-        grouped = self.batches is not None  # then the state is one of its own
-        oracle = kind(
-            objective,
-            backends.current(),
-            batch,
-            others,
-            curvature=self.curvature,
-            donated=grouped,
-            live=unseen if grouped else None,
-            metrics=carry.metrics,
-        )
-        oracle.project = self.projection
+        oracle = self._oracle(objective, batch, others, unseen, carry.metrics)
         after = method.step(oracle, before)
         y_pred, seen, metrics = oracle.first
         self._noted |= objective.noted
@@ -184,13 +182,38 @@ class TrainStep:
                 moved.add(i)
                 new = new if is_seed(v) else ops.where(after.accepted, new, old)
             kept.append(new)
+        loss, lost = after.at.f, carry.lost
+        lost = lost + ops.cast(ops.logical_not(ops.isfinite(loss)), "int32")
         if self.ordered:
-            after, kept = ops.cond(
+            after, kept, lost = ops.cond(
                 unseen,
-                lambda: (after, kept),
-                lambda: (before, carry.others),
+                lambda: (after, kept, lost),
+                lambda: (before, carry.others, carry.lost),
             )
-        return _Carry(after, kept, metrics, carry.position + 1), y_pred
+        return _Carry(after, kept, metrics, carry.position + 1, lost), loss, y_pred
+
+    def _oracle(
+        self,
+        objective: Objective,
+        batch: Batch,
+        others: list[Tensor],
+        unseen: Tensor | None,
+        metrics: list[Tensor],
+    ) -> BatchOracle:
+        kind = SharedOracle if self._spread else BatchOracle
+        grouped = self.batches is not None  # then the state is one of its own
+        oracle = kind(
+            objective,
+            backends.current(),
+            batch,
+            others,
+            curvature=self.curvature,
+            donated=grouped,
+            live=unseen if grouped else None,
+            metrics=metrics,
+        )
+        oracle.project = self.projection
+        return oracle
 
     def result(self, history: keras.callbacks.History) -> optimize.OptimizeResult:
         """Describe the run; the result is what the callbacks left in the model."""
@@ -210,7 +233,8 @@ class TrainStep:
             x_last=np.asarray(keeper.last, np.float64),
             fun=float(loss),
             nit=int(state.clock.t),
-            success=status is Status.RUNNING,
+            nlost=int(keeper.lost),
+            success=status is Status.RUNNING and bool(np.isfinite(float(loss))),
             status=0 if status is Status.RUNNING else int(status),
             message=(
                 f"{len(history.epoch)} epochs done."
@@ -233,6 +257,7 @@ class TrainStep:
         for i in sorted(self._noted) if single else range(len(variables)):
             variables[i].assign(end.metrics[i])
         self.keeper.position.assign(end.position)
+        self.keeper.lost.assign(end.lost)
         self.keeper.save(end.state)
 
     def _mask(self, i: int, variable: keras.Variable, t: Tensor) -> Tensor:
@@ -253,13 +278,28 @@ class TrainStep:
         means = {k: v / parts for k, v in backend.summed(model, own).items()}
         return {**logs, **means}
 
+    def _known(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """Log a loss that is not a number where there is none."""
+        for metric in self.model.metrics:
+            if metric.name == "loss" and "loss" in logs and not self.strict:
+                loss = ops.cast(logs["loss"], "float32")
+                none = ops.full_like(loss, np.nan)
+                loss = ops.where(ops.cast(metric.count, "float32") > 0, loss, none)
+                return {**logs, "loss": loss}
+        return logs
+
     def _measured(self, batch: Batch, loss: Tensor, y_pred: Any) -> dict[str, Any]:
         size = size_of(batch)
         variables = self.model.metrics_variables
         noted = {id(variables[i]) for i in self._noted}  # by the model itself
         for metric in self.model.metrics:
             if metric.name == "loss" and noted.isdisjoint(map(id, metric.variables)):
-                metric.update_state(loss, sample_weight=ops.cast(size, "float32"))
+                weight = ops.cast(size, "float32")
+                if not self.strict:
+                    known = ops.isfinite(loss)
+                    loss = ops.where(known, loss, ops.zeros_like(loss))
+                    weight = ops.where(known, weight, ops.zeros_like(weight))
+                metric.update_state(loss, sample_weight=weight)
                 break
         weight = batch.sample_weight
         if self._spread and keras.tree.is_nested(y_pred):  # the loss of each output

@@ -1,0 +1,144 @@
+"""`BackupAndRestore` under `fit`, for phases of every kind."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_nlp_bridge as knb
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(90, 5)).astype("float32")
+Y = (X[:, 0] * X[:, 1] > 0).astype("int32")
+
+
+def net():
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((5,)), layers.Dense(8, "tanh"), layers.Dense(2)]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(loss=loss, metrics=["accuracy"])
+    return model
+
+
+class Killed(Exception):
+    pass
+
+
+class Kill(keras.callbacks.Callback):
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            raise Killed
+
+
+def run(method, epochs, *callbacks):
+    model = net()
+    history = knb.fit(
+        model, X, Y, method, epochs=epochs, callbacks=list(callbacks), verbose=0
+    )
+    return model.get_weights(), history
+
+
+def backup(folder):
+    return keras.callbacks.BackupAndRestore(folder)
+
+
+@pytest.mark.parametrize(
+    ("method", "epochs"),
+    [
+        ("lbfgs", 5),
+        ("trunk", 5),
+        (knb.METHODS["tr-lsr1"].full(), 5),
+        ("r2", 4),
+        (["r2:2", "lbfgs:3"], 1),
+        (["lbfgs:2", "tr-lsr1:2"], 1),
+    ],
+)
+def test_ours_go_on_bit_for_bit(tmp_path, method, epochs):
+    at = 3
+    whole, seen = run(method, epochs)
+    with pytest.raises(Killed):
+        run(method, epochs, backup(tmp_path), Kill(at))
+    resumed, history = run(method, epochs, backup(tmp_path))
+    for a, b in zip(whole, resumed, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert history.epoch == seen.epoch[at:]
+    for name in ("loss", "nfev"):
+        assert history.history[name] == seen.history[name][at:]
+    assert not tmp_path.exists()  # as Keras does at the end
+
+
+@pytest.mark.parametrize("method", ["L-BFGS-B", ["adam:2", "L-BFGS-B:3"]])
+def test_of_scipys_the_epochs_are_counted(tmp_path, method):
+    epochs = 1 if isinstance(method, list) else 5
+    with pytest.raises(Killed):
+        run(method, epochs, backup(tmp_path), Kill(3))
+    _, history = run(method, epochs, backup(tmp_path))
+    assert history.epoch == [3, 4]
+    assert history.history["loss"][-1] < 0.7
+
+
+class HalfWritten(keras.callbacks.Callback):
+    """The disk is full when the weights are written in a certain epoch."""
+
+    def __init__(self, monkeypatch, epoch):
+        super().__init__()
+        self.patch, self.epoch = monkeypatch, epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+
+            def half(path, *args, **kwargs):
+                path.write_bytes(b"\x89HDF")
+                raise OSError(28, "No space left on device", str(path))
+
+            self.patch.setattr(self.model, "save_weights", half)
+
+
+@pytest.mark.parametrize(("method", "epochs"), [("lbfgs", 4), ("r2", 4)])
+def test_what_is_half_written_is_not_there(tmp_path, monkeypatch, method, epochs):
+    whole, _ = run(method, epochs)
+    with pytest.raises(OSError, match="No space left"):
+        run(method, epochs, backup(tmp_path), HalfWritten(monkeypatch, 2))
+    resumed, history = run(method, epochs, backup(tmp_path))
+    assert history.epoch == [2, 3]
+    for a, b in zip(whole, resumed, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_backup_that_is_kept_lets_a_run_go_on_for_longer(tmp_path):
+    def kept():
+        return keras.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)
+
+    whole, _ = run("lbfgs", 5)
+    run("lbfgs", 3, kept())
+    longer, history = run("lbfgs", 5, kept())
+    assert history.epoch == [3, 4]
+    for a, b in zip(whole, longer, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class Own(keras.callbacks.BackupAndRestore):
+    pass
+
+
+def test_what_is_refused(tmp_path):
+    two = backup(tmp_path / "a"), backup(tmp_path / "b")
+    with pytest.raises(ValueError, match="one BackupAndRestore at most; got 2"):
+        run("r2", 1, *two)
+    with pytest.raises(ValueError, match="got a Own, whose files"):
+        run("lbfgs", 1, Own(tmp_path))
+    run("r2", 1, Own(tmp_path))  # in Keras's own loop it does its work
+    (tmp_path / "x").mkdir(parents=True)
+    (tmp_path / "x" / "training_metadata.json").write_text("[")
+    with pytest.raises(ValueError, match="Delete it to begin anew"):
+        run("r2", 1, backup(tmp_path / "x"))
+    with pytest.raises(Killed):
+        run(["r2:1", "lbfgs:2"], 1, backup(tmp_path / "y"), Kill(2))
+    with pytest.raises(ValueError, match="`method` must be the list"):
+        run("r2", 1, backup(tmp_path / "y"))
