@@ -26,7 +26,9 @@ from keras_nlp_bridge.fitting.lending import optimizer_of
 from keras_nlp_bridge.fitting.minibatch_phase import Minibatch
 from keras_nlp_bridge.fitting.optimizer_phase import OptimizerPhase
 from keras_nlp_bridge.fitting.rates import check_rates
-from keras_nlp_bridge.methods import Clocked
+from keras_nlp_bridge.fitting.time_limit import TimeLimit
+from keras_nlp_bridge.methods import Clocked, Status
+from keras_nlp_bridge.minimizing.options import unknown_option
 from keras_nlp_bridge.minimizing.solvers import DEFAULT, PLAIN, Solver, find
 from keras_nlp_bridge.problem import data
 
@@ -91,7 +93,9 @@ def fit(
         `initial_epoch`. Callbacks that set a learning rate are left out in phases on
         all samples, and refused if there are no others.
     options : mapping, optional
-        The method's options.
+        The method's options. All take ``maxtime``, a limit in seconds on which
+        compiling does not count; in a list it is that of a phase. See
+        `keras_nlp_bridge.callbacks.TimeLimit`.
     loss : optional
         As in `keras.Model.compile`, for a model that is not compiled.
     averaging : bool, optional
@@ -231,6 +235,10 @@ def _run(
         own = _arguments_of(phase, phases, arguments)
         runs.append(phase.run(model, samples, own, first, given["seed"]))
         first += phase.epochs
+        if phase.limit is not None and phase.limit.reached:
+            model.stop_training = False
+            over = Status.MAX_TIME
+            runs[-1].result.update(status=int(over), message=over.message)
         if model.stop_training:
             break
     if backup is not None and runs[-1].result.message != INTERRUPTED:
@@ -242,6 +250,9 @@ def _arguments_of(
     phase: Any, phases: list[Any], arguments: dict[str, Any]
 ) -> dict[str, Any]:
     """Return a phase's arguments: `batch_size` is for those of a list with batches."""
+    if phase.limit is not None:
+        callbacks = [*arguments["callbacks"], phase.limit]
+        arguments = {**arguments, "callbacks": callbacks}
     batches = any(not isinstance(p, FullSample) for p in phases)
     if not isinstance(phase, FullSample):
         return {k: v for k, v in arguments.items() if k != "chunk_size"}
@@ -288,20 +299,23 @@ def _phase(
     averaging: bool | None,
     batch_size: int | None = None,
 ) -> Any:
-    solver = find(method)
-    if solver.kind == "keras":
-        return OptimizerPhase(optimizer_of(solver, options), epochs)
+    solver, limit = find(method), None
     batches = solver.by_minibatches(batch_size, options)
+    if (batches or solver.full is None) and options.get("maxtime") is not None:
+        limit = TimeLimit(options.pop("maxtime"))
+    if solver.kind == "keras":
+        return OptimizerPhase(optimizer_of(solver, options), epochs, limit)
     if solver.kind == "both":
         options.pop("stochastic", None)
     if batches:
-        return Minibatch(_minibatch_method(solver, options, averaging), epochs, solver)
+        own = _minibatch_method(solver, options, averaging)
+        return Minibatch(own, epochs, solver, limit)
     if "jac" not in solver.takes:
         raise ValueError(
             f"`method` must be one that uses gradients; got {solver.name}, which does "
             "not: keras_nlp_bridge.minimize takes it."
         )
-    return FullSample(solver, options, epochs)
+    return FullSample(solver, options, epochs, limit)
 
 
 def _minibatch_method(
@@ -310,12 +324,11 @@ def _minibatch_method(
     if isinstance(solver.call, Clocked):
         return solver.call
     kind: Any = solver.stochastic
-    unknown = sorted(set(options) - set(kind.option_names()))
-    if unknown:
-        raise ValueError(
-            f"`options` of {solver.name!r} must be among {list(kind.option_names())}; "
-            f"got {unknown}."
-        )
+    known = {*kind.option_names(), "maxtime"}
+    elsewhere = () if solver.full is None else solver.full.option_names()
+    for name in options:
+        if name not in known:
+            raise ValueError(unknown_option(solver.name, name, known, elsewhere))
     if averaging is not None:
         options = {"averaging": averaging, **options}
     return kind(**options)

@@ -12,6 +12,7 @@ from keras_nlp_bridge.fitting.devices import check_devices
 from keras_nlp_bridge.fitting.epochs import Epochs, measured, run_epochs, validation
 from keras_nlp_bridge.fitting.limits import check_limits
 from keras_nlp_bridge.fitting.rates import without_rates
+from keras_nlp_bridge.fitting.time_limit import TimeLimit
 from keras_nlp_bridge.methods import Method
 from keras_nlp_bridge.minimizing.scipy_method import configured
 from keras_nlp_bridge.minimizing.solvers import DEFAULT, Solver, refuse_projection
@@ -26,6 +27,7 @@ class FullSample:
     solver: Solver
     options: dict[str, Any]
     epochs: int
+    limit: TimeLimit | None = None
     averages = False
 
     @property

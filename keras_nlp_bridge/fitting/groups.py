@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_nlp_bridge.fitting.backup import Backup
+from keras_nlp_bridge.fitting.time_limit import TimeLimit
 
 _HOOKS = (
     "on_batch_begin",
@@ -23,7 +24,14 @@ def listens(callbacks: Iterable[keras.callbacks.Callback]) -> bool:
     return any(_listens(callback) for callback in callbacks)
 
 
+def most_in_a_group(callbacks: Iterable[keras.callbacks.Callback]) -> int:
+    """Return how many batches a group may have; few where there is a limit of time."""
+    return 8 if any(isinstance(one, TimeLimit) for one in callbacks) else 64
+
+
 def _listens(callback: keras.callbacks.Callback) -> bool:
+    if type(callback) is TimeLimit:
+        return False
     if type(callback) in _SAVERS and callback.save_freq == "epoch":
         return False
     return any(

@@ -16,10 +16,11 @@ from keras_nlp_bridge.fitting.backup import resumed
 from keras_nlp_bridge.fitting.batch_norm import lagging, refresh_statistics
 from keras_nlp_bridge.fitting.batches import Batches
 from keras_nlp_bridge.fitting.devices import check_devices
-from keras_nlp_bridge.fitting.groups import GroupProgress, listens
+from keras_nlp_bridge.fitting.groups import GroupProgress, listens, most_in_a_group
 from keras_nlp_bridge.fitting.lending import Loan, asked_jit, lent
 from keras_nlp_bridge.fitting.limits import check_limits
 from keras_nlp_bridge.fitting.method_state import MethodState
+from keras_nlp_bridge.fitting.time_limit import TimeLimit
 from keras_nlp_bridge.fitting.train_step import TrainStep
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizing.solvers import Solver
@@ -37,6 +38,7 @@ class Minibatch:
     method: Clocked
     epochs: int
     solver: Solver
+    limit: TimeLimit | None = None
 
     @property
     def averages(self) -> bool:
@@ -185,8 +187,7 @@ def _inputs(dataset: Any, most: int = 100) -> Iterator[Any]:
 # Arrays of at most so many bytes are kept on the device.
 _MOST_HELD = 2**30
 
-# Batches in a group, and bytes of a group that is fed from the host.
-_GROUP = 64
+# Bytes of a group that is fed from the host.
 _GROUP_BYTES = 2**26
 
 
@@ -207,7 +208,7 @@ def _form_groups(
         or listens(told)
     ):
         return False
-    batches.group = min(_GROUP, batches.steps)
+    batches.group = min(most_in_a_group(told), batches.steps)
     if batches.nbytes > _MOST_HELD:
         size = batches.nbytes // batches.steps
         batches.group = max(1, min(batches.group, _GROUP_BYTES // size))

@@ -14,6 +14,7 @@ from keras_nlp_bridge.fitting.averages import without_swaps
 from keras_nlp_bridge.fitting.backup import backup_of, resumed
 from keras_nlp_bridge.fitting.devices import check_devices
 from keras_nlp_bridge.fitting.lending import lent
+from keras_nlp_bridge.fitting.time_limit import TimeLimit
 from keras_nlp_bridge.problem import data
 from keras_nlp_bridge.problem.models import build
 
@@ -24,6 +25,7 @@ class OptimizerPhase:
 
     optimizer: keras.optimizers.Optimizer
     epochs: int
+    limit: TimeLimit | None = None
 
     @property
     def averages(self) -> bool:

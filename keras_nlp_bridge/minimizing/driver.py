@@ -62,6 +62,7 @@ class Engine(Protocol):
     """A method, an oracle, and the state between them."""
 
     stride: int  # steps worth taking in one call
+    traced: bool  # whether the last call had to compile something
 
     def start(self, x0: NDArray[Any]) -> Report:
         """Make the first state."""
@@ -158,23 +159,26 @@ def drive(
     report = engine.start(x0)
     first = report.gnorm if math.isfinite(report.gnorm) else 0.0
     gtol = limits.gtol + limits.rtol * first
-    nit, seconds = 0, time.perf_counter() - begin
+    clock = _Stopwatch(begin)
+    clock.called(engine, 0)
+    nit = 0
     while True:
         tolerance = -math.inf if on_batch() else gtol
-        status = _verdict(report, nit, seconds, limits, tolerance)
+        status = _verdict(report, nit, clock.seconds, limits, tolerance)
         if status is not Status.RUNNING:
             break
-        steps = 1 if watch else _steps(engine, report, nit, seconds, limits)
-        clock = _clock(nit, seconds, horizon, limits.maxtime)
+        steps = 1 if watch else _steps(engine, report, nit, clock, limits)
+        place = _place(nit, clock, horizon, limits.maxtime)
         left = math.ceil(min(limits.maxfun - report.nfev, _ENDLESS))
         if before is not None:
             before()
-        taken, report = engine.advance(Budget(steps, tolerance, *clock, left))
+        taken, report = engine.advance(Budget(steps, tolerance, *place, left))
         nit += taken
+        clock.called(engine, taken)
         if watch is not None and watch(nit, report):
             status = Status.USER
             break
-        seconds = time.perf_counter() - begin
+        clock.look()
     final = engine.finish()
     return Outcome(status, nit, final, time.perf_counter() - begin)
 
@@ -196,23 +200,59 @@ def _verdict(
     return Status.RUNNING
 
 
+class _Stopwatch:
+    """The time of a run without what was compiled.
+
+    Attributes
+    ----------
+    seconds : float
+        Until the last look.
+    steps : int
+        Those taken in this time.
+    """
+
+    def __init__(self, begin: float) -> None:
+        self._begin = self._before = begin
+        self.seconds, self.steps = 0.0, 0
+
+    def called(self, engine: Engine, steps: int) -> None:
+        """Note a call of an engine; one that compiled does not count."""
+        now = time.perf_counter()
+        if engine.traced:
+            self._begin += now - self._before
+        else:
+            self.steps += steps
+        self.seconds, self._before = now - self._begin, now
+
+    def look(self) -> None:
+        """Count the time since the call."""
+        self._before = time.perf_counter()
+        self.seconds = self._before - self._begin
+
+    @property
+    def per_step(self) -> float:
+        """Seconds of a step, 0 before one is known."""
+        return self.seconds / self.steps if self.steps else 0.0
+
+
 def _steps(
-    engine: Engine, report: Report, nit: int, seconds: float, limits: Limits
+    engine: Engine, report: Report, nit: int, clock: _Stopwatch, limits: Limits
 ) -> int:
     """Count the steps that no limit forbids, each one evaluation like those before."""
     most = min(engine.stride, limits.maxiter - nit, limits.maxfun - report.nfev)
     if math.isfinite(limits.maxtime):
-        # The time of the first step is not known, and tracing is part of it.
-        most = min(most, (limits.maxtime - seconds) / (seconds / nit) if nit else 1)
+        # The time of the first step is not known.
+        left, each = limits.maxtime - clock.seconds, clock.per_step
+        most = min(most, left / each if each else 1)
     return max(1, math.ceil(most))
 
 
-def _clock(
-    nit: int, seconds: float, horizon: float, maxtime: float
+def _place(
+    nit: int, clock: _Stopwatch, horizon: float, maxtime: float
 ) -> tuple[float, float]:
     """Fraction of the run gone by, and that of a step: whichever clock is ahead."""
-    by_steps, by_time = nit / horizon, seconds / maxtime
-    tick = max(1 / horizon, by_time / nit if nit else 0.0)
-    if math.isinf(horizon) and not math.isinf(maxtime) and not nit:
+    by_steps, by_time = nit / horizon, clock.seconds / maxtime
+    tick = max(1 / horizon, clock.per_step / maxtime)
+    if math.isinf(horizon) and not math.isinf(maxtime) and not clock.per_step:
         tick = 1e-3  # a guess for the first step
     return max(by_steps, by_time), tick

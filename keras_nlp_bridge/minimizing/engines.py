@@ -33,7 +33,7 @@ class HostEngine:
     """
 
     # A step in Python costs more than looking at the result of one.
-    stride = 1
+    stride, traced = 1, False
 
     def __init__(
         self, method: Method, oracle: Oracle, sample_id: Callable[[], Any] | None = None
@@ -184,6 +184,17 @@ class DeviceEngine:
         self._method, self._problem, self.stride = method, problem, stride
         self._counted = (0, 0, 0)
         self._leaves: list[NDArray[Any]] = []
+        self.traced = False
+
+    def _compiled(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return a compiled function, and note whether it is new."""
+        self.traced = False
+
+        def made() -> Any:
+            self.traced = True
+            return make()
+
+        return self._problem.compiled(key, made)
 
     def start(self, x0: NDArray[Any]) -> Report:
         """Make the first state."""
@@ -194,7 +205,7 @@ class DeviceEngine:
             return state, _numbers(state)
 
         traceable, project = problem.traceable, problem.projection
-        run = problem.compiled(("init", method), lambda: problem.backend.compile(init))
+        run = self._compiled(("init", method), lambda: problem.backend.compile(init))
         self._sample = problem.sample_id
         self._state, numbers = run(problem.to_device(x0), problem.sample)
         if self._leaves:
@@ -213,7 +224,7 @@ class DeviceEngine:
             return state, (steps, _numbers(state))
 
         traceable, project = problem.traceable, problem.projection
-        advance = problem.compiled(
+        advance = self._compiled(
             ("advance", method), lambda: problem.backend.compile(run, donate=True)
         )
         stale = problem.sample_id != self._sample
@@ -242,7 +253,7 @@ class DeviceEngine:
             return both, _numbers(state)
 
         traceable, project = problem.traceable, problem.projection
-        run = problem.compiled(
+        run = self._compiled(
             ("final", method, again), lambda: problem.backend.compile(final)
         )
         both, numbers = run(self._state, problem.sample)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.optimize
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
-from keras_nlp_bridge.checks import require_count
+from keras_nlp_bridge.checks import Count, Flag, Number
+from keras_nlp_bridge.minimizing.callback import guarded
 from keras_nlp_bridge.minimizing.owner import is_problem
 from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod, minimizer
 from keras_nlp_bridge.minimizing.solvers import (
@@ -76,27 +76,26 @@ def minimize(
     OptimizeResult
         SciPy's; with several starts also ``starts``, the objective each led to.
     """
-    require_count("multistart", multistart)
     row = find(method)
     solver = minimizer(row)
+    Count().check("multistart", multistart)
+    Count(least=0).check("seed", seed)
+    Flag(numbers=True).check("assign", assign)
+    _check(fun, x0, args, options, keywords)
     problem = fun if is_problem(fun) else None
     if problem is not None:
         keywords = {**_brought(problem, row, solver), **keywords}
         own = keywords.pop("jac", None)
+        x0 = problem.x0 if x0 is None else problem.vector("x0", x0)
+        fun = problem.fun_and_jac if jac is True else problem.fun
         jac = own if jac is None else jac
-        x0, fun = (problem.x0 if x0 is None else x0), problem.fun
-    elif x0 is None:
-        raise ValueError("`x0` must be given unless `fun` is a KerasProblem; got None.")
-
     refuse_limits(row, keywords.get("bounds"), keywords.get("constraints", ()))
+    given = dict(options or {})
 
     def solve(start: Any) -> OptimizeResult:
         if isinstance(solver, ScipyMethod):
-            given = dict(options or {}, **keywords)
-            return solver(fun, start, args, jac, **given)
-        return scipy.optimize.minimize(
-            fun, start, args, solver, jac, options=options, **keywords
-        )
+            return solver(fun, start, args, jac, **given, **keywords)
+        return guarded(fun, start, args, solver, jac, given, keywords)
 
     starts = _starts(np.asarray(x0), problem, int(multistart), seed)
     limits = None if problem is None else problem.projection
@@ -108,9 +107,36 @@ def minimize(
         best.starts = np.array([r.fun for r in results])
     if limits is not None:  # SciPy's may end a rounding error beyond
         best.x = limits.within(best.x)
-    if problem is not None and assign:
+    if not (np.isfinite(best.fun) and np.isfinite(best.x).all()):
+        best.success = False
+    elif problem is not None and assign:
         problem.assign(best.x)
     return best
+
+
+def _check(
+    fun: Any, x0: Any, args: Any, options: Any, keywords: Mapping[str, Any]
+) -> None:
+    """Raise for what no solver could make sense of."""
+    known = is_problem(fun)
+    if not known and not callable(fun):
+        raise TypeError(f"`fun` must be a KerasProblem or callable; got {fun!r}.")
+    if x0 is None and not known:
+        raise ValueError("`x0` must be given unless `fun` is a KerasProblem; got None.")
+    if known and args != ():
+        raise ValueError(
+            "`args` must be () for a KerasProblem, whose functions take x alone; "
+            f"got {args!r}."
+        )
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"`options` must be a mapping or None; got {options!r}.")
+    for name in ("callback", "hessp"):
+        value = keywords.get(name)
+        if value is not None and not callable(value):
+            raise TypeError(f"`{name}` must be callable or None; got {value!r}.")
+    tol = keywords.get("tol")
+    if tol is not None:
+        Number(0).check("tol", tol)
 
 
 def _brought(problem: KerasProblem, row: Solver, solver: Any) -> dict[str, Any]:

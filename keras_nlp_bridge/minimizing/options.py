@@ -1,6 +1,7 @@
 """Options of a run that every method has beside its own hyper-parameters."""
 
 import difflib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from keras_nlp_bridge.checks import Count, Flag, Maybe, Number, Options, option
@@ -50,8 +51,27 @@ class RunOptions(Options):
         return Limits(**{"maxiter": maxiter, **numbers})
 
 
-def unknown_option(name: str, option: str, known: set[str]) -> str:
-    """Say that a method has no such option, and which one may be meant."""
+# What other packages call an option of ours.
+_MEANT = {"atol": "gtol", "max_iter": "maxiter", "max_time": "maxtime"}
+
+
+def unknown_option(
+    name: str, option: str, known: set[str], elsewhere: Collection[str] = ()
+) -> str:
+    """Say that a method has no such option, and which one may be meant.
+
+    Parameters
+    ----------
+    name, option : str
+        The method, and the option that it has not.
+    known : set of str
+        Its options.
+    elsewhere : collection of str
+        Those of its variant for all samples.
+    """
     close = difflib.get_close_matches(option, sorted(known), n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    meant = [_MEANT[option]] if _MEANT.get(option) in known else close
+    hint = f" Did you mean {meant[0]!r}?" if meant else ""
+    if option in elsewhere:
+        hint = " It is one of the variant for all samples: stochastic=False."
     return f"`options` of {name} must be among {sorted(known)}; got {option!r}.{hint}"

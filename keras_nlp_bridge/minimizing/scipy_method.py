@@ -176,9 +176,11 @@ class ScipyMethod:
             endless = math.isinf(limits.maxiter) and math.isinf(limits.maxtime)
             given.setdefault("decay", not endless)
         known = set(kind.option_names())
+        elsewhere = () if kind is self.full else self.full.option_names()
         for name in given:
             if name not in known:
-                raise ValueError(unknown_option(self.name, name, names | known))
+                told = unknown_option(self.name, name, names | known, elsewhere)
+                raise ValueError(told)
         arguments = {kind.aliases.get(name, name): v for name, v in given.items()}
         return run, kind(**arguments)
 
