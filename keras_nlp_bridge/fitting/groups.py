@@ -8,6 +8,9 @@ import keras
 from keras_nlp_bridge.fitting.backup import Backup
 from keras_nlp_bridge.fitting.time_limit import TimeLimit
 
+# Batches in a group; overhead is shared by so many, and time is known after each.
+_MOST, _FEW = 64, 8
+
 _HOOKS = (
     "on_batch_begin",
     "on_batch_end",
@@ -26,7 +29,7 @@ def listens(callbacks: Iterable[keras.callbacks.Callback]) -> bool:
 
 def most_in_a_group(callbacks: Iterable[keras.callbacks.Callback]) -> int:
     """Return how many batches a group may have; few where there is a limit of time."""
-    return 8 if any(isinstance(one, TimeLimit) for one in callbacks) else 64
+    return _FEW if any(isinstance(one, TimeLimit) for one in callbacks) else _MOST
 
 
 def _listens(callback: keras.callbacks.Callback) -> bool:
