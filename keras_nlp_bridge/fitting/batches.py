@@ -30,6 +30,8 @@ class Batches(keras.utils.PyDataset):
 
     Attributes
     ----------
+    samples : Batch
+        As given.
     epoch : int
         Settable; the epoch that is in use.
     batch_size : int
@@ -50,6 +52,7 @@ class Batches(keras.utils.PyDataset):
         steps: int | None = None,
     ) -> None:
         super().__init__()
+        self.samples = batch
         self._parts = tuple(part for part in batch if part is not None)
         size = keras.tree.flatten(batch.x)[0].shape[0]
         self._sampler = Sampler(size, batch_size, shuffle, seed)

@@ -26,6 +26,7 @@ from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizing.solvers import Solver
 from keras_nlp_bridge.problem import data
 from keras_nlp_bridge.problem.data import Batch
+from keras_nlp_bridge.problem.labels import check_labels
 from keras_nlp_bridge.problem.models import build, check_trained_by_loss, overrides
 from keras_nlp_bridge.problem.objective import Objective
 from keras_nlp_bridge.problem.projection import Projection
@@ -73,6 +74,8 @@ class Minibatch:
         if not model.built:
             few, x = data.peeked(x)
             build(model, few)
+        if batches is not None:
+            check_labels(model, model.loss, batches.samples)
         grouped = batches is not None and _form_groups(model, arguments, batches)
         groups = batches if grouped else None
         limits = Projection.of(model.trainable_variables, bounds)
@@ -133,6 +136,7 @@ def _batches(
     classes, arguments["class_weight"] = arguments["class_weight"], None
     # Whoever changes the arrays during the call is on his own, as with Keras.
     loaded = data.load(x, y, weight, classes, dtype=wide, copy=False)
+    loaded.warn_of_nan(stacklevel=5)
     steps, arguments["steps_per_epoch"] = arguments["steps_per_epoch"], None
     size, shuffle = arguments.pop("batch_size") or 32, arguments["shuffle"]
     arguments["shuffle"] = False

@@ -5,6 +5,7 @@ sample at each evaluation, and re-reading through an input pipeline costs severa
 times the evaluation itself.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -42,6 +43,16 @@ class Data:
     batch: Batch
     size: int
     nan_count: int
+
+    def warn_of_nan(self, stacklevel: int) -> None:
+        """Warn of NaN, if there are any."""
+        if self.nan_count:
+            warnings.warn(
+                f"the data hold {self.nan_count} NaN values; f will be NaN wherever "
+                "they reach the loss.",
+                RuntimeWarning,
+                stacklevel=stacklevel,
+            )
 
 
 def load(

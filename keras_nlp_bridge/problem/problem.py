@@ -19,6 +19,7 @@ from keras_nlp_bridge.problem.data import is_dataset
 from keras_nlp_bridge.problem.device_functions import DeviceFunctions
 from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
 from keras_nlp_bridge.problem.host_functions import HostFunctions, Transfers, Vector
+from keras_nlp_bridge.problem.labels import check_labels
 from keras_nlp_bridge.problem.layout import FlatSpec
 from keras_nlp_bridge.problem.models import build, check_objective
 from keras_nlp_bridge.problem.prepare import SetupMaker
@@ -436,19 +437,14 @@ class KerasProblem(keras.callbacks.Callback):
         dtypes = {str(v.dtype) for v in net.weights} | {keras.config.floatx()}
         wide = "float64" if "float64" in dtypes else "float32"
         loaded = data.load(x, y, sample_weight, class_weight, dtype=wide)
-        if loaded.nan_count:
-            warnings.warn(
-                f"the data hold {loaded.nan_count} NaN values; f will be NaN wherever "
-                "they reach the loss.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+        loaded.warn_of_nan(stacklevel=4)
         held = keras.tree.map_structure(
             lambda a: None if a is None else backend.to_device(a), loaded.batch
         )
         replicas = backend.replicate(net, held)
         if not net.built:
             build(net, backend.rows(held, 0, min(2, loaded.size)).x)
+        check_labels(net, net.loss if self._loss is None else self._loss, loaded.batch)
         shapes = keras.tree.map_structure(
             lambda a: None if a is None else (a.shape, str(a.dtype)), loaded.batch
         )

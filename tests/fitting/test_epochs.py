@@ -118,7 +118,7 @@ def test_terminate_on_nan_ends_a_list():
 
 
 @pytest.mark.parametrize("method", ["r2", "tr-lsr1", "slbfgs"])
-@pytest.mark.filterwarnings("ignore:the loss of .* batches:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:the (loss of|data hold) .*:RuntimeWarning")
 def test_a_nan_among_minibatches_is_counted_and_not_logged(method):
     x = X.copy()
     x[3, 0] = np.nan

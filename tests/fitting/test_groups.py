@@ -67,7 +67,7 @@ def test_groups_end_where_single_batches_end(method, group, monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["r2", "tr-lsr1"])
-@pytest.mark.filterwarnings("ignore:the loss of .* batches:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:the (loss of|data hold) .*:RuntimeWarning")
 def test_nan_batch_in_a_group_is_a_rejected_step(method):
     one, _ = weights_after(method, Listener(), nan=True, shuffle=False)
     many, history = weights_after(method, nan=True, shuffle=False)

@@ -1,0 +1,99 @@
+"""Labels that no output has are found in all samples, before any training."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_nlp_bridge as knb
+
+X = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+LABELS = np.arange(60) % 3
+LOSS = keras.losses.SparseCategoricalCrossentropy
+
+
+def net(loss="sparse_categorical_crossentropy"):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")])
+    model.compile(loss=loss)
+    return model
+
+
+class Own(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3, "softmax")
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def own():
+    model = Own()
+    model.compile(loss=LOSS())
+    return model
+
+
+def labels(wrong):
+    y = LABELS.astype("float32")
+    y[57] = wrong
+    return y
+
+
+@pytest.mark.parametrize("wrong", [3, -1, np.nan])
+@pytest.mark.parametrize("make", [net, own])
+@pytest.mark.filterwarnings("ignore:the data hold:RuntimeWarning")
+def test_a_label_out_of_range_is_named(wrong, make):
+    words = rf"`y` must hold class labels in \[0, 3\).*got {float(wrong)} in sample 57"
+    for method in ("r2", "lbfgs"):
+        model = make()
+        before = model.get_weights()
+        with pytest.raises(ValueError, match=words):
+            knb.fit(model, X, labels(wrong), method=method, verbose=0)
+        after = model.get_weights()
+        for a, b in zip(before, after[: len(before)], strict=True):
+            np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match=words):
+        knb.KerasProblem(make(), X, labels(wrong))
+
+
+@pytest.mark.backend("jax", "torch")
+def test_what_does_not_count_may_be_anything():
+    ignored = net(LOSS(ignore_class=-1))
+    assert np.isfinite(knb.KerasProblem(ignored, X, labels(-1)).fun(np.zeros(15)))
+    weight = np.where(np.arange(60) == 57, 0.0, 1.0)
+    problem = knb.KerasProblem(net(), X, labels(-1), sample_weight=weight)
+    assert np.isfinite(problem.fun(np.zeros(15)))
+
+
+def test_each_output_has_its_own_labels():
+    inputs = keras.Input((4,))
+    heads = {
+        "wide": keras.layers.Dense(5, "softmax", name="wide")(inputs),
+        "few": keras.layers.Dense(2, "softmax", name="few")(inputs),
+        "line": keras.layers.Dense(1, name="line")(inputs),
+    }
+    model = keras.Model(inputs, heads)
+    sparse = "sparse_categorical_crossentropy"
+    model.compile(loss={"line": "mse", "few": sparse, "wide": LOSS()})
+    y = {"few": LABELS % 2, "wide": LABELS + 2, "line": 9.0 * LABELS}
+    assert np.isfinite(knb.KerasProblem(model, X, y).fun(np.zeros(40)))
+    with pytest.raises(ValueError, match=r"in \[0, 2\).*got 2 in sample 2"):
+        knb.KerasProblem(model, X, {**y, "few": LABELS})
+
+
+def test_labels_of_sequences():
+    layers = [keras.Input((5, 4)), keras.layers.Dense(3, "softmax")]
+    model = keras.Sequential(layers)
+    model.compile(loss=LOSS())
+    x, y = np.zeros((6, 5, 4), "float32"), np.zeros((6, 5))
+    assert np.isfinite(knb.KerasProblem(model, x, y).fun(np.zeros(15)))
+    y[4, 2] = 7
+    with pytest.raises(ValueError, match=r"got 7\.0 in sample 4"):
+        knb.KerasProblem(model, x, y)
+
+
+def test_nan_targets_are_told_of():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    with pytest.warns(RuntimeWarning, match="the data hold 1 NaN values"):
+        with pytest.warns(RuntimeWarning, match="the loss of 1 batches"):
+            knb.fit(model, X, labels(np.nan), verbose=0)
