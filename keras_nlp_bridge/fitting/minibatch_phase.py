@@ -74,10 +74,10 @@ class Minibatch:
         if not model.built:
             few, x = data.peeked(x)
             build(model, few)
+        groups = None
         if batches is not None:
             check_labels(model, model.loss, batches.samples)
-        grouped = batches is not None and _form_groups(model, arguments, batches)
-        groups = batches if grouped else None
+            groups = _in_groups(model, arguments, batches)
         limits = Projection.of(model.trainable_variables, bounds)
         modes = curvature, seed, bool(per_epoch), _strict(arguments["callbacks"])
         loan = _loan(model, method, modes, batches, groups, limits)
@@ -89,22 +89,34 @@ class Minibatch:
         arguments["callbacks"] = with_own_swaps(told, keeper)
         arguments["callbacks"] = _callbacks(model, arguments, order, groups, last)
         arguments |= {"epochs": last, "sample_weight": weight}
-        held = groups.held(loan.held) if _fits(groups) else nullcontext()
-        with held as loan.held:
-            with backends.current().unharmed(model), lent(model, keeper, loan):
-                begin, _ = resumed(model, told, first)
-                arguments["initial_epoch"] = begin
-                history = model.fit(x, y, **arguments)
-                history.result = loan.step.result(history)
+        with backends.current().unharmed(model), lent(model, keeper, loan):
+            begin, _ = resumed(model, told, first)
+            arguments["initial_epoch"] = begin
+            history = _trained(model, (x, y), arguments, loan, groups)
         _warn_of_lost(history.result)
-        # Here, because it then lives as long as the model, and no longer.
-        history.loan = loan
-        if groups is not None:
-            groups.group = 1
         stale = method.averages or lagging(model, int(keeper.iterations))
         if stale and keeper.holds_result(model.trainable_variables):
             refresh_statistics(model, _inputs(x))
         return history
+
+
+def _trained(
+    model: keras.Model,
+    samples: tuple[Any, Any],
+    arguments: dict[str, Any],
+    loan: Loan,
+    groups: Batches | None,
+) -> keras.callbacks.History:
+    """Run Keras's loop, with the samples of groups on the device, if they fit."""
+    held = groups.held(loan.held) if _fits(groups) else nullcontext()
+    with held as loan.held:
+        history = model.fit(*samples, **arguments)
+        history.result = loan.step.result(history)
+    # Here, because it then lives as long as the model, and no longer.
+    history.loan = loan
+    if groups is not None:
+        groups.group = 1
+    return history
 
 
 def _strict(callbacks: list[keras.callbacks.Callback]) -> bool:
@@ -195,9 +207,9 @@ _MOST_HELD = 2**30
 _GROUP_BYTES = 2**26
 
 
-def _form_groups(
+def _in_groups(
     model: keras.Model, arguments: dict[str, Any], batches: Batches
-) -> bool:
+) -> Batches | None:
     """Let Keras's loop see groups of batches, if nobody could tell."""
     alone = backends.current().replicas(model) == 1
     if alone:
@@ -211,12 +223,12 @@ def _form_groups(
         or asked_jit(model) not in ("auto", backends.current().JIT)
         or listens(told)
     ):
-        return False
+        return None
     batches.group = min(most_in_a_group(told), batches.steps)
     if batches.nbytes > _MOST_HELD:
         size = batches.nbytes // batches.steps
         batches.group = max(1, min(batches.group, _GROUP_BYTES // size))
-    return True
+    return batches
 
 
 def _try(model: keras.Model, few: Batch) -> None:
