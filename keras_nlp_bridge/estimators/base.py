@@ -18,6 +18,7 @@ from keras_nlp_bridge.estimators.columns import (
     split,
 )
 from keras_nlp_bridge.estimators.networks import form, network, outputs
+from keras_nlp_bridge.estimators.optimizers import Kept, kept, new_optimizer
 from keras_nlp_bridge.estimators.params import (
     NeuralNetworkParameters,
     as_list,
@@ -66,8 +67,8 @@ class NeuralNetwork(NeuralNetworkParameters):
         ``history_["loss"]``, penalties included.
     n_iter_ : int
         Epochs made.
-    result_ : scipy.optimize.OptimizeResult or None
-        Of the last run; None for Keras optimizers.
+    result_ : scipy.optimize.OptimizeResult
+        Of the last run.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         If X had names.
@@ -217,6 +218,7 @@ class NeuralNetwork(NeuralNetworkParameters):
         state = check_random_state(self.random_state)
         self._rng = np.random.default_rng(state.randint(2**31 - 1, size=2))
         self.model_ = self._network(numbers.shape[1:])
+        self._kept: Kept | None = None
         self.n_iter_ = 0
         self.history_: dict[str, list[float | None]] = {}
         self.loss_curve_: list[float | None] = []
@@ -232,7 +234,7 @@ class NeuralNetwork(NeuralNetworkParameters):
     ) -> NeuralNetwork:
         if epochs > 0:
             history = self._run(rows, target, weight, epochs, partial)
-            self.result_ = getattr(history, "result", None)
+            self.result_ = history.result  # pyright: ignore[reportAttributeAccessIssue]
             for name, values in history.history.items():
                 column = self.history_.setdefault(name, [None] * self.n_iter_)
                 column += [None if v is None else float(v) for v in values]
@@ -264,11 +266,12 @@ class NeuralNetwork(NeuralNetworkParameters):
                 self._strata(target),
                 int(self._rng.integers(2**31 - 1)),
             )
+        optimizer = new_optimizer(self.method, self.options, self.model_, self._kept)
         task = Task(
             [(self._inputs(r), t, normalized(w)) for r, t, w in parts],
             patience=self.n_iter_no_change,
-            method=self.method,
-            options=self.options,
+            method=self.method if optimizer is None else optimizer,
+            options=self.options if optimizer is None else None,
             batch_size=self.batch_size,
             shuffle=self.shuffle,
             loss=self._loss(),
@@ -279,13 +282,15 @@ class NeuralNetwork(NeuralNetworkParameters):
             l2=_DECAY / count if self.l2 is None else float(self.l2),
             seed=int(self._rng.integers(2**31 - 1)),
         )
-        return train(
+        history = train(
             lambda: self._network(rows.numbers.shape[1:], np.random.default_rng(0)),
             self.model_,
             task,
             epochs,
             self._key(rows),
         )
+        self._kept = kept(optimizer, self.method, self.options)
+        return history
 
     # ----------------------------------------------------------------------- network
 

@@ -81,7 +81,8 @@ class NeuralNetworkParameters(BaseEstimator):
     warm_start : bool
         As MLJFlux does it: a fit that asks for more `epochs`, by the same method or
         another, and changes nothing else goes on from the weights for the epochs
-        that are missing. Anything else starts afresh.
+        that are missing, an equal Keras optimizer with its moments and its count of
+        steps. Anything else starts afresh. A list of methods runs whole each time.
     random_state : int, RandomState or None
         Of the start, the order of minibatches, dropout and the validation split. No
         global seed is read or written if it is a number.

@@ -1,5 +1,6 @@
 """The estimators' own promises: data, weights, restarts, networks, embeddings."""
 
+import pickle
 import re
 import subprocess
 import sys
@@ -369,8 +370,7 @@ def test_every_kind_of_method_trains(iris, method):
     assert model.loss_curve_[-1] < 0.7 * model.loss_curve_[0]
     assert model.n_iter_ == len(model.loss_curve_) > 1
     assert model.score(*iris) > 0.75
-    is_keras = isinstance(method, keras.optimizers.Optimizer) or method == "adam"
-    assert isinstance(model.result_, OptimizeResult) != is_keras
+    assert isinstance(model.result_, OptimizeResult)
     if isinstance(method, keras.optimizers.Optimizer):
         assert not method.built  # the parameter is not what was used
 
@@ -391,6 +391,37 @@ def test_more_epochs_go_on_from_the_weights(iris):
     model.set_params(method="CG", epochs=14).fit(*iris)  # another method goes on
     assert model.n_iter_ == 14
     assert model.loss_curve_[12] < losses[4]
+
+
+def test_a_warm_start_goes_on_with_what_adam_remembers(iris):
+    goes_on_as_one_fit(iris, "adam", {"learning_rate": 0.05})
+
+
+def test_a_warm_start_goes_on_with_momentum_on_its_schedule(iris):
+    rate = keras.optimizers.schedules.CosineDecay(0.1, 40)
+    goes_on_as_one_fit(iris, keras.optimizers.SGD(rate, momentum=0.9), None)
+
+
+def goes_on_as_one_fit(data, method, options):
+    def make(epochs):
+        return NeuralNetworkClassifier(
+            "linear",
+            method=method,
+            options=options,
+            epochs=epochs,
+            shuffle=False,
+            warm_start=True,
+            random_state=0,
+        )
+
+    whole = make(4).fit(*data)
+    parts = pickle.loads(pickle.dumps(make(2).fit(*data)))
+    parts.set_params(epochs=3).fit(*data)
+    parts.partial_fit(*data)
+    assert parts.loss_curve_ == whole.loss_curve_
+    assert whole.result_.nit == parts.result_.nit == 20  # 4 x 5 batches of 32
+    parts.set_params(options=None, method="adam", epochs=5).fit(*data)
+    assert parts.result_.nit == 5  # another optimizer starts with nothing
 
 
 @pytest.mark.parametrize(
