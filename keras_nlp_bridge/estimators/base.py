@@ -15,6 +15,9 @@ from keras_nlp_bridge.estimators.columns import (
     Scaling,
     TableEncoder,
     distinct_rows,
+    is_deep,
+    read_deep,
+    shape_of,
     split,
 )
 from keras_nlp_bridge.estimators.networks import form, network, outputs
@@ -85,11 +88,30 @@ class NeuralNetwork(NeuralNetworkParameters):
     def _read(self, X: Any, reset: bool) -> Rows:
         """Check X and cut it into numbers and codes."""
         if reset:
+            self._shape = shape_of(X)[1:] if is_deep(X) else None
+        if self._shape is not None:
+            return self._read_deep(X, reset)
+        if reset:
             self._encoder = TableEncoder(
                 self.embedding_dims, handle_unknown=self.handle_unknown
             )
             return self._encoder.fit(self, X)
         return self._encoder.read(self, X)
+
+    def _read_deep(self, X: Any, reset: bool) -> Rows:
+        """Check samples of more than one dimension."""
+        if self.embedding_dims:
+            raise ValueError(
+                "`embedding_dims` must be None for samples of more than one dimension; "
+                f"got {self.embedding_dims!r} for X of shape {shape_of(X)}."
+            )
+        if shape_of(X)[1:] != self._shape:
+            raise ValueError(
+                f"`X` must hold samples of shape {self._shape} as in the first fit; "
+                f"got shape {shape_of(X)}."
+            )
+        self._encoder = TableEncoder(None)
+        return read_deep(self, X, reset)
 
     def _read_target(
         self, y: Any, weight: Array, reset: bool, classes: Any = None
@@ -122,7 +144,7 @@ class NeuralNetwork(NeuralNetworkParameters):
 
     def _suits(self, X: Any, y: Any) -> bool:
         """Whether a warm start can go on with these data."""
-        return np.shape(X)[1:] == (self.n_features_in_,)
+        return shape_of(X)[1:] == (self._shape or (self.n_features_in_,))
 
     # ---------------------------------------------------------------------- training
 
@@ -132,7 +154,9 @@ class NeuralNetwork(NeuralNetworkParameters):
         Parameters
         ----------
         X : array_like or data frame
-            Samples.
+            Samples: rows of a table, or, for builders that are functions or models,
+            sequences of one length, of shape (n, length, n_features), and what has
+            more dimensions.
         y : array_like of shape (n,) or (n, n_targets)
             Targets.
         sample_weight : array_like of shape (n,), optional
@@ -211,10 +235,10 @@ class NeuralNetwork(NeuralNetworkParameters):
         """Learn scales, make the network, and begin the record of the training."""
         self._class_weights(target, weight)  # says what is wrong before any work
         self._learn_scale(target, weight)
-        numbers, whole = rows.numbers, rows.numbers.ndim > 2
+        numbers = rows.numbers
         self._scaling = Scaling()
         if self.standardize and numbers.size:
-            self._scaling = Scaling.of(numbers, weight, whole)
+            self._scaling = Scaling.of(numbers, weight)
         state = check_random_state(self.random_state)
         self._rng = np.random.default_rng(state.randint(2**31 - 1, size=2))
         self.model_ = self._network(numbers.shape[1:])

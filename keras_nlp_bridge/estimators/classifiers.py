@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import column_or_1d
 
 from keras_nlp_bridge.estimators.base import NeuralNetwork
+from keras_nlp_bridge.estimators.columns import shape_of
 from keras_nlp_bridge.estimators.networks import puts_out_probabilities
 from keras_nlp_bridge.minimizing.solvers import FULL_SAMPLE
 
@@ -202,6 +203,11 @@ class NeuralNetworkClassifier(ClassifierMixin, NeuralNetwork):
         self, y: Any, weight: Array, reset: bool, classes: Any = None
     ) -> Array:
         check_classification_targets(y)
+        if len(shape_of(y)) > 1 and shape_of(y)[1:] != (1,):
+            raise ValueError(
+                "`y` must hold one label for each sample, in one dimension; got shape "
+                f"{shape_of(y)}. Of one-hot rows give y.argmax(axis=1)."
+            )
         y = column_or_1d(y, warn=True)
         if len(y) != len(weight):
             return y  # the caller says what is wrong

@@ -12,10 +12,19 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from keras_nlp_bridge.estimators.builders import BUILDERS, Builder
+from keras_nlp_bridge.estimators.functions import (
+    arguments_of,
+    check_function,
+    identity,
+    is_function,
+    with_arguments,
+)
 from keras_nlp_bridge.estimators.train import check_method, needs_all_samples
 from keras_nlp_bridge.minimizing.solvers import FULL_SAMPLE
 
 Array = NDArray[Any]
+
+_INNER = "builder__"
 
 # Changes that let a warm start go on from the weights, as in MLJFlux.
 _WARM = frozenset("method options epochs warm_start verbose callbacks".split())
@@ -29,10 +38,13 @@ class NeuralNetworkParameters(BaseEstimator):
     builder : str, Builder, callable or keras.Model
         The network: "linear", "short", "mlp", "image" or an object of these classes
         in `keras_nlp_bridge.estimators`, whose parameters are also parameters of the
-        estimator: ``builder__hidden=(64, 32)``. Or a callable
-        ``(n_in, n_out, rng) -> keras.Model`` that takes its seeds from the
-        `numpy.random.Generator` rng. Or a Keras model, from whose configuration a new
-        one is made with new weights; initializers of your own must then have a
+        estimator: ``builder__hidden=(64, 32)``. Or a function that returns a Keras
+        model, ``build(hidden=5)``, whose arguments become parameters in the same way:
+        ``builder__hidden=8``. If it has arguments named n_in, n_out or rng, it is told
+        the numbers of inputs (a tuple, if samples have more than one dimension) and of
+        outputs, and a `numpy.random.Generator`; layers without a seed of their own
+        follow `random_state` in any case. Or a Keras model, from whose configuration a
+        new one is made with new weights; initializers of your own must then have a
         parameter ``seed``, or the start is not determined by `random_state`.
     method : str, callable, keras.optimizers.Optimizer or list
         As for `keras_nlp_bridge.fit`, or a Keras optimizer or its name. L-BFGS-B by
@@ -53,10 +65,10 @@ class NeuralNetworkParameters(BaseEstimator):
         samples, which did well on small and noisy sets alike
         (benchmarks/results/estimators.md).
     standardize : bool
-        Give the network numeric features of mean 0 and variance 1 (images: all pixels
-        together), and targets likewise if the loss is the mean squared or absolute
-        error; predictions are scaled back. Losses in `loss_curve_` are those of
-        standardized targets.
+        Give the network numeric features of mean 0 and variance 1 (sequences: at all
+        times together, images: all pixels together), and targets likewise if the loss
+        is the mean squared or absolute error; predictions are scaled back. Losses in
+        `loss_curve_` are those of standardized targets.
     embedding_dims : dict of str or int to int or float, optional
         Length of the vectors that stand for the levels of a categorical column, or
         their share of its number of levels; by default min(levels - 1, 10). Columns of
@@ -136,7 +148,7 @@ class NeuralNetworkParameters(BaseEstimator):
         self.verbose = verbose
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters; also those of a builder that is given by name.
+        """Return the parameters; also those of a builder by name, or a function.
 
         Parameters
         ----------
@@ -150,20 +162,29 @@ class NeuralNetworkParameters(BaseEstimator):
         params = super().get_params(deep=deep)
         if deep and isinstance(self.builder, str) and self.builder in BUILDERS:
             inner = BUILDERS[self.builder]().get_params()
-            params |= {f"builder__{name}": value for name, value in inner.items()}
-        return params
+        elif deep and is_function(self.builder):
+            inner = arguments_of(self.builder)
+        else:
+            return params
+        return params | {f"{_INNER}{name}": value for name, value in inner.items()}
 
     def set_params(self, **params: Any) -> NeuralNetworkParameters:
-        """Set parameters; ``builder__...`` turn a builder's name into a builder.
+        """Set parameters.
+
+        ``builder__...`` turn a builder's name into a builder, and a function into a
+        `functools.partial` of it.
 
         Returns
         -------
         self
         """
         builder = params.get("builder", self.builder)
-        inner = any(name.startswith("builder__") for name in params)
+        inner = {name for name in params if name.startswith(_INNER)}
         if inner and isinstance(builder, str) and builder in BUILDERS:
             params["builder"] = BUILDERS[builder]()
+        elif inner and is_function(builder):
+            given = {name.removeprefix(_INNER): params.pop(name) for name in inner}
+            params["builder"] = with_arguments(builder, given)
         return super().set_params(**params)
 
     def _check_params(self) -> None:
@@ -212,9 +233,11 @@ def _check_builder(builder: Any) -> None:
     known = isinstance(builder, keras.Model) or callable(builder)
     if isinstance(builder, type) or not (known or builder in [*BUILDERS]):
         raise ValueError(
-            f"`builder` must be one of {[*BUILDERS]}, a callable (n_in, n_out, rng) -> "
+            f"`builder` must be one of {[*BUILDERS]}, a function that returns a "
             f"keras.Model or a keras.Model; got {builder!r}."
         )
+    if is_function(builder):
+        check_function(builder)
 
 
 def sample_weights(given: Any, count: int) -> Array:
@@ -272,6 +295,8 @@ def kept_params(estimator: Any) -> dict[str, Any]:
         params["builder"] = type(params["builder"]).__name__
     elif isinstance(params["builder"], str):
         params["builder"] = BUILDERS[params["builder"]].__name__
+    elif is_function(params["builder"]):
+        params["builder"] = identity(params["builder"])
     return params
 
 

@@ -136,7 +136,8 @@ def _fit(
     """Call `keras_nlp_bridge.fit`."""
     x, y, weight = data
     callbacks = [*_watchers(checks, task.patience), *task.callbacks]
-    sizes = {"batch_size": task.batch_size, "shuffle": task.shuffle}
+    given = {"batch_size": task.batch_size, "shuffle": task.shuffle}
+    sizes: dict[str, Any] = given
     if _by_keras(task.method):
         # Keras would draw the order of arrays from its global seed.
         x = Batches(Batch(x, y, weight), task.batch_size or 32, task.shuffle, task.seed)

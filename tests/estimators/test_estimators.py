@@ -562,6 +562,8 @@ def test_images(channels):
         model.fit(x.reshape(len(x), -1), y)
     with pytest.raises(ValueError, match=r"'image' needs samples of shape"):
         NeuralNetworkClassifier("image").fit(x.reshape(len(x), -1), y)
+    with pytest.raises(ValueError, match=r"'mlp' must be given samples that are rows"):
+        NeuralNetworkClassifier("mlp").fit(x, y)
 
 
 def test_images_by_minibatches():
@@ -641,6 +643,7 @@ def test_levels_that_were_not_seen():
         ({"builder": MLP("x")}, r"`builder__hidden` must be a sequence"),
         ({"builder": MLP((3, 0))}, r"`builder__hidden` must be a positive int.* got 0"),
         ({"builder": Short(dropout=1)}, r"`builder__dropout` must be in \[0, 1\)"),
+        ({"builder": lambda units: 3}, r"defaults, .* <lambda> with \['units'\]"),
         ({"builder": lambda *_: 3}, r"`builder` must return a keras.Model; got int"),
         ({"validation_fraction": 1}, r"`validation_fraction` must be in \(0, 1\)"),
         ({"early_stopping": "yes"}, r"`early_stopping` must be True or False"),
@@ -696,6 +699,10 @@ def test_data_are_checked(iris):
     hole[3, 2] = np.nan
     with pytest.raises(ValueError, match="contains NaN"):
         model.fit(hole, y)
+    with pytest.raises(ValueError, match=r"`y` must hold one label .* y.argmax\("):
+        model.fit(x, np.eye(3)[y])
+    with pytest.raises(ValueError, match=r"`y` must have shape \(n,\) or .* 4, 1\)"):
+        NeuralNetworkRegressor().fit(x, x[:, :, None])
     with pytest.raises(ValueError, match="Unknown label type"):
         model.fit(x, x[:, 0])
     with pytest.raises(ValueError, match=r"`sample_weight` must be .*not negative"):
