@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -168,27 +170,40 @@ class NeuralNetwork(NeuralNetworkParameters):
 
         Raises
         ------
-        ValueError
-            For parameters and data that make no sense; named in the message.
+        ValueError, TypeError
+            For parameters and data that make no sense; named in the message. The
+            estimator is as it was.
         """
         self._check_params()
-        done = self._epochs_done(X, y)
-        data = self._samples(X, y, sample_weight, reset=done is None)
-        if done is None:
-            self._start(*data)
-            done = 0
-        return self._train(*data, epochs=self.epochs - done, done=done)
+        with self._as_before():
+            done = self._epochs_done(X, y)
+            data = self._samples(X, y, sample_weight, reset=done is None)
+            if done is None:
+                self._start(*data)
+                done = 0
+            return self._train(*data, epochs=self.epochs - done, done=done)
+
+    @contextmanager
+    def _as_before(self) -> Iterator[None]:
+        """Take back what was learnt of data or parameters that are then refused."""
+        before = dict(vars(self))
+        try:
+            yield
+        except (ValueError, TypeError):
+            self.__dict__ = before
+            raise
 
     def _fit_more(
         self, X: Any, y: Any, sample_weight: Any, classes: Any = None
     ) -> NeuralNetwork:
         """Train for one epoch more, for `partial_fit`."""
         self._check_params()
-        first = not hasattr(self, "model_")
-        data = self._samples(X, y, sample_weight, first, classes)
-        if first:
-            self._start(*data)
-        return self._train(*data, epochs=1, done=self.n_iter_, partial=True)
+        with self._as_before():
+            first = not hasattr(self, "model_")
+            data = self._samples(X, y, sample_weight, first, classes)
+            if first:
+                self._start(*data)
+            return self._train(*data, epochs=1, done=self.n_iter_, partial=True)
 
     def _epochs_done(self, X: Any, y: Any) -> int | None:
         """Epochs that a warm start goes on from, or None to start afresh."""

@@ -16,6 +16,7 @@ from sklearn.utils.validation import column_or_1d
 from keras_nlp_bridge.estimators.base import NeuralNetwork
 from keras_nlp_bridge.estimators.columns import shape_of
 from keras_nlp_bridge.estimators.networks import puts_out_probabilities
+from keras_nlp_bridge.estimators.params import is_real
 from keras_nlp_bridge.minimizing.solvers import FULL_SAMPLE
 
 Array = NDArray[Any]
@@ -249,7 +250,7 @@ class NeuralNetworkClassifier(ClassifierMixin, NeuralNetwork):
         factors = np.ones(count)
         for label, factor in given.items():
             place = np.flatnonzero(self.classes_ == label)
-            if len(place) != 1 or not 0 <= factor < np.inf:
+            if len(place) != 1 or not (is_real(factor) and 0 <= factor < np.inf):
                 raise ValueError(
                     f"`class_weight` must give labels among {self.classes_.tolist()} "
                     f"weights of at least 0; got {label!r}: {factor!r}."

@@ -14,7 +14,7 @@ from keras_nlp_bridge import backends
 from keras_nlp_bridge.fitting.lending import optimizer_of
 from keras_nlp_bridge.minimizing.solvers import find
 
-__all__ = ["Kept", "kept", "new_optimizer"]
+__all__ = ["Kept", "kept", "new_optimizer", "optimizer_given"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,19 @@ class Kept:
 
     config: dict[str, Any]
     state: dict[str, NDArray[Any]]
+
+
+def optimizer_given(method: Any, options: Mapping[str, Any] | None) -> Any:
+    """Return the optimizer that is asked for, or None if another method is.
+
+    Raises
+    ------
+    ValueError
+        The options are none of the optimizer's.
+    """
+    if isinstance(method, (list, tuple)) or find(method).kind != "keras":
+        return None
+    return optimizer_of(find(method), dict(options or {}))
 
 
 def new_optimizer(
@@ -52,7 +65,7 @@ def new_optimizer(
     before : Kept, optional
         Of the fit before: an equal optimizer goes on from there.
     """
-    given = _given(method, options)
+    given = optimizer_given(method, options)
     if given is None:
         return None
     with backends.current().scope(model):
@@ -70,14 +83,8 @@ def kept(optimizer: Any, method: Any, options: Mapping[str, Any] | None) -> Kept
     store: dict[str, NDArray[Any]] = {}
     optimizer.save_own_variables(store)
     # Not its own configuration: a callback may have changed the learning rate.
-    config = _config(_given(method, options))
+    config = _config(optimizer_given(method, options))
     return Kept(config, {name: np.array(array) for name, array in store.items()})
-
-
-def _given(method: Any, options: Mapping[str, Any] | None) -> Any:
-    if isinstance(method, (list, tuple)) or find(method).kind != "keras":
-        return None
-    return optimizer_of(find(method), dict(options or {}))
 
 
 def _config(optimizer: Any) -> dict[str, Any]:

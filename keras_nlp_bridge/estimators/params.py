@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
 
 from keras_nlp_bridge.estimators.builders import BUILDERS, Builder
 from keras_nlp_bridge.estimators.functions import (
@@ -19,12 +20,15 @@ from keras_nlp_bridge.estimators.functions import (
     is_function,
     with_arguments,
 )
+from keras_nlp_bridge.estimators.optimizers import optimizer_given
 from keras_nlp_bridge.estimators.train import check_method, needs_all_samples
 from keras_nlp_bridge.minimizing.solvers import FULL_SAMPLE
 
 Array = NDArray[Any]
 
 _INNER = "builder__"
+# Names that `compile` knows beside those of `keras.metrics`.
+_METRICS = frozenset({"accuracy", "acc", "crossentropy", "ce"})
 
 # Changes that let a warm start go on from the weights, as in MLJFlux.
 _WARM = frozenset("method options epochs warm_start verbose callbacks".split())
@@ -194,13 +198,22 @@ class NeuralNetworkParameters(BaseEstimator):
         _check_builder(given["builder"])
         for name in ("epochs", "n_iter_no_change"):
             _require_count(name, given[name])
+        for name in ("options", "embedding_dims"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Mapping):
+                raise ValueError(f"`{name}` must be a dict or None; got {value!r}.")
         _check_batch_size(given["batch_size"], given["method"], given["options"])
+        _check_options(given["method"], given["options"])
+        _check_random_state(given["random_state"])
+        _check_loss(given["loss"])
+        _check_metrics(given["metrics"])
+        _check_callbacks(given["callbacks"])
         for name in ("l1", "l2"):
             value = 0 if name == "l2" and given[name] is None else given[name]
-            if not _is_real(value) or not 0 <= value < np.inf:
+            if not is_real(value) or not 0 <= value < np.inf:
                 raise ValueError(f"`{name}` must be at least 0; got {value!r}.")
         share = given["validation_fraction"]
-        if not _is_real(share) or not 0 < share < 1:
+        if not is_real(share) or not 0 < share < 1:
             raise ValueError(f"`validation_fraction` must be in (0, 1); got {share!r}.")
         for name in ("standardize", "shuffle", "early_stopping", "warm_start"):
             if not isinstance(given[name], (bool, np.bool_)):
@@ -212,10 +225,6 @@ class NeuralNetworkParameters(BaseEstimator):
                 "`handle_unknown` must be 'error' or 'mean'; "
                 f"got {self.handle_unknown!r}."
             )
-        for name in ("options", "embedding_dims"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, Mapping):
-                raise ValueError(f"`{name}` must be a dict or None; got {value!r}.")
 
 
 def _check_batch_size(size: Any, method: Any, options: Any) -> None:
@@ -227,6 +236,63 @@ def _check_batch_size(size: Any, method: Any, options: Any) -> None:
             f"`batch_size` must be None for method {method!r}, which needs all "
             f"samples at each evaluation; got {size!r}."
         )
+
+
+def _check_options(method: Any, options: Any) -> None:
+    """Raise for options that are none, and for those of a Keras optimizer."""
+    for name in options or {}:
+        if not isinstance(name, str):
+            raise ValueError(f"`options` must have names as keys; got {name!r}.")
+    optimizer_given(method, options)
+
+
+def _check_random_state(value: Any) -> None:
+    try:
+        check_random_state(value)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "`random_state` must be an integer from 0 to 2**32 - 1, a RandomState or "
+            f"None; got {value!r}."
+        ) from error
+
+
+def _check_loss(loss: Any) -> None:
+    known = loss is None or callable(loss)
+    if not known and isinstance(loss, str):
+        known = _is_found(keras.losses.get, loss)
+    if not known:
+        raise ValueError(
+            "`loss` must be a loss of Keras, its name, a function or None; "
+            f"got {loss!r}."
+        )
+
+
+def _check_metrics(metrics: Any) -> None:
+    for metric in keras.tree.flatten(metrics):
+        known = metric is None or callable(metric) or metric in _METRICS
+        if not known and isinstance(metric, str):
+            known = _is_found(keras.metrics.get, metric)
+        if not known:
+            raise ValueError(
+                "`metrics` must hold metrics of Keras, their names or functions; "
+                f"got {metric!r}."
+            )
+
+
+def _is_found(get: Callable[[str], Any], name: str) -> bool:
+    try:
+        return get(name) is not None
+    except (ValueError, TypeError):
+        return False
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    for one in as_list(callbacks):
+        if not (isinstance(one, keras.callbacks.Callback) or callable(one)):
+            raise ValueError(
+                "`callbacks` must hold Keras callbacks, or callables that return one; "
+                f"got {one!r}."
+            )
 
 
 def _check_builder(builder: Any) -> None:
@@ -278,7 +344,8 @@ def sample_weights(given: Any, count: int) -> Array:
     return weight
 
 
-def _is_real(value: Any) -> bool:
+def is_real(value: Any) -> bool:
+    """Whether `value` is a real number, and no bool."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 

@@ -656,15 +656,50 @@ def test_levels_that_were_not_seen():
         ({"class_weight": {5: 1.0}}, r"`class_weight` must give labels among"),
         ({"class_weight": {0: -1.0}}, r"weights of at least 0; got 0: -1.0"),
         ({"loss": "binary_crossentropy"}, r"needs two classes; got 3"),
-        ({"random_state": "x"}, r"'x' cannot be used to seed"),
+        ({"random_state": "x"}, r"`random_state` must be an integer .* got 'x'"),
+        ({"random_state": -1}, r"`random_state` must be an integer .* got -1"),
+        ({"epochs": "4"}, r"`epochs` must be an integer .* got '4'"),
+        ({"epochs": True}, r"`epochs` must be an integer .* got True"),
+        ({"epochs": -1}, r"`epochs` must be an integer .* got -1"),
+        ({"batch_size": -2, "method": "r2"}, r"`batch_size` must be an .* got -2"),
+        ({"batch_size": 2.5, "method": "r2"}, r"`batch_size` must be .* got 2.5"),
+        ({"batch_size": "4", "method": "r2"}, r"`batch_size` must be .* got '4'"),
+        ({"batch_size": True, "method": "r2"}, r"`batch_size` must be .* got True"),
+        ({"method": None}, r"`method` must be a solver or .* got None"),
+        ({"method": []}, r"`method` must not be an empty list; got \[\]"),
+        ({"method": [None]}, r"`method` as a list must hold .* got None"),
+        ({"options": "a"}, r"`options` must be a dict or None; got 'a'"),
+        ({"options": {3: 1}}, r"`options` must have names as keys; got 3"),
+        ({"options": {"rate": 1}, "method": "adam"}, r"`options` must be .*'rate': 1"),
+        ({"options": {"rate": 1}, "method": "r2"}, r"`options` of 'r2' .*'rate'"),
+        ({"verbose": "loud"}, r"`verbose` must be one of .* got 'loud'"),
+        ({"callbacks": [5]}, r"`callbacks` must hold Keras callbacks.* got 5"),
+        ({"metrics": ["nope"]}, r"`metrics` must hold metrics .* got 'nope'"),
+        ({"metrics": 5}, r"`metrics` must hold metrics .* got 5"),
+        ({"loss": "nope"}, r"`loss` must be a loss of Keras.* got 'nope'"),
+        ({"loss": [1]}, r"`loss` must be a loss of Keras.* got \[1\]"),
+        ({"l2": float("nan")}, r"`l2` must be at least 0; got nan"),
+        ({"class_weight": {0: "a"}}, r"weights of at least 0; got 0: 'a'"),
     ],
     ids=name,
 )
 def test_parameters_are_checked_by_fit(iris, params, message):
     model = NeuralNetworkClassifier(**params)  # no word from __init__
+    before = dict(vars(model))
     with pytest.raises(ValueError, match=message):
         model.fit(*iris)
-    assert not hasattr(model, "model_")
+    assert vars(model) == before
+
+
+def test_a_refused_fit_leaves_a_trained_estimator_as_it_was(iris):
+    x, y = iris
+    model = small(epochs=2).fit(x, y)
+    proba, losses = model.predict_proba(x), model.loss_curve_
+    with pytest.raises(ValueError, match="`method` as a list must hold"):
+        model.set_params(method=["r2"]).fit(x[:, :2], y > 0)
+    np.testing.assert_array_equal(model.predict_proba(x), proba)
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert model.loss_curve_ is losses
 
 
 @pytest.mark.parametrize(
