@@ -1,14 +1,15 @@
-"""The world outside: optional packages, threads of BLAS, files written whole."""
+"""The world outside: optional packages, threads of BLAS, whole files, Ctrl-C."""
 
 import importlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["beside", "blas_on_one_thread", "require"]
+__all__ = ["UntilInterrupted", "beside", "blas_on_one_thread", "require"]
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:
@@ -98,3 +99,37 @@ def beside(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+class UntilInterrupted:
+    """A context that Ctrl-C ends, if there is enough by then.
+
+    Parameters
+    ----------
+    kept : str
+        What there is then, for a line on stderr.
+    least : int
+        With less, the KeyboardInterrupt goes on.
+
+    Attributes
+    ----------
+    done : int
+        How much there is; counted inside.
+    interrupted : bool
+    """
+
+    def __init__(self, kept: str, least: int = 1) -> None:
+        self._kept, self._least = kept, least
+        self.done, self.interrupted = 0, False
+
+    def __enter__(self) -> "UntilInterrupted":
+        """Begin."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        """End, and keep what there is."""
+        ctrl_c = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self.interrupted = ctrl_c and self.done >= self._least
+        if self.interrupted:
+            print(f"interrupted: {self._kept}", file=sys.stderr)
+        return self.interrupted

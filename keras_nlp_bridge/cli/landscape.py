@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from keras_nlp_bridge.cli.common import (
+    INTERRUPTED,
     add_output,
     add_parser,
     count,
@@ -44,7 +47,7 @@ examples:
 directions: filter (random, as long as the weights into each channel), layer (as long as
   each variable), random (as long as all weights), hessian (eigenvectors)
 
-KERAS_BACKEND chooses the backend of Keras.
+Ctrl-C saves what there is. KERAS_BACKEND chooses the backend of Keras.
 """
 
 
@@ -102,7 +105,7 @@ def _landscape(options: argparse.Namespace) -> int:
         save_picture(files[0], title, draw)
         found.save(files[1])
     _report(found, problem.fun(found.center), files, title, options)
-    return 0
+    return INTERRUPTED if found.interrupted else 0
 
 
 def _report(
@@ -125,12 +128,14 @@ def _report(
             "coordinates": [list(map(float, a)) for a in found.coordinates],
             "values": found.values.tolist(),
             "holes": found.holes,
+            "interrupted": found.interrupted,
             "files": [str(path) for path in files],
         }
         print(json.dumps(finite(record)))
         return
-    low, high = float(found.values.min()), float(found.values.max())
-    print(f"{title}\nloss {middle:.4g} in the middle, from {low:.4g} to {high:.4g}")
+    values = found.values[np.isfinite(found.values)]
+    around = f", from {values.min():.4g} to {values.max():.4g}" if values.size else ""
+    print(f"{title}\nloss {middle:.4g} in the middle{around}")
     if found.holes:
         print(f"{found.holes} of {found.values.size} points are not finite")
     finished(files)

@@ -2,11 +2,15 @@
 
 import argparse
 import json
-from typing import Any
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_nlp_bridge.cli.common import (
+    INTERRUPTED,
     add_output,
     add_parser,
     count,
@@ -18,6 +22,9 @@ from keras_nlp_bridge.cli.common import (
 )
 from keras_nlp_bridge.cli.inputs import INPUTS, add_inputs, problem_of
 from keras_nlp_bridge.extras import beside, require
+
+if TYPE_CHECKING:
+    from keras_nlp_bridge.problem.problem import KerasProblem
 
 _SPECTRUM = f"""\
 Curvature of the loss of all training samples at the weights of a network: the largest
@@ -38,7 +45,7 @@ examples:
   keras-nlp-bridge spectrum nets:tiny --data iris --curvature gauss-newton --json
       the numbers for a program
 
-KERAS_BACKEND chooses the backend of Keras.
+Ctrl-C saves what there is. KERAS_BACKEND chooses the backend of Keras.
 """
 
 
@@ -72,44 +79,98 @@ def _spectrum(options: argparse.Namespace) -> int:
         require("matplotlib.figure", "plot", "the picture")
         make_directory(options.output)
         problem, title = problem_of(options)
-        from keras_nlp_bridge import curvature, plots
-
-        given: dict[str, Any] = {"curvature": options.curvature, "seed": options.seed}
-        top = min(options.top, problem.n)
-        largest = curvature.eigenvalues(problem, k=top, **given).values
-        smallest = curvature.eigenvalues(problem, k=1, which="SA", **given).values
-        trace = curvature.trace(problem, samples=max(2, options.probes), **given)
-        density = curvature.spectral_density(
-            problem, samples=options.probes, steps=options.steps, **given
-        )
-        files = [options.output / name for name in ("spectrum.png", "spectrum.npz")]
-        save_picture(
-            files[0],
-            f"{options.curvature}, {title}",
-            lambda figure: plots.spectrum(density, figure.subplots()),
-        )
-        with beside(files[1]) as part:
-            np.savez(part, values=largest, grid=density.grid, density=density.density)
+        found, interrupted = _measured(problem, options)
+        files = _save(found, f"{options.curvature}, {title}", options.output)
     if options.json:
-        from keras_nlp_bridge.benchmarking.table import finite, versions
-
-        record = {
-            "versions": versions(),
-            "model": options.model,
-            "data": options.data,
-            "curvature": options.curvature,
-            "largest": largest.tolist(),
-            "smallest": float(smallest[0]),
-            "trace": {"value": trace.value, "error": trace.error},
-            "grid": density.grid.tolist(),
-            "density": density.density.tolist(),
-            "files": [str(path) for path in files],
-        }
-        print(json.dumps(finite(record)))
+        _print_json(found, files, interrupted, options)
     else:
         print(title)
-        print("largest eigenvalues:", ", ".join(f"{v:.6g}" for v in largest))
-        print(f"smallest eigenvalue: {smallest[0]:.6g}")
-        print(f"trace: {trace.value:.4g} +- {trace.error:.2g}")
+        _print(found)
         finished(files)
-    return 0
+    return INTERRUPTED if interrupted else 0
+
+
+def _measured(
+    problem: "KerasProblem", options: argparse.Namespace
+) -> tuple[dict[str, Any], bool]:
+    """Return what was measured before Ctrl-C, by name, and whether that came."""
+    from keras_nlp_bridge import curvature
+
+    given: dict[str, Any] = {"curvature": options.curvature, "seed": options.seed}
+    top = min(options.top, problem.n)
+    probes = options.probes
+    wanted: dict[str, Callable[[], Any]] = {
+        "largest": lambda: curvature.eigenvalues(problem, k=top, **given),
+        "smallest": lambda: curvature.eigenvalues(problem, k=1, which="SA", **given),
+        "trace": lambda: curvature.trace(problem, samples=max(2, probes), **given),
+        "density": lambda: curvature.spectral_density(
+            problem, samples=probes, steps=options.steps, **given
+        ),
+    }
+    found: dict[str, Any] = {}
+    for name, measure in wanted.items():
+        try:
+            found[name] = measure()
+        except KeyboardInterrupt:
+            if not found:
+                raise
+            print("interrupted; this is what there is:", file=sys.stderr)
+            return found, True
+        if getattr(found[name], "interrupted", False):
+            return found, True
+    return found, False
+
+
+def _save(found: dict[str, Any], title: str, folder: Path) -> list[Path]:
+    from keras_nlp_bridge import plots
+
+    arrays, files = {"values": found["largest"].values}, []
+    density = found.get("density")
+    if density is not None:
+        arrays |= {"grid": density.grid, "density": density.density}
+        files.append(folder / "spectrum.png")
+        save_picture(
+            files[0], title, lambda figure: plots.spectrum(density, figure.subplots())
+        )
+    files.append(folder / "spectrum.npz")
+    with beside(files[-1]) as part:
+        np.savez(part, **arrays)
+    return files
+
+
+def _print_json(
+    found: dict[str, Any],
+    files: list[Path],
+    interrupted: bool,
+    options: argparse.Namespace,
+) -> None:
+    from keras_nlp_bridge.benchmarking.table import finite, versions
+
+    record: dict[str, Any] = {
+        "versions": versions(),
+        "model": options.model,
+        "data": options.data,
+        "curvature": options.curvature,
+        "largest": found["largest"].values.tolist(),
+    }
+    if "smallest" in found:
+        record["smallest"] = float(found["smallest"].values[0])
+    if "trace" in found:
+        trace = found["trace"]
+        record["trace"] = {"value": trace.value, "error": trace.error}
+    if "density" in found:
+        density = found["density"]
+        record["grid"] = density.grid.tolist()
+        record["density"] = density.density.tolist()
+    record |= {"interrupted": interrupted, "files": [str(path) for path in files]}
+    print(json.dumps(finite(record)))
+
+
+def _print(found: dict[str, Any]) -> None:
+    """Print in words what was measured."""
+    largest = found["largest"].values
+    print("largest eigenvalues:", ", ".join(f"{v:.6g}" for v in largest))
+    if "smallest" in found:
+        print(f"smallest eigenvalue: {found['smallest'].values[0]:.6g}")
+    if "trace" in found:
+        print(f"trace: {found['trace'].value:.4g} +- {found['trace'].error:.2g}")

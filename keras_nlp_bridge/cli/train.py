@@ -95,6 +95,7 @@ def _train(options: argparse.Namespace) -> int:
         import keras
 
         from keras_nlp_bridge.minimizing.solvers import DEFAULT
+        from keras_nlp_bridge.problem.models import build
 
         options.method = options.method or DEFAULT
         method, epochs = _method(options.method, options.epochs, settings)
@@ -102,6 +103,8 @@ def _train(options: argparse.Namespace) -> int:
         make = model_maker(options, data, options.metrics)
         keras.utils.set_random_seed(options.seed)
         model = make()
+        if not model.built:
+            build(model, data.x_train[:2])
     size = sum(int(keras.ops.size(v)) for v in model.trainable_variables)
     title = f"{options.model} ({size} weights) on {data.name}"
     if not options.json:

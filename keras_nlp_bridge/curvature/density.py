@@ -12,8 +12,9 @@ from scipy.special import ndtr
 
 from keras_nlp_bridge import plots
 from keras_nlp_bridge.checks import in_interval, require_count
-from keras_nlp_bridge.curvature.estimates import signs
+from keras_nlp_bridge.curvature.estimates import KEPT, signs
 from keras_nlp_bridge.curvature.products import Vector, product_at
+from keras_nlp_bridge.extras import UntilInterrupted
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 
@@ -33,6 +34,9 @@ class Spectrum:
         is 1.
     width : float
         Standard deviation of the Gaussian kernel.
+    interrupted : bool
+        Whether Ctrl-C came before the last random vector. Before the end of the first
+        one it is a KeyboardInterrupt.
     """
 
     grid: Vector
@@ -40,6 +44,7 @@ class Spectrum:
     nodes: Vector
     weights: Vector
     width: float
+    interrupted: bool = False
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the density; see `keras_nlp_bridge.plots.spectrum`."""
@@ -95,12 +100,14 @@ def spectral_density(
         in_interval("width", width, 0.0)
     product = product_at(problem, x, curvature)
     rng = np.random.default_rng(seed)
-    pairs = [
-        quadrature(product, signs(rng, problem.n), min(steps, problem.n))
-        for _ in range(samples)
-    ]
+    steps = min(int(steps), problem.n)
+    pairs = []
+    with UntilInterrupted(KEPT) as run:
+        for _ in range(int(samples)):
+            pairs.append(quadrature(product, signs(rng, problem.n), steps))
+            run.done = len(pairs)
     nodes = np.concatenate([theta for theta, _ in pairs])
-    weights = np.concatenate([w for _, w in pairs]) / samples
+    weights = np.concatenate([w for _, w in pairs]) / len(pairs)
     low, high = nodes.min(), nodes.max()
     # A matrix with one eigenvalue still needs a kernel with some width.
     spread = (high - low) or max(abs(high), 1.0) * 1e-2
@@ -110,7 +117,8 @@ def spectral_density(
     # integrates to one however narrow the kernel is.
     below = ndtr((edges[:, None] - nodes) / sigma) @ weights
     density = np.diff(below) / np.diff(edges)
-    return Spectrum((edges[1:] + edges[:-1]) / 2, density, nodes, weights, sigma)
+    grid = (edges[1:] + edges[:-1]) / 2
+    return Spectrum(grid, density, nodes, weights, sigma, run.interrupted)
 
 
 def quadrature(

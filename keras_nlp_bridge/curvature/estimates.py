@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,21 +11,12 @@ from numpy.typing import ArrayLike
 
 from keras_nlp_bridge.checks import require_count
 from keras_nlp_bridge.curvature.products import Vector, product_at
+from keras_nlp_bridge.extras import UntilInterrupted
 from keras_nlp_bridge.problem.problem import KerasProblem
 
-__all__ = ["mean_and_error", "signs"]
+__all__ = ["KEPT", "mean_and_error", "signs"]
 
-
-def mean_and_error(values: Iterator[Any]) -> tuple[Any, Any]:
-    """Mean and its standard error, in one pass (Welford)."""
-    mean = square = 0.0
-    count = 0
-    for value in values:
-        count += 1
-        change = value - mean
-        mean = mean + change / count
-        square = square + change * (value - mean)
-    return mean, np.sqrt(square / (count - 1) / count)
+KEPT = "the estimate is of the random vectors so far"
 
 
 def signs(rng: np.random.Generator, n: int) -> Vector:
@@ -43,11 +34,15 @@ class Estimate:
         The true value is within two errors in about 95 of 100 cases.
     samples : int
         Random vectors, each of which took one product.
+    interrupted : bool
+        Whether Ctrl-C came before there were as many as were asked for. Before the
+        second one it is a KeyboardInterrupt.
     """
 
     value: Any
     error: Any
     samples: int
+    interrupted: bool = False
 
 
 def trace(
@@ -79,11 +74,9 @@ def trace(
     Hutchinson, A stochastic estimator of the trace of the influence matrix, Comm. in
     Statistics - Simulation and Computation 19 (1990).
     """
-    mean, error = mean_and_error(
-        float(z @ product)
-        for z, product in _probes(problem, x, samples, curvature, seed)
-    )
-    return Estimate(float(mean), float(error), samples)
+    probes = _probes(problem, x, samples, curvature, seed)
+    found = mean_and_error(float(z @ product) for z, product in probes)
+    return replace(found, value=float(found.value), error=float(found.error))
 
 
 def diagonal(
@@ -111,10 +104,21 @@ def diagonal(
     Bekas, Kokiopoulou and Saad, An estimator for the diagonal of a matrix, Applied
     Numerical Mathematics 57 (2007); with entries of +-1.
     """
-    mean, error = mean_and_error(
-        z * product for z, product in _probes(problem, x, samples, curvature, seed)
-    )
-    return Estimate(mean, error, samples)
+    probes = _probes(problem, x, samples, curvature, seed)
+    return mean_and_error(z * product for z, product in probes)
+
+
+def mean_and_error(values: Iterable[Any]) -> Estimate:
+    """Mean and its standard error, in one pass (Welford), or of those before Ctrl-C."""
+    mean = square = 0.0
+    with UntilInterrupted(KEPT, least=2) as run:
+        for value in values:
+            change = value - mean
+            moved = mean + change / (run.done + 1)
+            wider = square + change * (value - moved)
+            mean, square, run.done = moved, wider, run.done + 1
+    error = np.sqrt(square / (run.done - 1) / run.done)
+    return Estimate(mean, error, run.done, run.interrupted)
 
 
 def _probes(

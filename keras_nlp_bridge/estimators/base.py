@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -15,9 +17,13 @@ from keras_nlp_bridge.estimators.columns import (
     Scaling,
     TableEncoder,
     distinct_rows,
+    is_deep,
+    read_deep,
+    shape_of,
     split,
 )
 from keras_nlp_bridge.estimators.networks import form, network, outputs
+from keras_nlp_bridge.estimators.optimizers import Kept, kept, new_optimizer
 from keras_nlp_bridge.estimators.params import (
     NeuralNetworkParameters,
     as_list,
@@ -66,8 +72,8 @@ class NeuralNetwork(NeuralNetworkParameters):
         ``history_["loss"]``, penalties included.
     n_iter_ : int
         Epochs made.
-    result_ : scipy.optimize.OptimizeResult or None
-        Of the last run; None for Keras optimizers.
+    result_ : scipy.optimize.OptimizeResult
+        Of the last run.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         If X had names.
@@ -84,11 +90,30 @@ class NeuralNetwork(NeuralNetworkParameters):
     def _read(self, X: Any, reset: bool) -> Rows:
         """Check X and cut it into numbers and codes."""
         if reset:
+            self._shape = shape_of(X)[1:] if is_deep(X) else None
+        if self._shape is not None:
+            return self._read_deep(X, reset)
+        if reset:
             self._encoder = TableEncoder(
                 self.embedding_dims, handle_unknown=self.handle_unknown
             )
             return self._encoder.fit(self, X)
         return self._encoder.read(self, X)
+
+    def _read_deep(self, X: Any, reset: bool) -> Rows:
+        """Check samples of more than one dimension."""
+        if self.embedding_dims:
+            raise ValueError(
+                "`embedding_dims` must be None for samples of more than one dimension; "
+                f"got {self.embedding_dims!r} for X of shape {shape_of(X)}."
+            )
+        if shape_of(X)[1:] != self._shape:
+            raise ValueError(
+                f"`X` must hold samples of shape {self._shape} as in the first fit; "
+                f"got shape {shape_of(X)}."
+            )
+        self._encoder = TableEncoder(None)
+        return read_deep(self, X, reset)
 
     def _read_target(
         self, y: Any, weight: Array, reset: bool, classes: Any = None
@@ -121,7 +146,7 @@ class NeuralNetwork(NeuralNetworkParameters):
 
     def _suits(self, X: Any, y: Any) -> bool:
         """Whether a warm start can go on with these data."""
-        return np.shape(X)[1:] == (self.n_features_in_,)
+        return shape_of(X)[1:] == (self._shape or (self.n_features_in_,))
 
     # ---------------------------------------------------------------------- training
 
@@ -131,7 +156,9 @@ class NeuralNetwork(NeuralNetworkParameters):
         Parameters
         ----------
         X : array_like or data frame
-            Samples.
+            Samples: rows of a table, or, for builders that are functions or models,
+            sequences of one length, of shape (n, length, n_features), and what has
+            more dimensions.
         y : array_like of shape (n,) or (n, n_targets)
             Targets.
         sample_weight : array_like of shape (n,), optional
@@ -143,27 +170,40 @@ class NeuralNetwork(NeuralNetworkParameters):
 
         Raises
         ------
-        ValueError
-            For parameters and data that make no sense; named in the message.
+        ValueError, TypeError
+            For parameters and data that make no sense; named in the message. The
+            estimator is as it was.
         """
         self._check_params()
-        done = self._epochs_done(X, y)
-        data = self._samples(X, y, sample_weight, reset=done is None)
-        if done is None:
-            self._start(*data)
-            done = 0
-        return self._train(*data, epochs=self.epochs - done, done=done)
+        with self._as_before():
+            done = self._epochs_done(X, y)
+            data = self._samples(X, y, sample_weight, reset=done is None)
+            if done is None:
+                self._start(*data)
+                done = 0
+            return self._train(*data, epochs=self.epochs - done, done=done)
+
+    @contextmanager
+    def _as_before(self) -> Iterator[None]:
+        """Take back what was learnt of data or parameters that are then refused."""
+        before = dict(vars(self))
+        try:
+            yield
+        except (ValueError, TypeError):
+            self.__dict__ = before
+            raise
 
     def _fit_more(
         self, X: Any, y: Any, sample_weight: Any, classes: Any = None
     ) -> NeuralNetwork:
         """Train for one epoch more, for `partial_fit`."""
         self._check_params()
-        first = not hasattr(self, "model_")
-        data = self._samples(X, y, sample_weight, first, classes)
-        if first:
-            self._start(*data)
-        return self._train(*data, epochs=1, done=self.n_iter_, partial=True)
+        with self._as_before():
+            first = not hasattr(self, "model_")
+            data = self._samples(X, y, sample_weight, first, classes)
+            if first:
+                self._start(*data)
+            return self._train(*data, epochs=1, done=self.n_iter_, partial=True)
 
     def _epochs_done(self, X: Any, y: Any) -> int | None:
         """Epochs that a warm start goes on from, or None to start afresh."""
@@ -210,13 +250,14 @@ class NeuralNetwork(NeuralNetworkParameters):
         """Learn scales, make the network, and begin the record of the training."""
         self._class_weights(target, weight)  # says what is wrong before any work
         self._learn_scale(target, weight)
-        numbers, whole = rows.numbers, rows.numbers.ndim > 2
+        numbers = rows.numbers
         self._scaling = Scaling()
         if self.standardize and numbers.size:
-            self._scaling = Scaling.of(numbers, weight, whole)
+            self._scaling = Scaling.of(numbers, weight)
         state = check_random_state(self.random_state)
         self._rng = np.random.default_rng(state.randint(2**31 - 1, size=2))
         self.model_ = self._network(numbers.shape[1:])
+        self._kept: Kept | None = None
         self.n_iter_ = 0
         self.history_: dict[str, list[float | None]] = {}
         self.loss_curve_: list[float | None] = []
@@ -232,7 +273,7 @@ class NeuralNetwork(NeuralNetworkParameters):
     ) -> NeuralNetwork:
         if epochs > 0:
             history = self._run(rows, target, weight, epochs, partial)
-            self.result_ = getattr(history, "result", None)
+            self.result_ = history.result  # pyright: ignore[reportAttributeAccessIssue]
             for name, values in history.history.items():
                 column = self.history_.setdefault(name, [None] * self.n_iter_)
                 column += [None if v is None else float(v) for v in values]
@@ -264,11 +305,12 @@ class NeuralNetwork(NeuralNetworkParameters):
                 self._strata(target),
                 int(self._rng.integers(2**31 - 1)),
             )
+        optimizer = new_optimizer(self.method, self.options, self.model_, self._kept)
         task = Task(
             [(self._inputs(r), t, normalized(w)) for r, t, w in parts],
             patience=self.n_iter_no_change,
-            method=self.method,
-            options=self.options,
+            method=self.method if optimizer is None else optimizer,
+            options=self.options if optimizer is None else None,
             batch_size=self.batch_size,
             shuffle=self.shuffle,
             loss=self._loss(),
@@ -279,13 +321,15 @@ class NeuralNetwork(NeuralNetworkParameters):
             l2=_DECAY / count if self.l2 is None else float(self.l2),
             seed=int(self._rng.integers(2**31 - 1)),
         )
-        return train(
+        history = train(
             lambda: self._network(rows.numbers.shape[1:], np.random.default_rng(0)),
             self.model_,
             task,
             epochs,
             self._key(rows),
         )
+        self._kept = kept(optimizer, self.method, self.options)
+        return history
 
     # ----------------------------------------------------------------------- network
 

@@ -67,6 +67,7 @@ class Linear(Builder):
 
     def stack(self, n_in: Any, n_out: int, rng: Rng) -> list[keras.layers.Layer]:
         """Return the layer."""
+        _require_rows("linear", n_in)
         return [_dense(n_out, self.activation, rng, "outputs")]
 
 
@@ -97,6 +98,7 @@ class Short(Builder):
 
     def stack(self, n_in: Any, n_out: int, rng: Rng) -> list[keras.layers.Layer]:
         """Return the layers."""
+        _require_rows("short", n_in)
         units = self.n_hidden
         if units is None:
             units = max(1, round(math.sqrt(n_in * n_out)))
@@ -128,6 +130,7 @@ class MLP(Builder):
 
     def stack(self, n_in: Any, n_out: int, rng: Rng) -> list[keras.layers.Layer]:
         """Return the layers."""
+        _require_rows("mlp", n_in)
         return [
             *_hidden(_sizes("hidden", self.hidden), self.activation, self.dropout, rng),
             _dense(n_out, "linear", rng, "outputs"),
@@ -227,8 +230,8 @@ def from_config(model: keras.Model, rng: Rng) -> keras.Model:
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
             "`builder` as a Keras model must be one that Keras can make anew from its "
-            f"configuration (get_config); got {model!r}: {error}. Give a callable "
-            "(n_in, n_out, rng) -> model instead."
+            f"configuration (get_config); got {model!r}: {error}. Give a function "
+            "that returns the model instead."
         ) from error
 
 
@@ -241,6 +244,15 @@ def _seeded(config: Any, rng: Rng) -> Any:
     if isinstance(config, (list, tuple)):
         return type(config)(_seeded(value, rng) for value in config)
     return config
+
+
+def _require_rows(name: str, n_in: Any) -> None:
+    """Raise unless a sample is a row of numbers."""
+    if not isinstance(n_in, int):
+        raise ValueError(
+            f"`builder` {name!r} must be given samples that are rows of numbers; got "
+            f"samples of shape {n_in}. Give a function that returns a network for them."
+        )
 
 
 def _hidden(

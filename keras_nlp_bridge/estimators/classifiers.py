@@ -14,7 +14,9 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import column_or_1d
 
 from keras_nlp_bridge.estimators.base import NeuralNetwork
+from keras_nlp_bridge.estimators.columns import shape_of
 from keras_nlp_bridge.estimators.networks import puts_out_probabilities
+from keras_nlp_bridge.estimators.params import is_real
 from keras_nlp_bridge.minimizing.solvers import FULL_SAMPLE
 
 Array = NDArray[Any]
@@ -202,6 +204,11 @@ class NeuralNetworkClassifier(ClassifierMixin, NeuralNetwork):
         self, y: Any, weight: Array, reset: bool, classes: Any = None
     ) -> Array:
         check_classification_targets(y)
+        if len(shape_of(y)) > 1 and shape_of(y)[1:] != (1,):
+            raise ValueError(
+                "`y` must hold one label for each sample, in one dimension; got shape "
+                f"{shape_of(y)}. Of one-hot rows give y.argmax(axis=1)."
+            )
         y = column_or_1d(y, warn=True)
         if len(y) != len(weight):
             return y  # the caller says what is wrong
@@ -243,7 +250,7 @@ class NeuralNetworkClassifier(ClassifierMixin, NeuralNetwork):
         factors = np.ones(count)
         for label, factor in given.items():
             place = np.flatnonzero(self.classes_ == label)
-            if len(place) != 1 or not 0 <= factor < np.inf:
+            if len(place) != 1 or not (is_real(factor) and 0 <= factor < np.inf):
                 raise ValueError(
                     f"`class_weight` must give labels among {self.classes_.tolist()} "
                     f"weights of at least 0; got {label!r}: {factor!r}."

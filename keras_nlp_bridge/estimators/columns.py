@@ -52,6 +52,39 @@ class Category:
     dim: int
 
 
+def read_deep(estimator: Any, values: Any, reset: bool) -> Rows:
+    """Read samples of more than one dimension, such as sequences.
+
+    Raises
+    ------
+    ValueError
+        They have another shape than the first ones.
+    """
+    numbers = validate_data(
+        estimator,
+        values,
+        reset=reset,
+        dtype=[np.float64, np.float32],
+        ensure_2d=False,
+        allow_nd=True,
+    )
+    return Rows(numbers, np.zeros((len(numbers), 0), np.int32))
+
+
+def shape_of(values: Any) -> tuple[int, ...]:
+    """Return the shape of an array or frame, or what could be one; () if nothing is."""
+    known = getattr(values, "shape", None)
+    try:
+        return np.asarray(values).shape if known is None else tuple(known)
+    except ValueError:  # lists of different lengths; what reads them says so
+        return ()
+
+
+def is_deep(values: Any) -> bool:
+    """Whether samples have more than one dimension."""
+    return len(shape_of(values)) > 2
+
+
 def categorical_columns(table: Any, asked: Sequence[Any]) -> list[int]:
     """Find the columns that hold no numbers, and those asked for.
 
@@ -276,15 +309,18 @@ class Scaling:
     scale: Any = 1.0
 
     @classmethod
-    def of(cls, values: Array, weights: Array, whole: bool = False) -> "Scaling":
-        """Measure weighted samples, feature by feature or as a `whole`."""
+    def of(cls, values: Array, weights: Array) -> "Scaling":
+        """Measure weighted samples.
+
+        Rows and sequences feature by feature, at all times together; what has more
+        dimensions, such as images, as a whole.
+        """
         values = values.astype(np.float64)
         share = weights / weights.sum()
-        mean = np.tensordot(share, values, axes=1)
-        if whole:
-            mean = mean.mean()
+        over = {2: (), 3: (0,)}.get(values.ndim)  # of a sample's dimensions
+        mean = np.tensordot(share, values, axes=1).mean(axis=over)
         square = np.tensordot(share, (values - mean) ** 2, axes=1)
-        variance = square.mean() if whole else square
+        variance = square.mean(axis=over)
         # What varies by rounding alone is constant.
         least = 10 * np.finfo(np.float64).eps * np.abs(mean)
         scale = np.sqrt(variance)

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import validate_data
 
 from keras_nlp_bridge.estimators.classifiers import NeuralNetworkClassifier
-from keras_nlp_bridge.estimators.columns import Rows
+from keras_nlp_bridge.estimators.columns import Rows, read_deep
 from keras_nlp_bridge.minimizing.solvers import IMAGES
 
 
@@ -77,14 +76,7 @@ class ImageClassifier(NeuralNetworkClassifier):
         )
 
     def _read(self, X: Any, reset: bool) -> Rows:
-        images = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype=[np.float32, np.float64],
-            ensure_2d=False,
-            allow_nd=True,
-        )
+        images = read_deep(self, X, reset).numbers
         if images.ndim == 3:
             images = images[..., None]
         if images.ndim != 4:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from keras_nlp_bridge.estimators.builders import BUILDERS, Builder, from_config
 from keras_nlp_bridge.estimators.columns import Category, Rows
+from keras_nlp_bridge.estimators.functions import called, is_function, seeded
 
 __all__ = ["form", "network", "outputs", "puts_out_probabilities"]
 
@@ -53,13 +55,20 @@ def network(
     inner = shape
     if len(shape) == 1:
         inner = (shape[0] + sum(category.dim for category in categories),)
-    if isinstance(builder, keras.Model):
-        net = from_config(builder, rng)
-    else:
-        width = inner[0] if len(inner) == 1 else inner
-        net = _builder(builder)(width, sizes[0], rng)
-    _check_network(net, inner, sizes)
+    width = inner[0] if len(inner) == 1 else inner
+    with seeded(rng) if is_function(builder) else nullcontext():
+        net = _made(builder, width, sizes[0], rng)
+        _check_network(net, inner, sizes)
     return _embedded(net, shape, categories, rng) if categories else net
+
+
+def _made(builder: Any, n_in: Any, n_out: int, rng: np.random.Generator) -> Any:
+    """Return what a builder of any kind makes."""
+    if isinstance(builder, keras.Model):
+        return from_config(builder, rng)
+    if is_function(builder):
+        return called(builder, n_in, n_out, rng)
+    return _builder(builder)(n_in, n_out, rng)
 
 
 def _embedded(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,12 +10,25 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
 
 from keras_nlp_bridge.estimators.builders import BUILDERS, Builder
+from keras_nlp_bridge.estimators.functions import (
+    arguments_of,
+    check_function,
+    identity,
+    is_function,
+    with_arguments,
+)
+from keras_nlp_bridge.estimators.optimizers import optimizer_given
 from keras_nlp_bridge.estimators.train import check_method, needs_all_samples
 from keras_nlp_bridge.minimizing.solvers import FULL_SAMPLE
 
 Array = NDArray[Any]
+
+_INNER = "builder__"
+# Names that `compile` knows beside those of `keras.metrics`.
+_METRICS = frozenset({"accuracy", "acc", "crossentropy", "ce"})
 
 # Changes that let a warm start go on from the weights, as in MLJFlux.
 _WARM = frozenset("method options epochs warm_start verbose callbacks".split())
@@ -29,10 +42,13 @@ class NeuralNetworkParameters(BaseEstimator):
     builder : str, Builder, callable or keras.Model
         The network: "linear", "short", "mlp", "image" or an object of these classes
         in `keras_nlp_bridge.estimators`, whose parameters are also parameters of the
-        estimator: ``builder__hidden=(64, 32)``. Or a callable
-        ``(n_in, n_out, rng) -> keras.Model`` that takes its seeds from the
-        `numpy.random.Generator` rng. Or a Keras model, from whose configuration a new
-        one is made with new weights; initializers of your own must then have a
+        estimator: ``builder__hidden=(64, 32)``. Or a function that returns a Keras
+        model, ``build(hidden=5)``, whose arguments become parameters in the same way:
+        ``builder__hidden=8``. If it has arguments named n_in, n_out or rng, it is told
+        the numbers of inputs (a tuple, if samples have more than one dimension) and of
+        outputs, and a `numpy.random.Generator`; layers without a seed of their own
+        follow `random_state` in any case. Or a Keras model, from whose configuration a
+        new one is made with new weights; initializers of your own must then have a
         parameter ``seed``, or the start is not determined by `random_state`.
     method : str, callable, keras.optimizers.Optimizer or list
         As for `keras_nlp_bridge.fit`, or a Keras optimizer or its name. L-BFGS-B by
@@ -53,10 +69,10 @@ class NeuralNetworkParameters(BaseEstimator):
         samples, which did well on small and noisy sets alike
         (benchmarks/results/estimators.md).
     standardize : bool
-        Give the network numeric features of mean 0 and variance 1 (images: all pixels
-        together), and targets likewise if the loss is the mean squared or absolute
-        error; predictions are scaled back. Losses in `loss_curve_` are those of
-        standardized targets.
+        Give the network numeric features of mean 0 and variance 1 (sequences: at all
+        times together, images: all pixels together), and targets likewise if the loss
+        is the mean squared or absolute error; predictions are scaled back. Losses in
+        `loss_curve_` are those of standardized targets.
     embedding_dims : dict of str or int to int or float, optional
         Length of the vectors that stand for the levels of a categorical column, or
         their share of its number of levels; by default min(levels - 1, 10). Columns of
@@ -81,7 +97,8 @@ class NeuralNetworkParameters(BaseEstimator):
     warm_start : bool
         As MLJFlux does it: a fit that asks for more `epochs`, by the same method or
         another, and changes nothing else goes on from the weights for the epochs
-        that are missing. Anything else starts afresh.
+        that are missing, an equal Keras optimizer with its moments and its count of
+        steps. Anything else starts afresh. A list of methods runs whole each time.
     random_state : int, RandomState or None
         Of the start, the order of minibatches, dropout and the validation split. No
         global seed is read or written if it is a number.
@@ -135,7 +152,7 @@ class NeuralNetworkParameters(BaseEstimator):
         self.verbose = verbose
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters; also those of a builder that is given by name.
+        """Return the parameters; also those of a builder by name, or a function.
 
         Parameters
         ----------
@@ -149,20 +166,29 @@ class NeuralNetworkParameters(BaseEstimator):
         params = super().get_params(deep=deep)
         if deep and isinstance(self.builder, str) and self.builder in BUILDERS:
             inner = BUILDERS[self.builder]().get_params()
-            params |= {f"builder__{name}": value for name, value in inner.items()}
-        return params
+        elif deep and is_function(self.builder):
+            inner = arguments_of(self.builder)
+        else:
+            return params
+        return params | {f"{_INNER}{name}": value for name, value in inner.items()}
 
     def set_params(self, **params: Any) -> NeuralNetworkParameters:
-        """Set parameters; ``builder__...`` turn a builder's name into a builder.
+        """Set parameters.
+
+        ``builder__...`` turn a builder's name into a builder, and a function into a
+        `functools.partial` of it.
 
         Returns
         -------
         self
         """
         builder = params.get("builder", self.builder)
-        inner = any(name.startswith("builder__") for name in params)
+        inner = {name for name in params if name.startswith(_INNER)}
         if inner and isinstance(builder, str) and builder in BUILDERS:
             params["builder"] = BUILDERS[builder]()
+        elif inner and is_function(builder):
+            given = {name.removeprefix(_INNER): params.pop(name) for name in inner}
+            params["builder"] = with_arguments(builder, given)
         return super().set_params(**params)
 
     def _check_params(self) -> None:
@@ -172,13 +198,22 @@ class NeuralNetworkParameters(BaseEstimator):
         _check_builder(given["builder"])
         for name in ("epochs", "n_iter_no_change"):
             _require_count(name, given[name])
+        for name in ("options", "embedding_dims"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Mapping):
+                raise ValueError(f"`{name}` must be a dict or None; got {value!r}.")
         _check_batch_size(given["batch_size"], given["method"], given["options"])
+        _check_options(given["method"], given["options"])
+        _check_random_state(given["random_state"])
+        _check_loss(given["loss"])
+        _check_metrics(given["metrics"])
+        _check_callbacks(given["callbacks"])
         for name in ("l1", "l2"):
             value = 0 if name == "l2" and given[name] is None else given[name]
-            if not _is_real(value) or not 0 <= value < np.inf:
+            if not is_real(value) or not 0 <= value < np.inf:
                 raise ValueError(f"`{name}` must be at least 0; got {value!r}.")
         share = given["validation_fraction"]
-        if not _is_real(share) or not 0 < share < 1:
+        if not is_real(share) or not 0 < share < 1:
             raise ValueError(f"`validation_fraction` must be in (0, 1); got {share!r}.")
         for name in ("standardize", "shuffle", "early_stopping", "warm_start"):
             if not isinstance(given[name], (bool, np.bool_)):
@@ -190,10 +225,6 @@ class NeuralNetworkParameters(BaseEstimator):
                 "`handle_unknown` must be 'error' or 'mean'; "
                 f"got {self.handle_unknown!r}."
             )
-        for name in ("options", "embedding_dims"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, Mapping):
-                raise ValueError(f"`{name}` must be a dict or None; got {value!r}.")
 
 
 def _check_batch_size(size: Any, method: Any, options: Any) -> None:
@@ -207,13 +238,72 @@ def _check_batch_size(size: Any, method: Any, options: Any) -> None:
         )
 
 
+def _check_options(method: Any, options: Any) -> None:
+    """Raise for options that are none, and for those of a Keras optimizer."""
+    for name in options or {}:
+        if not isinstance(name, str):
+            raise ValueError(f"`options` must have names as keys; got {name!r}.")
+    optimizer_given(method, options)
+
+
+def _check_random_state(value: Any) -> None:
+    try:
+        check_random_state(value)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "`random_state` must be an integer from 0 to 2**32 - 1, a RandomState or "
+            f"None; got {value!r}."
+        ) from error
+
+
+def _check_loss(loss: Any) -> None:
+    known = loss is None or callable(loss)
+    if not known and isinstance(loss, str):
+        known = _is_found(keras.losses.get, loss)
+    if not known:
+        raise ValueError(
+            "`loss` must be a loss of Keras, its name, a function or None; "
+            f"got {loss!r}."
+        )
+
+
+def _check_metrics(metrics: Any) -> None:
+    for metric in keras.tree.flatten(metrics):
+        known = metric is None or callable(metric) or metric in _METRICS
+        if not known and isinstance(metric, str):
+            known = _is_found(keras.metrics.get, metric)
+        if not known:
+            raise ValueError(
+                "`metrics` must hold metrics of Keras, their names or functions; "
+                f"got {metric!r}."
+            )
+
+
+def _is_found(get: Callable[[str], Any], name: str) -> bool:
+    try:
+        return get(name) is not None
+    except (ValueError, TypeError):
+        return False
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    for one in as_list(callbacks):
+        if not (isinstance(one, keras.callbacks.Callback) or callable(one)):
+            raise ValueError(
+                "`callbacks` must hold Keras callbacks, or callables that return one; "
+                f"got {one!r}."
+            )
+
+
 def _check_builder(builder: Any) -> None:
     known = isinstance(builder, keras.Model) or callable(builder)
     if isinstance(builder, type) or not (known or builder in [*BUILDERS]):
         raise ValueError(
-            f"`builder` must be one of {[*BUILDERS]}, a callable (n_in, n_out, rng) -> "
+            f"`builder` must be one of {[*BUILDERS]}, a function that returns a "
             f"keras.Model or a keras.Model; got {builder!r}."
         )
+    if is_function(builder):
+        check_function(builder)
 
 
 def sample_weights(given: Any, count: int) -> Array:
@@ -254,7 +344,8 @@ def sample_weights(given: Any, count: int) -> Array:
     return weight
 
 
-def _is_real(value: Any) -> bool:
+def is_real(value: Any) -> bool:
+    """Whether `value` is a real number, and no bool."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
@@ -271,6 +362,8 @@ def kept_params(estimator: Any) -> dict[str, Any]:
         params["builder"] = type(params["builder"]).__name__
     elif isinstance(params["builder"], str):
         params["builder"] = BUILDERS[params["builder"]].__name__
+    elif is_function(params["builder"]):
+        params["builder"] = identity(params["builder"])
     return params
 
 

@@ -11,7 +11,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_array, column_or_1d
 
 from keras_nlp_bridge.estimators.base import NeuralNetwork
-from keras_nlp_bridge.estimators.columns import Scaling
+from keras_nlp_bridge.estimators.columns import Scaling, is_deep, shape_of
 
 Array = NDArray[Any]
 
@@ -81,6 +81,11 @@ class NeuralNetworkRegressor(RegressorMixin, NeuralNetwork):
     def _read_target(
         self, y: Any, weight: Array, reset: bool, classes: Any = None
     ) -> Array:
+        if is_deep(y):
+            raise ValueError(
+                "`y` must have shape (n,) or (n, n_targets); got shape "
+                f"{shape_of(y)}. Give what belongs to a sample in one row."
+            )
         y = check_array(
             y, ensure_2d=False, dtype=np.float64, input_name="y", estimator=self
         )

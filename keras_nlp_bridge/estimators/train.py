@@ -82,15 +82,6 @@ def _by_keras(method: Any) -> bool:
     return isinstance(method, (list, tuple)) or find(method).kind == "keras"
 
 
-def _given(task: Task) -> dict[str, Any]:
-    """Return `method` and `options` for `fit`."""
-    method = task.method
-    if isinstance(method, keras.optimizers.Optimizer):
-        # A new one: the parameter of an estimator must stay as it is.
-        method = type(method).from_config(method.get_config())
-    return {"method": method, "options": task.options or None}
-
-
 def train(
     make: Callable[[], keras.Model],
     model: keras.Model,
@@ -145,7 +136,8 @@ def _fit(
     """Call `keras_nlp_bridge.fit`."""
     x, y, weight = data
     callbacks = [*_watchers(checks, task.patience), *task.callbacks]
-    sizes = {"batch_size": task.batch_size, "shuffle": task.shuffle}
+    given = {"batch_size": task.batch_size, "shuffle": task.shuffle}
+    sizes: dict[str, Any] = given
     if _by_keras(task.method):
         # Keras would draw the order of arrays from its global seed.
         x = Batches(Batch(x, y, weight), task.batch_size or 32, task.shuffle, task.seed)
@@ -161,8 +153,9 @@ def _fit(
         callbacks=callbacks,
         verbose=task.verbose,
         seed=task.seed,
+        method=task.method,
+        options=task.options or None,
         **sizes,
-        **_given(task),
     )
 
 

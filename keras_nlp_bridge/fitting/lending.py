@@ -14,7 +14,14 @@ from keras_nlp_bridge.minimizing.solvers import Solver
 def optimizer_of(solver: Solver, options: Mapping[str, Any]) -> Any:
     """Return an optimizer by its name and options, or the one that was given."""
     if solver.call is None:
-        return getattr(keras.optimizers, solver.name)(**options)
+        kind = getattr(keras.optimizers, solver.name)
+        try:
+            return kind(**options)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"`options` must be arguments of keras.optimizers.{solver.name}; got "
+                f"{dict(options)}: {error}"
+            ) from error
     if options:
         raise ValueError(
             "`options` must be None beside an optimizer, which has its own; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_nlp_bridge import plots
 from keras_nlp_bridge.checks import in_interval, require, require_count
-from keras_nlp_bridge.extras import beside
+from keras_nlp_bridge.extras import UntilInterrupted, beside
 from keras_nlp_bridge.landscapes.directions import choose, finite, random
 from keras_nlp_bridge.problem.problem import KerasProblem
 
@@ -57,6 +57,8 @@ class Landscape:
         For directions from a path: the share of its variance along each of them.
     label : str
         What `values` are, in words.
+    interrupted : bool
+        Whether Ctrl-C came before the last points, whose values are NaN.
     """
 
     values: NDArray[Any]
@@ -66,6 +68,7 @@ class Landscape:
     path: NDArray[Any] | None = None
     explained: Vector | None = None
     label: str = "f"
+    interrupted: bool = False
 
     @property
     def holes(self) -> int:
@@ -85,6 +88,7 @@ class Landscape:
             Taken as it is, no ending is added.
         """
         fields = {**vars(self), "label": np.array(self.label)}
+        fields["interrupted"] = np.array(self.interrupted)
         del fields["coordinates"]
         arrays: dict[str, Any] = {k: a for k, a in fields.items() if a is not None}
         arrays |= {f"coordinates{i}": a for i, a in enumerate(self.coordinates)}
@@ -112,6 +116,7 @@ class Landscape:
                 path=found.get("path"),
                 explained=found.get("explained"),
                 label=str(found["label"]),
+                interrupted=bool(found.get("interrupted", False)),
             )
             loaded._check()
         except _MALFORMED as error:
@@ -163,7 +168,9 @@ def landscape(
 ) -> Landscape:
     """Evaluate the objective on a plane, or a line, through the weights.
 
-    The model is not changed, whatever happens. The points are evaluated one after the
+    The model is not changed, whatever happens. Ctrl-C ends the evaluation, and the
+    landscape of the points so far is returned; only before the first 25 of them it is
+    a KeyboardInterrupt. The points are evaluated one after the
     other inside compiled calls, so the memory needed beyond that of `problem.fun` is
     two vectors of n numbers and the values.
 
@@ -256,13 +263,14 @@ def landscape(
     _require_lengths(axes, center)
     route = None if iterates is None else _project(iterates - center, axes)
     coordinates = _coordinates(len(axes), int(npoints), lnorm, route)
-    values = _evaluate(problem, center, axes, coordinates, verbose)
+    values, interrupted = _evaluate(problem, center, axes, coordinates, verbose)
     label = "f"
     if transform is not None:
         with np.errstate(all="ignore"):  # what is not finite is shown as a hole
             values = np.asarray(transform(values), np.float64)
         label = f"{getattr(transform, '__name__', 'transform')}(f)"
-    return Landscape(values, coordinates, axes, center, route, explained, label)
+    known = center, route, explained, label, interrupted
+    return Landscape(values, coordinates, axes, *known)
 
 
 # ------------------------------------------------------------------------------- grid
@@ -319,28 +327,40 @@ def _evaluate(
     axes: NDArray[Any],
     coordinates: tuple[Vector, ...],
     verbose: bool,
-) -> NDArray[Any]:
-    """Values on the grid, some points in each compiled call."""
+) -> tuple[NDArray[Any], bool]:
+    """Values on the grid, NaN after Ctrl-C, and whether there was one."""
     shape = tuple(c.size for c in coordinates)
     points = np.stack(np.meshgrid(*coordinates, indexing="ij"), -1).reshape(
         -1, len(axes)
     )
+    bar = keras.utils.Progbar(len(points)) if verbose else None
+    values = np.full(len(points), np.nan)
+    kept = "values of the points that were not evaluated are NaN"
+    with UntilInterrupted(kept) as run:
+        for some in _pieces(problem, center, axes, points):
+            end = run.done + len(some)
+            values[run.done : end] = some
+            run.done = end
+            if bar is not None:
+                bar.update(end)
+    problem.count(nfev=run.done)
+    return values.reshape(shape), run.interrupted
+
+
+def _pieces(
+    problem: KerasProblem, center: Vector, axes: NDArray[Any], points: NDArray[Any]
+) -> Iterator[NDArray[Any]]:
+    """Values at points of the plane, some of them in each compiled call."""
     batch = min(_POINTS, len(points))
     call = problem.compiled("along", lambda: _along(problem))
     x, rows = problem.to_device(center), problem.to_device(axes)
     sample = problem.sample
-    bar = keras.utils.Progbar(len(points)) if verbose else None
-    values = np.empty(len(points))
     for start in range(0, len(points), batch):
         some = points[start : start + batch]
         # The last call repeats a point: one shape is compiled once.
         padded = np.resize(some, (batch, len(axes)))
         found = problem.to_host(call(x, rows, problem.to_device(padded), sample))
-        values[start : start + batch] = found[: len(some)]
-        if bar is not None:
-            bar.update(start + len(some))
-    problem.count(nfev=len(points))
-    return values.reshape(shape)
+        yield found[: len(some)]
 
 
 def _along(problem: KerasProblem) -> Callable[..., Any]:

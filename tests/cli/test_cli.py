@@ -44,6 +44,11 @@ def line():
 def wrong():
     return 3
 
+def unbuilt():
+    model = keras.Sequential([keras.layers.Dense(3, "softmax")])
+    model.compile(loss="sparse_categorical_crossentropy")
+    return model
+
 number = 4
 """
 
@@ -286,6 +291,13 @@ def test_a_set_of_tensorflow_datasets(here, capsys):
     assert (record["data"], record["samples"]) == ("mnist", 64)
 
 
+def test_train_counts_the_weights_of_a_net_that_is_not_built(here, capsys):
+    given = "nets_of_mine:unbuilt", *TINY[1:], "--method", "L-BFGS-B", "--epochs", 1
+    code, out, _ = run(capsys, "train", *given)
+    assert code == 0
+    assert "nets_of_mine:unbuilt (15 weights) on data.npz" in out
+
+
 def test_nothing_is_downloaded_unasked(here, capsys):
     pytest.importorskip("tensorflow_datasets", reason="the extra datasets is missing")
     code, _, err = run(
@@ -453,6 +465,86 @@ def test_ctrl_c_in_train_saves_what_there_is(here, capsys, method, monkeypatch):
     data = np.load("data.npz")
     loss = model.evaluate(data["x_test"], data["y_test"], verbose=0)
     assert np.atleast_1d(loss)[0] == pytest.approx(record["test"]["loss"], rel=1e-5)
+
+
+def test_ctrl_c_in_landscape_saves_what_there_is(here, capsys, monkeypatch):
+    from keras_nlp_bridge.landscapes import landscape as module
+
+    real = module._pieces
+
+    def interrupted(*given):
+        yield next(real(*given))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_pieces", interrupted)
+    for line in ([], ["--surface"]):
+        code, out, err = run(capsys, "landscape", *TINY, "--npoints", 30, *line)
+        assert code == 130
+        assert "interrupted: values of the points that were not" in err
+        assert "are not finite" in out
+        found = Landscape.load("landscape.npz")
+        assert found.interrupted
+        assert found.holes == found.values.size - 25
+        check_picture("landscape.png")
+
+
+@pytest.mark.parametrize("name", ["eigenvalues", "trace", "spectral_density"])
+def test_ctrl_c_in_spectrum_saves_what_there_is(here, capsys, monkeypatch, name):
+    from keras_nlp_bridge import curvature
+
+    def interrupted(*args, **given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(curvature, name, interrupted)
+    small = ("--top", 2, "--probes", 2, "--steps", 3)
+    code, out, err = run(capsys, "spectrum", *TINY, *small, "--json")
+    assert code == 130
+    if name == "eigenvalues":  # there is nothing yet
+        assert (out, err) == ("", "keras-nlp-bridge: interrupted\n")
+        assert not Path("spectrum.npz").exists()
+        return
+    record = json.loads(out)
+    assert record["interrupted"]
+    assert ("trace" in record) == (name == "spectral_density")
+    assert "interrupted; this is what there is" in err
+    np.testing.assert_array_equal(np.load("spectrum.npz")["values"], record["largest"])
+    code, out, _ = run(capsys, "spectrum", *TINY, *small)
+    assert code == 130
+    assert "largest eigenvalues: " in out
+
+
+@pytest.mark.slow
+def test_signals_in_landscape_and_spectrum(here):
+    def start(command, *more, **pipes):
+        command = [sys.executable, "-m", "keras_nlp_bridge.cli", command, *TINY, *more]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **pipes)
+
+    def end(process):
+        try:
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        assert process.returncode == 130, err
+        assert "Traceback" not in err
+        assert not list(here.glob(".*part*"))
+
+    master, terminal = os.openpty()
+    process = start("landscape", "--npoints", "900", stdout=terminal)
+    shown = b""
+    while b"/810000" not in shown:  # the progress bar
+        shown += os.read(master, 1000)
+    end(process)
+    os.close(terminal)
+    os.close(master)
+    found = Landscape.load("landscape.npz")
+    assert found.interrupted
+    assert 0 < np.isfinite(found.values).sum() < 810_000
+    process = start("spectrum", "--probes", "1000000", stdout=subprocess.DEVNULL)
+    time.sleep(12)  # whatever it does by then
+    end(process)
+    if Path("spectrum.npz").exists():
+        assert np.isfinite(np.load("spectrum.npz")["values"]).all()
 
 
 @pytest.mark.slow

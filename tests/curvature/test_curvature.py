@@ -17,8 +17,10 @@ from nets import (
 from keras_nlp_bridge import KerasProblem
 from keras_nlp_bridge.callbacks import Clock, Curvature
 from keras_nlp_bridge.curvature import (
+    density,
     diagonal,
     eigenvalues,
+    estimates,
     sharpness,
     spectral_density,
     trace,
@@ -206,6 +208,35 @@ def test_measuring_changes_nothing(batch_size):
     diagonal(problem, samples=3)
     spectral_density(problem, samples=2, steps=4)
     assert_same_weights(model, before)
+
+
+@pytest.mark.parametrize("measure", [trace, diagonal, spectral_density])
+def test_ctrl_c_leaves_an_estimate_of_what_there_is(measure, monkeypatch, capsys):
+    problem = linear(np.random.default_rng(0).normal(size=(20, 3)))
+    few = measure(problem, samples=3, seed=1)
+    assert not few.interrupted
+
+    def end_after(count):
+        left = iter(range(count))
+
+        def drawn(rng, n):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return signs(rng, n)
+
+        for module in (density, estimates):
+            monkeypatch.setattr(module, "signs", drawn)
+
+    signs = estimates.signs
+    end_after(3)
+    found = measure(problem, samples=9, seed=1)
+    assert found.interrupted
+    assert "interrupted: the estimate is of" in capsys.readouterr().err
+    for name in ("value", "error", "samples", "density"):
+        np.testing.assert_array_equal(getattr(found, name, 0), getattr(few, name, 0))
+    end_after(0)
+    with pytest.raises(KeyboardInterrupt):
+        measure(problem, samples=9, seed=1)
 
 
 def test_a_seed_is_a_result():

@@ -1,5 +1,6 @@
 """The estimators' own promises: data, weights, restarts, networks, embeddings."""
 
+import pickle
 import re
 import subprocess
 import sys
@@ -369,8 +370,7 @@ def test_every_kind_of_method_trains(iris, method):
     assert model.loss_curve_[-1] < 0.7 * model.loss_curve_[0]
     assert model.n_iter_ == len(model.loss_curve_) > 1
     assert model.score(*iris) > 0.75
-    is_keras = isinstance(method, keras.optimizers.Optimizer) or method == "adam"
-    assert isinstance(model.result_, OptimizeResult) != is_keras
+    assert isinstance(model.result_, OptimizeResult)
     if isinstance(method, keras.optimizers.Optimizer):
         assert not method.built  # the parameter is not what was used
 
@@ -391,6 +391,37 @@ def test_more_epochs_go_on_from_the_weights(iris):
     model.set_params(method="CG", epochs=14).fit(*iris)  # another method goes on
     assert model.n_iter_ == 14
     assert model.loss_curve_[12] < losses[4]
+
+
+def test_a_warm_start_goes_on_with_what_adam_remembers(iris):
+    goes_on_as_one_fit(iris, "adam", {"learning_rate": 0.05})
+
+
+def test_a_warm_start_goes_on_with_momentum_on_its_schedule(iris):
+    rate = keras.optimizers.schedules.CosineDecay(0.1, 40)
+    goes_on_as_one_fit(iris, keras.optimizers.SGD(rate, momentum=0.9), None)
+
+
+def goes_on_as_one_fit(data, method, options):
+    def make(epochs):
+        return NeuralNetworkClassifier(
+            "linear",
+            method=method,
+            options=options,
+            epochs=epochs,
+            shuffle=False,
+            warm_start=True,
+            random_state=0,
+        )
+
+    whole = make(4).fit(*data)
+    parts = pickle.loads(pickle.dumps(make(2).fit(*data)))
+    parts.set_params(epochs=3).fit(*data)
+    parts.partial_fit(*data)
+    assert parts.loss_curve_ == whole.loss_curve_
+    assert whole.result_.nit == parts.result_.nit == 20  # 4 x 5 batches of 32
+    parts.set_params(options=None, method="adam", epochs=5).fit(*data)
+    assert parts.result_.nit == 5  # another optimizer starts with nothing
 
 
 @pytest.mark.parametrize(
@@ -531,6 +562,8 @@ def test_images(channels):
         model.fit(x.reshape(len(x), -1), y)
     with pytest.raises(ValueError, match=r"'image' needs samples of shape"):
         NeuralNetworkClassifier("image").fit(x.reshape(len(x), -1), y)
+    with pytest.raises(ValueError, match=r"'mlp' must be given samples that are rows"):
+        NeuralNetworkClassifier("mlp").fit(x, y)
 
 
 def test_images_by_minibatches():
@@ -610,6 +643,7 @@ def test_levels_that_were_not_seen():
         ({"builder": MLP("x")}, r"`builder__hidden` must be a sequence"),
         ({"builder": MLP((3, 0))}, r"`builder__hidden` must be a positive int.* got 0"),
         ({"builder": Short(dropout=1)}, r"`builder__dropout` must be in \[0, 1\)"),
+        ({"builder": lambda units: 3}, r"defaults, .* <lambda> with \['units'\]"),
         ({"builder": lambda *_: 3}, r"`builder` must return a keras.Model; got int"),
         ({"validation_fraction": 1}, r"`validation_fraction` must be in \(0, 1\)"),
         ({"early_stopping": "yes"}, r"`early_stopping` must be True or False"),
@@ -622,15 +656,50 @@ def test_levels_that_were_not_seen():
         ({"class_weight": {5: 1.0}}, r"`class_weight` must give labels among"),
         ({"class_weight": {0: -1.0}}, r"weights of at least 0; got 0: -1.0"),
         ({"loss": "binary_crossentropy"}, r"needs two classes; got 3"),
-        ({"random_state": "x"}, r"'x' cannot be used to seed"),
+        ({"random_state": "x"}, r"`random_state` must be an integer .* got 'x'"),
+        ({"random_state": -1}, r"`random_state` must be an integer .* got -1"),
+        ({"epochs": "4"}, r"`epochs` must be an integer .* got '4'"),
+        ({"epochs": True}, r"`epochs` must be an integer .* got True"),
+        ({"epochs": -1}, r"`epochs` must be an integer .* got -1"),
+        ({"batch_size": -2, "method": "r2"}, r"`batch_size` must be an .* got -2"),
+        ({"batch_size": 2.5, "method": "r2"}, r"`batch_size` must be .* got 2.5"),
+        ({"batch_size": "4", "method": "r2"}, r"`batch_size` must be .* got '4'"),
+        ({"batch_size": True, "method": "r2"}, r"`batch_size` must be .* got True"),
+        ({"method": None}, r"`method` must be a solver or .* got None"),
+        ({"method": []}, r"`method` must not be an empty list; got \[\]"),
+        ({"method": [None]}, r"`method` as a list must hold .* got None"),
+        ({"options": "a"}, r"`options` must be a dict or None; got 'a'"),
+        ({"options": {3: 1}}, r"`options` must have names as keys; got 3"),
+        ({"options": {"rate": 1}, "method": "adam"}, r"`options` must be .*'rate': 1"),
+        ({"options": {"rate": 1}, "method": "r2"}, r"`options` of 'r2' .*'rate'"),
+        ({"verbose": "loud"}, r"`verbose` must be one of .* got 'loud'"),
+        ({"callbacks": [5]}, r"`callbacks` must hold Keras callbacks.* got 5"),
+        ({"metrics": ["nope"]}, r"`metrics` must hold metrics .* got 'nope'"),
+        ({"metrics": 5}, r"`metrics` must hold metrics .* got 5"),
+        ({"loss": "nope"}, r"`loss` must be a loss of Keras.* got 'nope'"),
+        ({"loss": [1]}, r"`loss` must be a loss of Keras.* got \[1\]"),
+        ({"l2": float("nan")}, r"`l2` must be at least 0; got nan"),
+        ({"class_weight": {0: "a"}}, r"weights of at least 0; got 0: 'a'"),
     ],
     ids=name,
 )
 def test_parameters_are_checked_by_fit(iris, params, message):
     model = NeuralNetworkClassifier(**params)  # no word from __init__
+    before = dict(vars(model))
     with pytest.raises(ValueError, match=message):
         model.fit(*iris)
-    assert not hasattr(model, "model_")
+    assert vars(model) == before
+
+
+def test_a_refused_fit_leaves_a_trained_estimator_as_it_was(iris):
+    x, y = iris
+    model = small(epochs=2).fit(x, y)
+    proba, losses = model.predict_proba(x), model.loss_curve_
+    with pytest.raises(ValueError, match="`method` as a list must hold"):
+        model.set_params(method=["r2"]).fit(x[:, :2], y > 0)
+    np.testing.assert_array_equal(model.predict_proba(x), proba)
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert model.loss_curve_ is losses
 
 
 @pytest.mark.parametrize(
@@ -665,6 +734,10 @@ def test_data_are_checked(iris):
     hole[3, 2] = np.nan
     with pytest.raises(ValueError, match="contains NaN"):
         model.fit(hole, y)
+    with pytest.raises(ValueError, match=r"`y` must hold one label .* y.argmax\("):
+        model.fit(x, np.eye(3)[y])
+    with pytest.raises(ValueError, match=r"`y` must have shape \(n,\) or .* 4, 1\)"):
+        NeuralNetworkRegressor().fit(x, x[:, :, None])
     with pytest.raises(ValueError, match="Unknown label type"):
         model.fit(x, x[:, 0])
     with pytest.raises(ValueError, match=r"`sample_weight` must be .*not negative"):

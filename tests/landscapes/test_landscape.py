@@ -2,7 +2,7 @@
 
 import os
 import signal
-import threading
+import time
 
 import keras
 import numpy as np
@@ -224,18 +224,54 @@ def test_nothing_is_changed_by_an_exception():
     assert_same_weights(model, before)
 
 
-def test_nothing_is_changed_by_ctrl_c():
+def interrupting(monkeypatch, after):
+    """Send Ctrl-C when the progress bar stands there."""
+
+    class Bar:
+        def __init__(self, total):
+            self.updates = 0
+
+        def update(self, done):
+            self.updates += 1
+            if self.updates == after:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5)  # Python hears of it here
+
+    monkeypatch.setattr(keras.utils, "Progbar", Bar)
+
+
+def test_ctrl_c_leaves_the_model_and_what_there_is(monkeypatch, capsys, tmp_path):
     model, x, y = restless()
     problem = KerasProblem(model, x, y)
-    landscape(problem, npoints=2)
     before = weights_of(model)
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        landscape(problem, npoints=1000)  # a minute or more
-    timer.join()
+    whole = landscape(problem, npoints=9)
+    assert not whole.interrupted
+    spent = problem.nfev
+    interrupting(monkeypatch, after=2)
+    found = landscape(problem, npoints=9, verbose=True)
+    assert found.interrupted
+    assert problem.nfev == spent + 50
+    assert "interrupted: values of the points" in capsys.readouterr().err
+    seen = np.where(np.arange(81) < 50, whole.values.ravel(), np.nan)
+    np.testing.assert_array_equal(found.values.ravel(), seen)
     assert_same_weights(model, before)
-    assert landscape(problem, npoints=3).holes == 0
+    found.save(tmp_path / "part.npz")
+    again = Landscape.load(tmp_path / "part.npz")
+    assert again.interrupted
+    assert again.holes == 31
+    found.plot()
+    np.testing.assert_array_equal(landscape(problem, npoints=9).values, whole.values)
+
+
+def test_ctrl_c_before_there_is_anything_is_one(problem, monkeypatch):
+    def to_host(array):
+        raise KeyboardInterrupt
+
+    before = weights_of(problem.model)
+    monkeypatch.setattr(problem, "to_host", to_host)
+    with pytest.raises(KeyboardInterrupt):
+        landscape(problem, npoints=3)
+    assert_same_weights(problem.model, before)
 
 
 # -------------------------------------------------------------- holes, files, bad input
