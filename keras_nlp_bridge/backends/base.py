@@ -63,11 +63,15 @@ class Backend(ABC):
         What ``jit_compile="auto"`` means in `fit`.
     UNEVEN_LAST : bool
         Whether Keras can spread a last batch over devices that do not divide it.
+    CARRIES : bool
+        Whether the states of recurrent layers, which are no variables of the model, go
+        from batch to batch in Keras's loop.
     """
 
     WIDE: str
     JIT: bool
     UNEVEN_LAST: bool
+    CARRIES = True
 
     # ------------------------------------------------------------------------- calls
 

@@ -26,6 +26,7 @@ class Backend(base.Backend):
     WIDE = "float64" if jax.config.read("jax_enable_x64") else "float32"
     JIT = True
     UNEVEN_LAST = False
+    CARRIES = False
 
     def check(self, model: keras.Model) -> None:
         dtypes = {str(v.dtype) for v in model.variables} | {keras.config.floatx()}

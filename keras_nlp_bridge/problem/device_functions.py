@@ -53,6 +53,11 @@ class DeviceFunctions:
         self._samples.changed()
 
     @property
+    def chunk_size(self) -> int | None:
+        """Samples to be evaluated at once, as given."""
+        return self._maker.chunk_size
+
+    @property
     def objective(self) -> Objective:
         """The loss of a batch."""
         return self._setup().objective

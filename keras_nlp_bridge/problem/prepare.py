@@ -13,6 +13,7 @@ from keras_nlp_bridge.backends import Backend
 from keras_nlp_bridge.problem.chunking import Weigher
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.evaluation import Evaluation
+from keras_nlp_bridge.problem.models import check_sizes, check_whole, fixed_batch
 from keras_nlp_bridge.problem.objective import BY_SAMPLE, Objective
 from keras_nlp_bridge.problem.samples import Chunks
 
@@ -70,17 +71,22 @@ class SetupMaker:
         objective = Objective(self.model, variables, self.loss, training)
         others = [self.backend.read(v) for v in objective.others]
         x = objective.join([self.backend.read(v) for v in variables])
-        few = self.backend.rows(data, 0, min(2, size))
+        fixed = fixed_batch(self.model)
+        if not stochastic:
+            check_sizes(self.model, size, chunk_size=self.chunk_size)
+            check_whole(self.model, size, self.backend.replicas(self.model))
+        few = self.backend.rows(data, 0, fixed or min(2, size))
         moved = self._tried(objective, few, others, x)
         seeds = [v for v in moved if not keras.backend.is_float_dtype(v.dtype)]
         inputs = [a.shape for a in keras.tree.flatten(data.x)]
         numbers = _numbers(inputs) + _layer_outputs(self.model)
         parts = self.backend.replicas(self.model)
         most = self.backend.chunk_numbers(x) // max(numbers, 1)
-        chunks = Chunks.of(size, most, self.chunk_size, parts)
+        chunks = Chunks.of(size, most, fixed or self.chunk_size, parts)
         weights, weighed = None, chunks
         if not stochastic:
             tried = self._check_deterministic(moved, seeds, chunks, training)
+            tried = tried or fixed is not None  # there is no other way to cut
             if len(chunks.sizes) > 1:
                 weigher = Weigher(objective, self.backend, x, others)
                 weights, weighed = self._weigh(weigher, chunks, data, numbers, tried)
@@ -138,7 +144,13 @@ class SetupMaker:
         """Weights of the chunks' data losses; None if their sizes will do."""
         size, reduction = sum(chunks.sizes), weigher.objective.reduction
         weights = weigher.weights(data, chunks.sizes)
-        reason = ""
+        reason, fixed = "", fixed_batch(self.model)
+        if weights is None and fixed:
+            raise ValueError(
+                "the losses of `model` must reduce in one way for all outputs where "
+                f"its batch size is fixed, to {fixed}; got {reduction!r} reductions, "
+                "or masks that differ."
+            )
         if weights is None:
             reason = (
                 "the outputs' losses are normalised differently from chunk to chunk "

@@ -20,7 +20,13 @@ from keras_nlp_bridge.problem.device_functions import DeviceFunctions
 from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
 from keras_nlp_bridge.problem.host_functions import HostFunctions, Transfers, Vector
 from keras_nlp_bridge.problem.layout import FlatSpec
-from keras_nlp_bridge.problem.models import build, check_objective
+from keras_nlp_bridge.problem.models import (
+    build,
+    check_objective,
+    check_sizes,
+    fixed_batch,
+    rows_to_build,
+)
 from keras_nlp_bridge.problem.prepare import SetupMaker
 from keras_nlp_bridge.problem.projection import Projection
 from keras_nlp_bridge.problem.samples import Samples
@@ -90,7 +96,9 @@ class KerasProblem(keras.callbacks.Callback):
         Evaluate one minibatch of this size instead of all samples; see `next_batch`.
     chunk_size : int, optional
         Samples evaluated at once on the full data, which bounds the memory. The
-        default follows from the size of an input.
+        default follows from the size of an input, or is the model's batch size where
+        that is fixed. Stateful layers can be evaluated on all samples if these are one
+        batch; they then begin, as on minibatches, with the states of the model.
     shuffle : bool, default True
         Draw minibatches in a random order, new in each epoch.
     seed : int, default 0
@@ -193,6 +201,8 @@ class KerasProblem(keras.callbacks.Callback):
         known = getattr(type(self), name, None)
         if name in SETTABLE:
             value = checked(name, value)
+            if name == "batch_size":
+                check_sizes(self._net, self.size, batch_size=value)
             with self._all_or_nothing():
                 getattr(self, SETTABLE[name]).change(name, value)
         elif isinstance(known, property) or name in _FIXED:
@@ -268,15 +278,19 @@ class KerasProblem(keras.callbacks.Callback):
 
     # ------------------------------------------------------------------ the vector
 
-    def assign(self, x: ArrayLike) -> None:
+    def assign(
+        self, x: ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
+    ) -> None:
         """Write x into the model's weights.
 
         Parameters
         ----------
-        x : array_like of shape (n,)
-            Finite numbers.
+        x : array_like of shape (n,), mapping of str to array, or list of arrays
+            Finite numbers: the vector, or what `flatten` makes it of.
         """
-        vector = self.vector("x", x)
+        parts = isinstance(x, (list, tuple)) and any(np.ndim(a) for a in x)
+        whole: Any = self.flatten(x) if parts or isinstance(x, Mapping) else x
+        vector = self.vector("x", whole)
         objective = self._device.objective
         parts = objective.split(self.to_device(vector))
         finite = [keras.ops.ravel(keras.ops.isfinite(part)) for part in parts]
@@ -336,8 +350,10 @@ class KerasProblem(keras.callbacks.Callback):
             As in Keras, this resets the model's metric objects.
         """
         x, y, weight = self._unpack(data)
-        trainer, size = self._device.objective.trainer, None
-        if data is None and not (self.stochastic or is_dataset(x)):
+        trainer, size = self._device.objective.trainer, fixed_batch(self._net)
+        if is_dataset(x):
+            size = None
+        elif size is None and data is None and not self.stochastic:
             size = self.traceable.chunks.size  # metrics see what the loss sees
             size = size if self.backend.shares(self._net) == 1 else None
         scores = trainer.evaluate(
@@ -359,7 +375,8 @@ class KerasProblem(keras.callbacks.Callback):
         x, y, _ = self._unpack(data)
         if y is None:  # a data set: read it, predictions must match its order
             x, y, _ = _read(x)
-        scores = self._net.predict(x, verbose=0)
+        size = None if is_dataset(x) else fixed_batch(self._net)
+        scores = self._net.predict(x, batch_size=size, verbose=0)
         if keras.tree.is_nested(scores):
             raise ValueError(
                 "`accuracy` needs a model with one output; "
@@ -448,7 +465,10 @@ class KerasProblem(keras.callbacks.Callback):
         )
         replicas = backend.replicate(net, held)
         if not net.built:
-            build(net, backend.rows(held, 0, min(2, loaded.size)).x)
+            wish = self.batch_size or self._device.chunk_size
+            few = rows_to_build(net, loaded.size, wish)
+            build(net, backend.rows(held, 0, few).x)
+        check_sizes(net, loaded.size, batch_size=self.batch_size)
         shapes = keras.tree.map_structure(
             lambda a: None if a is None else (a.shape, str(a.dtype)), loaded.batch
         )
