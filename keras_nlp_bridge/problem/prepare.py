@@ -127,7 +127,7 @@ class SetupMaker:
                 "operations: f and its derivatives are only that accurate. "
                 "On TensorFlow it does not."
             )
-        elif keras.config.floatx() != "float64":
+        elif keras.config.floatx() != "float64" and objective.trainer.loss is not None:
             reason = (
                 "Keras computes compiled losses in "
                 f"floatx, now {keras.config.floatx()!r}: f and its derivatives are "

@@ -27,6 +27,7 @@ from keras_nlp_bridge.problem.models import (
     fixed_batch,
     rows_to_build,
 )
+from keras_nlp_bridge.problem.own_loss import OwnLoss, own_loss
 from keras_nlp_bridge.problem.prepare import SetupMaker
 from keras_nlp_bridge.problem.projection import Projection
 from keras_nlp_bridge.problem.samples import Samples
@@ -196,6 +197,85 @@ class KerasProblem(keras.callbacks.Callback):
         _ = self.sample  # all that can be wrong is said now
         self._warn_of_constraints()
 
+    @classmethod
+    def from_loss(
+        cls,
+        fn: Callable[..., Any],
+        variables: Sequence[keras.Variable],
+        data: Any = None,
+        *,
+        batch_size: int | None = None,
+        chunk_size: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        bounds: Mapping[str, tuple[Any, Any]] | None = None,
+        name: str = "problem",
+    ) -> KerasProblem:
+        """Return the problem of a loss function of Keras variables, without a model.
+
+        Parameters
+        ----------
+        fn : callable
+            Returns the loss, a scalar tensor, computed by `keras.ops` from the present
+            values of the variables: ``fn()``, or ``fn(batch)`` where there are data.
+            Layers that it calls run in the mode that it says. What it reads of other
+            variables, as of a trained net, is always their present value; other tensors
+            are constants.
+        variables : sequence of keras.Variable
+            What x holds, in this order, trainable or not. Bounds and `unflatten` go by
+            their paths.
+        data : array, nested structure of arrays, or data set, optional
+            Samples; a batch is the same structure for some of them, of a data set what
+            it yields. f is then the mean over all samples as far as `fn` makes means,
+            as for a `compute_loss`.
+        batch_size, chunk_size, shuffle, seed, bounds, name
+            As for `KerasProblem`; the first four need data.
+
+        Returns
+        -------
+        KerasProblem
+            There are no outputs: its Gauss-Newton matrix is the Hessian.
+
+        Raises
+        ------
+        ValueError, TypeError
+            No variables, or not floating-point ones; a loss that is no scalar, that
+            does not read each variable, or that is random on all samples.
+
+        Examples
+        --------
+        >>> import keras
+        >>> from scipy.optimize import minimize
+        >>> v = keras.Variable([-1.2, 1.0], name="v")
+        >>> def rosenbrock():
+        ...     return 100 * (v[1] - v[0] ** 2) ** 2 + (1 - v[0]) ** 2
+        >>> problem = KerasProblem.from_loss(rosenbrock, [v])
+        >>> res = minimize(problem.fun, problem.x0, jac=problem.jac, method="BFGS")
+        >>> problem.assign(res.x)
+        >>> print(keras.ops.convert_to_numpy(v).round(2))
+        [1. 1.]
+        """
+        if data is None:
+            for given, value in (
+                ("batch_size", batch_size),
+                ("chunk_size", chunk_size),
+            ):
+                if value is not None:
+                    raise ValueError(
+                        f"`{given}` must be None without `data`; got {value!r}."
+                    )
+        model, x = own_loss(fn, variables, data)
+        return cls(
+            model,
+            x,
+            batch_size=batch_size,
+            chunk_size=chunk_size,
+            shuffle=shuffle,
+            seed=seed,
+            bounds=bounds,
+            name=name,
+        )
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; what would not reach everything is refused."""
         known = getattr(type(self), name, None)
@@ -288,9 +368,11 @@ class KerasProblem(keras.callbacks.Callback):
         x : array_like of shape (n,), mapping of str to array, or list of arrays
             Finite numbers: the vector, or what `flatten` makes it of.
         """
+        given: Any = x
         parts = isinstance(x, (list, tuple)) and any(np.ndim(a) for a in x)
-        whole: Any = self.flatten(x) if parts or isinstance(x, Mapping) else x
-        vector = self.vector("x", whole)
+        if parts or isinstance(x, Mapping):
+            given = self.flatten(given)
+        vector = self.vector("x", given)
         objective = self._device.objective
         parts = objective.split(self.to_device(vector))
         finite = [keras.ops.ravel(keras.ops.isfinite(part)) for part in parts]
@@ -372,6 +454,8 @@ class KerasProblem(keras.callbacks.Callback):
         data : data set or tuple ``(x, y)``, optional
             By default the problem's own data. Targets are labels or one-hot.
         """
+        if isinstance(self._net, OwnLoss):
+            raise ValueError("`accuracy` needs a model; got a problem of a loss alone.")
         x, y, _ = self._unpack(data)
         if y is None:  # a data set: read it, predictions must match its order
             x, y, _ = _read(x)
