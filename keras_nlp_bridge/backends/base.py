@@ -260,6 +260,15 @@ class Backend(ABC):
         del seeds
         yield lambda: False
 
+    @abstractmethod
+    def by_row(self, first: Any, rows: int) -> AbstractContextManager[None]:
+        """Let row r of what layers draw in `rows` rows belong to sample first + r.
+
+        It then does not depend on the batch that the sample is in. What is drawn in
+        another number of rows, or from distributions other than the usual ones, is as
+        without this.
+        """
+
     def present(self, variables: Sequence[keras.Variable]) -> bool:
         """Tell whether Keras's loop has left the variables their values."""
         del variables

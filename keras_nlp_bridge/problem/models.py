@@ -20,6 +20,9 @@ __all__ = [
 # Methods that make a training step, of which some are JAX's alone.
 _STEPS = ("train_step", "make_train_function", "compute_loss_and_updates")
 
+# In the place of dimensions, as lengths of sequences, that inputs leave open.
+_UNKNOWN = 8
+
 
 def overrides(model: keras.Model, name: str) -> bool:
     """Tell whether a model has its own method of a name, by its class or by itself."""
@@ -73,15 +76,33 @@ def states(model: keras.Model) -> list[keras.Variable]:
 def fixed_batch(model: keras.Model) -> int | None:
     """Return how many samples a model takes at once, if it takes no other number.
 
-    Its inputs were made so (``keras.Input(batch_shape=...)``), or it has states of so
-    many samples. None also of a model that is not built.
+    It has states of so many, or inputs of so many
+    (``keras.Input(batch_shape=...)``) and fails on one more. None also of a model that
+    is not built.
     """
-    for part in (model, *_layers(model)):
-        inputs = getattr(part, "inputs", None) if isinstance(part, keras.Model) else ()
-        for tensor in keras.tree.flatten(inputs or ()):
-            if tensor.shape and tensor.shape[0] is not None:
-                return int(tensor.shape[0])
-    return next((int(v.shape[0]) for v in states(model)), None)
+    carried = states(model)
+    if carried:
+        return int(carried[0].shape[0])
+    inputs = getattr(model, "inputs", None)
+    sizes = {t.shape[0] for t in inputs or () if len(t.shape)} - {None}
+    if not sizes:  # a Sequential model that was called to be built has one too
+        return None
+    size = int(min(sizes))
+    return None if _takes(model, size + 1) else size
+
+
+def _takes(model: Any, size: int) -> bool:
+    """Tell whether a model can be called on so many samples."""
+    few = [
+        keras.ops.zeros((size, *(d or _UNKNOWN for d in t.shape[1:])), t.dtype)
+        for t in model.inputs
+    ]
+    with keras.StatelessScope():
+        try:
+            model(few[0] if len(few) == 1 else few, training=False)
+        except Exception:  # of whatever layer, in the words of the framework
+            return False
+    return True
 
 
 def rows_to_build(model: keras.Model, size: int, given: int | None) -> int:

@@ -40,7 +40,7 @@ class SetupMaker:
     Attributes
     ----------
     backend : Backend
-    model, loss, chunk_size
+    model, loss, chunk_size, random
         As for `KerasProblem`.
     chosen : sequence of keras.Variable or str, or None
         Its ``variables``.
@@ -51,6 +51,7 @@ class SetupMaker:
     loss: Any
     chunk_size: int | None
     chosen: Any
+    random: str | None = None
 
     def make(self, data: Batch, size: int, training: bool, stochastic: bool) -> Setup:
         """Try the model on a few samples and make its setup.
@@ -88,9 +89,10 @@ class SetupMaker:
             tried = self._check_deterministic(moved, seeds, chunks, training)
             tried = tried or fixed is not None  # there is no other way to cut
             if len(chunks.sizes) > 1:
-                weigher = Weigher(objective, self.backend, x, others)
+                weigher = Weigher(objective, self.backend, x, others, bool(seeds))
                 weights, weighed = self._weigh(weigher, chunks, data, numbers, tried)
-        evaluation = Evaluation(objective, self.backend, weighed, weights)
+        noisy = bool(seeds) and not stochastic
+        evaluation = Evaluation(objective, self.backend, weighed, weights, noisy=noisy)
         any_data = weights is None and weighed is chunks
         return Setup(objective, evaluation, seeds, any_data)
 
@@ -183,13 +185,16 @@ class SetupMaker:
         training: bool,
     ) -> bool:
         """Refuse what is random; tell whether chunks were wanted whatever they do."""
-        if seeds:
+        if seeds and self.random is None:
             names = ", ".join(sorted({_owner(self.model, v) for v in seeds}))
+            still = "training=False, " if training else ""
             raise ValueError(
                 "an objective over all samples must not be random, but these layers "
-                f"draw random numbers in it: {names}. Use training=False or give "
-                f"`batch_size`; got training={training}."
+                f"draw random numbers in it: {names}. Use {still}random='fixed', with "
+                "which each sample keeps its numbers, or minibatches (`batch_size`); "
+                f"got random=None, training={training}."
             )
+        moved = [v for v in moved if keras.backend.is_float_dtype(v.dtype)]
         wanted = bool(moved) and self.chunk_size is not None
         if wanted and len(chunks.sizes) > 1:
             names = ", ".join(sorted({_owner(self.model, v) for v in moved}))

@@ -109,6 +109,13 @@ class KerasProblem(keras.callbacks.Callback):
         minibatches; there each sample has its own fixed dropout mask.
     curvature : {"hessian", "gauss-newton"}, default "hessian"
         What `hessp` and `hess` multiply with.
+    random : "fixed", optional
+        Let layers that draw random numbers, as noise, dropout in training mode or the
+        latent variables of an autoencoder, do so on all samples: those of a sample
+        follow from `seed` and its index, whatever `chunk_size` is, so that f is a
+        function of x. By default such a model is refused there. (What is drawn by
+        other means than `keras.random.normal`, `truncated_normal`, `uniform` and
+        `dropout`, with the samples first, needs all samples in one piece.)
     variables : sequence of keras.Variable or str, optional
         Variables (or their paths) that x holds; by default all trainable ones.
     bounds : mapping of str to (low, high), optional
@@ -120,6 +127,8 @@ class KerasProblem(keras.callbacks.Callback):
 
     Attributes
     ----------
+    random
+        As given.
     batch_size, curvature, seed, shuffle, training
         As given. Settable: everything then works with the new value, and minibatches
         of another size, seed or order start over.
@@ -167,6 +176,7 @@ class KerasProblem(keras.callbacks.Callback):
         seed: int = 0,
         training: bool | None = None,
         curvature: str = "hessian",
+        random: str | None = None,
         variables: Sequence[keras.Variable | str] | None = None,
         bounds: Mapping[str, tuple[Any, Any]] | None = None,
         name: str = "problem",
@@ -179,7 +189,8 @@ class KerasProblem(keras.callbacks.Callback):
         self.name = name
         self._bounds = dict(bounds or {})
         chunk_size = checked("chunk_size", chunk_size)
-        maker = SetupMaker(backend, model, loss, chunk_size, variables)
+        random = checked("random", random)
+        maker = SetupMaker(backend, model, loss, chunk_size, variables, random)
         self._samples = Samples(
             backend,
             checked("batch_size", batch_size),
@@ -208,6 +219,7 @@ class KerasProblem(keras.callbacks.Callback):
         chunk_size: int | None = None,
         shuffle: bool = True,
         seed: int = 0,
+        random: str | None = None,
         bounds: Mapping[str, tuple[Any, Any]] | None = None,
         name: str = "problem",
     ) -> KerasProblem:
@@ -228,8 +240,8 @@ class KerasProblem(keras.callbacks.Callback):
             Samples; a batch is the same structure for some of them, of a data set what
             it yields. f is then the mean over all samples as far as `fn` makes means,
             as for a `compute_loss`.
-        batch_size, chunk_size, shuffle, seed, bounds, name
-            As for `KerasProblem`; the first four need data.
+        batch_size, chunk_size, shuffle, seed, random, bounds, name
+            As for `KerasProblem`.
 
         Returns
         -------
@@ -272,6 +284,7 @@ class KerasProblem(keras.callbacks.Callback):
             chunk_size=chunk_size,
             shuffle=shuffle,
             seed=seed,
+            random=random,
             bounds=bounds,
             name=name,
         )
@@ -319,6 +332,7 @@ class KerasProblem(keras.callbacks.Callback):
     backend: Backend = _of("_device", "backend")
     training: bool | None = _of("_device", DeviceFunctions.training)
     curvature: str = _of("_device", "curvature")
+    random: str | None = _of("_device", DeviceFunctions.random)
     spec: FlatSpec = _of("_device", DeviceFunctions.spec)
     variables: list[keras.Variable] = _of("_device", DeviceFunctions.variables)
     traceable: Evaluation = _of("_device", DeviceFunctions.traceable)
