@@ -63,11 +63,15 @@ class Backend(ABC):
         What ``jit_compile="auto"`` means in `fit`.
     UNEVEN_LAST : bool
         Whether Keras can spread a last batch over devices that do not divide it.
+    CARRIES : bool
+        Whether the states of recurrent layers, which are no variables of the model, go
+        from batch to batch in Keras's loop.
     """
 
     WIDE: str
     JIT: bool
     UNEVEN_LAST: bool
+    CARRIES = True
 
     # ------------------------------------------------------------------------- calls
 
@@ -255,6 +259,15 @@ class Backend(ABC):
         """Let layers draw from seeds alone; what is yielded tells if others were."""
         del seeds
         yield lambda: False
+
+    @abstractmethod
+    def by_row(self, first: Any, rows: int) -> AbstractContextManager[None]:
+        """Let row r of what layers draw in `rows` rows belong to sample first + r.
+
+        It then does not depend on the batch that the sample is in. What is drawn in
+        another number of rows, or from distributions other than the usual ones, is as
+        without this.
+        """
 
     def present(self, variables: Sequence[keras.Variable]) -> bool:
         """Tell whether Keras's loop has left the variables their values."""

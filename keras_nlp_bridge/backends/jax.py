@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from keras_nlp_bridge.backends import base
 from keras_nlp_bridge.backends.base import Tensor, Tree, combined_rows
 from keras_nlp_bridge.backends.convolutions import fast
+from keras_nlp_bridge.backends.noise_jax import by_row
 
 __all__ = ["Backend"]
 
@@ -26,6 +27,7 @@ class Backend(base.Backend):
     WIDE = "float64" if jax.config.read("jax_enable_x64") else "float32"
     JIT = True
     UNEVEN_LAST = False
+    CARRIES = False
 
     def check(self, model: keras.Model) -> None:
         dtypes = {str(v.dtype) for v in model.variables} | {keras.config.floatx()}
@@ -108,6 +110,9 @@ class Backend(base.Backend):
                 if not self.present([variable]):
                     variable.assign(value)
             raise
+
+    def by_row(self, first: Any, rows: int) -> AbstractContextManager[None]:
+        return by_row(first, rows)
 
     def value_and_grad(
         self, function: Callable[[Tensor], Tensor], x: Tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from keras_nlp_bridge.backends import base
 from keras_nlp_bridge.backends.base import Tensor, Tree, combined_rows
+from keras_nlp_bridge.backends.noise_tensorflow import by_row
 from keras_nlp_bridge.backends.strategies import Replicated
 
 __all__ = ["Backend"]
@@ -119,6 +120,9 @@ class Backend(Replicated):
                 return step(batch)
 
         return waiting
+
+    def by_row(self, first: Any, rows: int) -> AbstractContextManager[None]:
+        return by_row(first, rows)
 
     def value_and_grad(
         self, function: Callable[[Tensor], Tensor], x: Tensor

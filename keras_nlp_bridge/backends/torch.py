@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from keras_nlp_bridge.backends import base
 from keras_nlp_bridge.backends.base import Tensor, Tree
+from keras_nlp_bridge.backends.noise_torch import by_row
 
 __all__ = ["Backend"]
 
@@ -130,6 +131,9 @@ class Backend(base.Backend):
             torch.manual_seed(int(mixed[0]))
             before = states.get_rng_state()
             yield lambda: not torch.equal(before, states.get_rng_state())
+
+    def by_row(self, first: Any, rows: int) -> AbstractContextManager[None]:
+        return by_row(first, rows)
 
     def value_and_grad(
         self, function: Callable[[Tensor], Tensor], x: Tensor

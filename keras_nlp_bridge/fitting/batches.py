@@ -94,10 +94,10 @@ class Batches(keras.utils.PyDataset):
             at += count
         return found[0] if len(found) == 1 else np.concatenate(found)
 
-    def few(self) -> Batch:
-        """Return the first two samples, as tensors."""
+    def few(self, count: int = 2) -> Batch:
+        """Return the first samples, as tensors."""
         parts = keras.tree.map_structure(
-            lambda a: keras.ops.convert_to_tensor(a[:2]), self._parts
+            lambda a: keras.ops.convert_to_tensor(a[:count]), self._parts
         )
         return Batch(*keras.utils.unpack_x_y_sample_weight(parts))
 

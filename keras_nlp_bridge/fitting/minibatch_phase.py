@@ -27,7 +27,13 @@ from keras_nlp_bridge.minimizing.solvers import Solver
 from keras_nlp_bridge.problem import data
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.labels import check_labels
-from keras_nlp_bridge.problem.models import build, check_trained_by_loss, overrides
+from keras_nlp_bridge.problem.models import (
+    build,
+    check_sizes,
+    check_trained_by_loss,
+    fixed_batch,
+    overrides,
+)
 from keras_nlp_bridge.problem.objective import Objective
 from keras_nlp_bridge.problem.projection import Projection
 
@@ -49,7 +55,11 @@ class Minibatch:
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
         """Refuse steps of its own, limits not honoured, what devices cannot share."""
         check_trained_by_loss(model)
-        check_devices(model, x, arguments["batch_size"] or 32)
+        size = arguments["batch_size"] or 32
+        check_devices(model, x, size)
+        if fixed_batch(model) and data.is_arrays(x):  # others are batches already
+            count = len(keras.tree.flatten(x)[0])
+            check_sizes(model, count, batch_size=min(size, count))
         check_limits(self.solver, model, arguments["bounds"], self.method)
 
     def run(
@@ -213,7 +223,7 @@ def _in_groups(
     """Let Keras's loop see groups of batches, if nobody could tell."""
     alone = backends.current().replicas(model) == 1
     if alone:
-        _try(model, batches.few())
+        _try(model, batches.few(fixed_batch(model) or 2))
     told = arguments["callbacks"]
     if (
         arguments["steps_per_epoch"] is not None

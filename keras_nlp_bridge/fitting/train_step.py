@@ -17,6 +17,7 @@ from keras_nlp_bridge.fitting.batches import Batches
 from keras_nlp_bridge.fitting.method_state import MethodState
 from keras_nlp_bridge.methods import Status
 from keras_nlp_bridge.problem.data import Batch
+from keras_nlp_bridge.problem.models import states
 from keras_nlp_bridge.problem.objective import Objective, is_seed
 from keras_nlp_bridge.problem.projection import Projection
 
@@ -180,7 +181,7 @@ class TrainStep:
         ):
             if new is not old:
                 moved.add(i)
-                new = new if is_seed(v) else ops.where(after.accepted, new, old)
+                new = self._left(v, after.accepted, new, old)
             kept.append(new)
         loss, lost = after.at.f, carry.lost
         lost = lost + ops.cast(ops.logical_not(ops.isfinite(loss)), "int32")
@@ -191,6 +192,18 @@ class TrainStep:
                 lambda: (before, carry.others, carry.lost),
             )
         return _Carry(after, kept, metrics, carry.position + 1, lost), loss, y_pred
+
+    def _left(
+        self, variable: keras.Variable, accepted: Tensor, new: Tensor, old: Tensor
+    ) -> Tensor:
+        """Return what a step leaves of a variable that layers have moved."""
+        if is_seed(variable):
+            return new
+        if any(variable is v for v in states(self.model)):
+            if not backends.current().CARRIES:
+                return old
+            accepted = ops.all(ops.isfinite(new))  # the batch has been seen
+        return ops.where(accepted, new, old)
 
     def _oracle(
         self,

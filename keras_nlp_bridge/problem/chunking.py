@@ -34,11 +34,20 @@ class Weigher:
     x : tensor of shape (n,)
     others : list of tensors
         Values of the objective's other variables.
+    noisy : bool
+        Whether layers draw random numbers, which then belong to samples.
     """
 
     def __init__(
-        self, objective: Objective, backend: Backend, x: Tensor, others: list[Tensor]
+        self,
+        objective: Objective,
+        backend: Backend,
+        x: Tensor,
+        others: list[Tensor],
+        noisy: bool = False,
     ) -> None:
+        self._noisy = noisy
+        self._compiled: dict[Any, Any] = {}
         self.objective, self.backend = objective, backend
         self.x, self.others = x, others
 
@@ -84,11 +93,12 @@ class Weigher:
         weights = self.weights(few, sizes, reduction)
         if weights is None:
             return False
-        parts = list(zip(self._cut(few, sizes), weights, sizes, strict=True))
+        starts = (0, first)
+        parts = list(zip(self._cut(few, sizes), weights, sizes, starts, strict=True))
         step = _STEP * np.random.default_rng(1).normal(size=self.objective.spec.size)
         for x in (self.x, self.x + keras.ops.convert_to_tensor(step, self.x.dtype)):
             whole = self._value(x, few)
-            pieces = [self._value(x, p, w, k / len(index)) for p, w, k in parts]
+            pieces = [self._value(x, p, w, k / len(index), i) for p, w, k, i in parts]
             scale = max(abs(whole), *map(abs, pieces))
             if np.isfinite(whole) and not (
                 abs(whole - sum(pieces)) <= scale * self._tolerance()
@@ -97,11 +107,23 @@ class Weigher:
         return True
 
     def _value(
-        self, x: Tensor, batch: Batch, weight: Any = None, share: Any = None
+        self,
+        x: Tensor,
+        batch: Batch,
+        weight: Any = None,
+        share: Any = None,
+        first: int = 0,
     ) -> float:
-        parts = (self.objective, self.backend, batch, self.others, weight, share)
-        loss = BatchLoss(*parts)
-        return float(self.backend.to_host(loss.value(x)))
+        def value(x: Tensor, batch: Batch, others: list[Tensor]) -> Tensor:
+            parts = (self.objective, self.backend, batch, others, weight, share)
+            return BatchLoss(*parts, first=first if self._noisy else None).value(x)
+
+        if self._noisy:  # operation by operation that takes JAX ten times as long
+            key = first, share, weight
+            if key not in self._compiled:
+                self._compiled[key] = self.backend.compile(value)
+            value = self._compiled[key]
+        return float(self.backend.to_host(value(x, batch, self.others)))
 
     def _counts(self, batch: Batch) -> NDArray[np.float64]:
         counts = self.objective.counts(self.x, batch, self.others)

@@ -244,6 +244,12 @@ def is_dataset(x: Any) -> bool:
     return isinstance(x, Iterable) or hasattr(x, "__getitem__")
 
 
+def is_arrays(x: Any) -> bool:
+    """Tell arrays and structures of them from data sets, and from what is neither."""
+    leaves = [] if x is None or is_dataset(x) else keras.tree.flatten(x)
+    return bool(leaves) and all(_is_array(a) for a in leaves)
+
+
 def _batches(dataset: Any) -> Iterable[Any]:
     """Iterate over one pass of a data set; refuse endless and one-way ones."""
     if isinstance(dataset, keras.utils.PyDataset):

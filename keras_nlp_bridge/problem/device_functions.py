@@ -53,6 +53,16 @@ class DeviceFunctions:
         self._samples.changed()
 
     @property
+    def chunk_size(self) -> int | None:
+        """Samples to be evaluated at once, as given."""
+        return self._maker.chunk_size
+
+    @property
+    def random(self) -> str | None:
+        """What is done about randomness on all samples, as given."""
+        return self._maker.random
+
+    @property
     def objective(self) -> Objective:
         """The loss of a batch."""
         return self._setup().objective
@@ -76,7 +86,7 @@ class DeviceFunctions:
     def sample(self) -> Sample:
         """The present sample as device tensors, an argument of `traceable`."""
         setup, samples = self._setup(), self._samples
-        masks = samples.masks(setup.seeds) if samples.stochastic else {}
+        masks = samples.masks(setup.seeds)
         others = [
             masks[id(v)] if id(v) in masks else self.backend.read(v)
             for v in setup.objective.others

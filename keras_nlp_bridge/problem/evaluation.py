@@ -5,6 +5,7 @@ SciPy boundary, methods compile whole steps around them.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -57,6 +58,8 @@ class BatchLoss:
         all of it by the share, if there is one.
     metrics : list of tensors, optional
         Values of the model's metrics variables.
+    first : int or scalar tensor, optional
+        Number of the batch's first sample, where noise belongs to samples.
     """
 
     def __init__(
@@ -68,8 +71,10 @@ class BatchLoss:
         weight: Any = None,
         share: Any = None,
         metrics: list[Tensor] | None = None,
+        first: Any = None,
     ) -> None:
         self.objective, self.backend = objective, backend
+        self._first = first
         self.batch, self.others, self.metrics = batch, others, metrics
         dtype = objective.spec.dtype
         self._weight, self._share = (
@@ -83,13 +88,23 @@ class BatchLoss:
 
         A `shift` holds the outputs: see `Objective.forward`.
         """
-        found = self.objective.forward(x, self.batch, self.others, shift, self.metrics)
+        with self._noise():
+            found = self.objective.forward(
+                x, self.batch, self.others, shift, self.metrics
+            )
         f, extra, weight, share = found.total, found.extra, self._weight, self._share
         if weight is not None:
             f = (f - extra) * weight + extra * share
         elif share is not None:
             f = f * share
         return f, (found.y_pred, found.others, found.metrics)
+
+    def _noise(self) -> AbstractContextManager[None]:
+        """Return the context in which layers draw random numbers."""
+        if self._first is None:
+            return nullcontext()
+        rows = self.backend.samples(keras.tree.flatten(self.batch.x)[0])
+        return self.backend.by_row(self._first, rows)
 
     def value(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """Return f at x."""
@@ -114,7 +129,8 @@ class BatchLoss:
         backend = self.backend
 
         def outputs(z: Tensor) -> Tensor:
-            return self.objective.outputs(z, self.batch, self.others)
+            with self._noise():
+                return self.objective.outputs(z, self.batch, self.others)
 
         y, forward = backend.jvp(outputs, x, p)
         y, forward = backend.constant(y), backend.constant(forward)
@@ -142,6 +158,8 @@ class Evaluation:
         samples.
     curvature : {"hessian", "gauss-newton"}
         What `hvp` multiplies with.
+    noisy : bool
+        Whether layers draw random numbers on all samples; they then belong to samples.
     """
 
     objective: Objective
@@ -149,6 +167,7 @@ class Evaluation:
     chunks: Chunks
     weights: np.ndarray | None
     curvature: str = "hessian"
+    noisy: bool = False
 
     def value(self, x: Tensor, sample: Sample) -> Tensor:
         """Objective at x, a scalar of x's dtype."""
@@ -193,17 +212,24 @@ class Evaluation:
         """Sum a function of a loss over the chunks of the sample."""
         backend, chunks, model = self.backend, self.chunks, self.objective.model
 
-        def on(batch: Batch, weight: Any = None, share: Any = None) -> Tree:
-            batch = backend.spread(batch)
+        def on(
+            batch: Batch, weight: Any = None, share: Any = None, first: Any = None
+        ) -> Tree:
             loss = BatchLoss(
-                self.objective, backend, batch, sample.others, weight, share
+                self.objective,
+                backend,
+                backend.spread(batch),
+                sample.others,
+                weight,
+                share,
+                first=first if self.noisy else None,
             )
             return one(loss)
 
         if sample.picked is not None:
             return on(backend.gather(sample.data, sample.picked))
         if len(chunks.sizes) == 1 and backend.replicas(model) == 1:
-            return on(sample.data)
+            return on(sample.data, first=0)
         sizes = np.asarray(chunks.sizes, np.float64)
         shares = ops.convert_to_tensor(sizes / sum(chunks.sizes), backend.WIDE)
         weights = self.weights
@@ -211,8 +237,10 @@ class Evaluation:
             weights = ops.convert_to_tensor(weights, backend.WIDE)
 
         def chunk(data: Batch, i: Any, count: int) -> Tree:
-            rows = backend.rows(data, i * chunks.size, count)
-            return on(rows, None if weights is None else weights[i], shares[i])
+            first = i * chunks.size
+            rows = backend.rows(data, first, count)
+            weight = None if weights is None else weights[i]
+            return on(rows, weight, shares[i], first)
 
         def part(data: Batch, k: Any, parts: int) -> Tree:
             """Sum over the k-th of equal parts of the chunks."""

@@ -169,21 +169,21 @@ class HostFunctions:
         Returns
         -------
         scipy.sparse.linalg.LinearOperator
-            Each product is evaluated on the sample that is then in use.
+            Each product is evaluated on the sample that is then in use. For n up to
+            4096 ``numpy.asarray`` makes the dense symmetric matrix of it, by n
+            products, so that ``scipy.optimize.root(p.jac, p.x0, jac=p.hess)`` works;
+            for larger ones it raises a `ValueError`.
         """
-        from scipy.sparse.linalg import LinearOperator
+        from keras_nlp_bridge.problem.matrix import CurvatureMatrix
 
         own = self._device.curvature
         kind = own if curvature is None else checked("curvature", curvature)
         at = self.vector("x", x).copy()
 
         def product(p: NDArray[Any]) -> Vector:
-            return self._product(at, self.vector("p", np.reshape(p, -1)), kind)
+            return self._product(at, self.vector("p", p), kind)
 
-        shape = (at.size, at.size)
-        return LinearOperator(
-            shape, matvec=product, rmatvec=product, dtype=np.dtype(np.float64)
-        )
+        return CurvatureMatrix(at.size, product)
 
     # -------------------------------------------------------------------- bookkeeping
 

@@ -1,13 +1,27 @@
 """What a model must be, so that its loss can be minimized."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-__all__ = ["build", "check_objective", "check_trained_by_loss", "overrides"]
+__all__ = [
+    "build",
+    "check_objective",
+    "check_sizes",
+    "check_trained_by_loss",
+    "check_whole",
+    "fixed_batch",
+    "overrides",
+    "rows_to_build",
+    "states",
+]
 
 # Methods that make a training step, of which some are JAX's alone.
 _STEPS = ("train_step", "make_train_function", "compute_loss_and_updates")
+
+# In the place of dimensions, as lengths of sequences, that inputs leave open.
+_UNKNOWN = 8
 
 
 def overrides(model: keras.Model, name: str) -> bool:
@@ -51,3 +65,105 @@ def build(model: keras.Model, few: Any) -> None:
         raise ValueError(
             f"`model` must be built, and could not be built from `x`: {error}"
         ) from error
+
+
+def states(model: keras.Model) -> list[keras.Variable]:
+    """Return what stateful layers, as recurrent ones, carry from batch to batch."""
+    found = (layer.states for layer in _stateful(model))
+    return [v for v in keras.tree.flatten(list(found)) if v is not None]
+
+
+def fixed_batch(model: keras.Model) -> int | None:
+    """Return how many samples a model takes at once, if it takes no other number.
+
+    It has states of so many, or inputs of so many
+    (``keras.Input(batch_shape=...)``) and fails on one more. None also of a model that
+    is not built.
+    """
+    carried = states(model)
+    if carried:
+        return int(carried[0].shape[0])
+    inputs = getattr(model, "inputs", None)
+    sizes = {t.shape[0] for t in inputs or () if len(t.shape)} - {None}
+    if not sizes:  # a Sequential model that was called to be built has one too
+        return None
+    size = int(min(sizes))
+    return None if _takes(model, size + 1) else size
+
+
+def _takes(model: Any, size: int) -> bool:
+    """Tell whether a model can be called on so many samples."""
+    few = [
+        keras.ops.zeros((size, *(d or _UNKNOWN for d in t.shape[1:])), t.dtype)
+        for t in model.inputs
+    ]
+    with keras.StatelessScope():
+        try:
+            model(few[0] if len(few) == 1 else few, training=False)
+        except Exception:  # of whatever layer, in the words of the framework
+            return False
+    return True
+
+
+def rows_to_build(model: keras.Model, size: int, given: int | None) -> int:
+    """Return how many samples a model should see first: states are made for so many."""
+    return min(size, (given or size) if _stateful(model) else 2)
+
+
+def check_sizes(model: keras.Model, size: int, **given: int | None) -> None:
+    """Raise unless a model with a fixed batch size can be given all samples.
+
+    Parameters
+    ----------
+    model : keras.Model
+    size : int
+        Number of samples.
+    **given : int or None
+        Arguments that say how many are evaluated at once; None is no wish.
+    """
+    fixed = fixed_batch(model)
+    if fixed is None:
+        return
+    for name, value in given.items():
+        if value not in (None, fixed):
+            raise ValueError(
+                f"`{name}` must be {fixed}, the fixed batch size of the model "
+                f"{model.name!r}; got {value}."
+            )
+    if size % fixed:
+        raise ValueError(
+            f"`x` must hold a multiple of {fixed} samples, the fixed batch size of the "
+            f"model {model.name!r}; got {size}."
+        )
+
+
+def check_whole(model: keras.Model, size: int, replicas: int) -> None:
+    """Raise for states that would have to be carried through all samples.
+
+    And where replicas would have to share batches of a fixed size.
+    """
+    if replicas > 1 and fixed_batch(model):
+        raise ValueError(
+            "`model` must take batches of any size under a strategy with several "
+            f"replicas; got a fixed batch size of {fixed_batch(model)}."
+        )
+    stateful = [layer.name for layer in _stateful(model)]
+    if stateful and fixed_batch(model) != size:
+        raise ValueError(
+            "`model` must not be stateful on all samples, of which each chunk would "
+            f"begin with the state that the one before leaves: give `batch_size` or a "
+            f"method for minibatches, or make the layers {stateful} with "
+            f"stateful=False; got {size} samples in chunks of {fixed_batch(model)}."
+        )
+
+
+def _stateful(model: keras.Model) -> list[Any]:
+    return [one for one in _layers(model) if getattr(one, "stateful", False)]
+
+
+def _layers(model: keras.Model) -> Iterator[Any]:
+    """All layers, those of nested models too."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)

@@ -17,7 +17,7 @@ from keras import ops
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.problem.data import Batch, Tree
 from keras_nlp_bridge.problem.layout import FlatSpec
-from keras_nlp_bridge.problem.models import overrides
+from keras_nlp_bridge.problem.models import overrides, states
 from keras_nlp_bridge.problem.probes import Count, SeesMask, Shift, WithLoss
 
 Tensor = Any
@@ -95,6 +95,8 @@ class Objective:
         self.others = [
             v for v in model.variables if id(v) not in chosen and id(v) not in metrics
         ]
+        known = {id(v) for v in self.others}  # Keras does not count states in
+        self.others += [v for v in states(model) if id(v) not in known]
         self._takes_training = (
             "training" in inspect.signature(self.trainer.compute_loss).parameters
         )

@@ -13,6 +13,7 @@ from keras_nlp_bridge.backends import Backend
 from keras_nlp_bridge.problem.chunking import Weigher
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.evaluation import Evaluation
+from keras_nlp_bridge.problem.models import check_sizes, check_whole, fixed_batch
 from keras_nlp_bridge.problem.objective import BY_SAMPLE, Objective
 from keras_nlp_bridge.problem.samples import Chunks
 
@@ -39,7 +40,7 @@ class SetupMaker:
     Attributes
     ----------
     backend : Backend
-    model, loss, chunk_size
+    model, loss, chunk_size, random
         As for `KerasProblem`.
     chosen : sequence of keras.Variable or str, or None
         Its ``variables``.
@@ -50,6 +51,7 @@ class SetupMaker:
     loss: Any
     chunk_size: int | None
     chosen: Any
+    random: str | None = None
 
     def make(self, data: Batch, size: int, training: bool, stochastic: bool) -> Setup:
         """Try the model on a few samples and make its setup.
@@ -70,21 +72,27 @@ class SetupMaker:
         objective = Objective(self.model, variables, self.loss, training)
         others = [self.backend.read(v) for v in objective.others]
         x = objective.join([self.backend.read(v) for v in variables])
-        few = self.backend.rows(data, 0, min(2, size))
+        fixed = fixed_batch(self.model)
+        if not stochastic:
+            check_sizes(self.model, size, chunk_size=self.chunk_size)
+            check_whole(self.model, size, self.backend.replicas(self.model))
+        few = self.backend.rows(data, 0, fixed or min(2, size))
         moved = self._tried(objective, few, others, x)
         seeds = [v for v in moved if not keras.backend.is_float_dtype(v.dtype)]
         inputs = [a.shape for a in keras.tree.flatten(data.x)]
         numbers = _numbers(inputs) + _layer_outputs(self.model)
         parts = self.backend.replicas(self.model)
         most = self.backend.chunk_numbers(x) // max(numbers, 1)
-        chunks = Chunks.of(size, most, self.chunk_size, parts)
+        chunks = Chunks.of(size, most, fixed or self.chunk_size, parts)
         weights, weighed = None, chunks
         if not stochastic:
             tried = self._check_deterministic(moved, seeds, chunks, training)
+            tried = tried or fixed is not None  # there is no other way to cut
             if len(chunks.sizes) > 1:
-                weigher = Weigher(objective, self.backend, x, others)
+                weigher = Weigher(objective, self.backend, x, others, bool(seeds))
                 weights, weighed = self._weigh(weigher, chunks, data, numbers, tried)
-        evaluation = Evaluation(objective, self.backend, weighed, weights)
+        noisy = bool(seeds) and not stochastic
+        evaluation = Evaluation(objective, self.backend, weighed, weights, noisy=noisy)
         any_data = weights is None and weighed is chunks
         return Setup(objective, evaluation, seeds, any_data)
 
@@ -121,7 +129,7 @@ class SetupMaker:
                 "operations: f and its derivatives are only that accurate. "
                 "On TensorFlow it does not."
             )
-        elif keras.config.floatx() != "float64":
+        elif keras.config.floatx() != "float64" and objective.trainer.loss is not None:
             reason = (
                 "Keras computes compiled losses in "
                 f"floatx, now {keras.config.floatx()!r}: f and its derivatives are "
@@ -138,7 +146,13 @@ class SetupMaker:
         """Weights of the chunks' data losses; None if their sizes will do."""
         size, reduction = sum(chunks.sizes), weigher.objective.reduction
         weights = weigher.weights(data, chunks.sizes)
-        reason = ""
+        reason, fixed = "", fixed_batch(self.model)
+        if weights is None and fixed:
+            raise ValueError(
+                "the losses of `model` must reduce in one way for all outputs where "
+                f"its batch size is fixed, to {fixed}; got {reduction!r} reductions, "
+                "or masks that differ."
+            )
         if weights is None:
             reason = (
                 "the outputs' losses are normalised differently from chunk to chunk "
@@ -171,13 +185,16 @@ class SetupMaker:
         training: bool,
     ) -> bool:
         """Refuse what is random; tell whether chunks were wanted whatever they do."""
-        if seeds:
+        if seeds and self.random is None:
             names = ", ".join(sorted({_owner(self.model, v) for v in seeds}))
+            still = "training=False, " if training else ""
             raise ValueError(
                 "an objective over all samples must not be random, but these layers "
-                f"draw random numbers in it: {names}. Use training=False or give "
-                f"`batch_size`; got training={training}."
+                f"draw random numbers in it: {names}. Use {still}random='fixed', with "
+                "which each sample keeps its numbers, or minibatches (`batch_size`); "
+                f"got random=None, training={training}."
             )
+        moved = [v for v in moved if keras.backend.is_float_dtype(v.dtype)]
         wanted = bool(moved) and self.chunk_size is not None
         if wanted and len(chunks.sizes) > 1:
             names = ", ".join(sorted({_owner(self.model, v) for v in moved}))

@@ -21,7 +21,14 @@ from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
 from keras_nlp_bridge.problem.host_functions import HostFunctions, Transfers, Vector
 from keras_nlp_bridge.problem.labels import check_labels
 from keras_nlp_bridge.problem.layout import FlatSpec
-from keras_nlp_bridge.problem.models import build, check_objective
+from keras_nlp_bridge.problem.models import (
+    build,
+    check_objective,
+    check_sizes,
+    fixed_batch,
+    rows_to_build,
+)
+from keras_nlp_bridge.problem.own_loss import OwnLoss, own_loss
 from keras_nlp_bridge.problem.prepare import SetupMaker
 from keras_nlp_bridge.problem.projection import Projection
 from keras_nlp_bridge.problem.samples import Samples
@@ -91,7 +98,9 @@ class KerasProblem(keras.callbacks.Callback):
         Evaluate one minibatch of this size instead of all samples; see `next_batch`.
     chunk_size : int, optional
         Samples evaluated at once on the full data, which bounds the memory. The
-        default follows from the size of an input.
+        default follows from the size of an input, or is the model's batch size where
+        that is fixed. Stateful layers can be evaluated on all samples if these are one
+        batch; they then begin, as on minibatches, with the states of the model.
     shuffle : bool, default True
         Draw minibatches in a random order, new in each epoch.
     seed : int, default 0
@@ -101,6 +110,13 @@ class KerasProblem(keras.callbacks.Callback):
         minibatches; there each sample has its own fixed dropout mask.
     curvature : {"hessian", "gauss-newton"}, default "hessian"
         What `hessp` and `hess` multiply with.
+    random : "fixed", optional
+        Let layers that draw random numbers, as noise, dropout in training mode or the
+        latent variables of an autoencoder, do so on all samples: those of a sample
+        follow from `seed` and its index, whatever `chunk_size` is, so that f is a
+        function of x. By default such a model is refused there. (What is drawn by
+        other means than `keras.random.normal`, `truncated_normal`, `uniform` and
+        `dropout`, with the samples first, needs all samples in one piece.)
     variables : sequence of keras.Variable or str, optional
         Variables (or their paths) that x holds; by default all trainable ones.
     bounds : mapping of str to (low, high), optional
@@ -112,6 +128,8 @@ class KerasProblem(keras.callbacks.Callback):
 
     Attributes
     ----------
+    random
+        As given.
     batch_size, curvature, seed, shuffle, training
         As given. Settable: everything then works with the new value, and minibatches
         of another size, seed or order start over.
@@ -159,6 +177,7 @@ class KerasProblem(keras.callbacks.Callback):
         seed: int = 0,
         training: bool | None = None,
         curvature: str = "hessian",
+        random: str | None = None,
         variables: Sequence[keras.Variable | str] | None = None,
         bounds: Mapping[str, tuple[Any, Any]] | None = None,
         name: str = "problem",
@@ -171,7 +190,8 @@ class KerasProblem(keras.callbacks.Callback):
         self.name = name
         self._bounds = dict(bounds or {})
         chunk_size = checked("chunk_size", chunk_size)
-        maker = SetupMaker(backend, model, loss, chunk_size, variables)
+        random = checked("random", random)
+        maker = SetupMaker(backend, model, loss, chunk_size, variables, random)
         self._samples = Samples(
             backend,
             checked("batch_size", batch_size),
@@ -189,11 +209,94 @@ class KerasProblem(keras.callbacks.Callback):
         _ = self.sample  # all that can be wrong is said now
         self._warn_of_constraints()
 
+    @classmethod
+    def from_loss(
+        cls,
+        fn: Callable[..., Any],
+        variables: Sequence[keras.Variable],
+        data: Any = None,
+        *,
+        batch_size: int | None = None,
+        chunk_size: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        random: str | None = None,
+        bounds: Mapping[str, tuple[Any, Any]] | None = None,
+        name: str = "problem",
+    ) -> KerasProblem:
+        """Return the problem of a loss function of Keras variables, without a model.
+
+        Parameters
+        ----------
+        fn : callable
+            Returns the loss, a scalar tensor, computed by `keras.ops` from the present
+            values of the variables: ``fn()``, or ``fn(batch)`` where there are data.
+            Layers that it calls run in the mode that it says. What it reads of other
+            variables, as of a trained net, is always their present value; other tensors
+            are constants.
+        variables : sequence of keras.Variable
+            What x holds, in this order, trainable or not. Bounds and `unflatten` go by
+            their paths.
+        data : array, nested structure of arrays, or data set, optional
+            Samples; a batch is the same structure for some of them, of a data set what
+            it yields. f is then the mean over all samples as far as `fn` makes means,
+            as for a `compute_loss`.
+        batch_size, chunk_size, shuffle, seed, random, bounds, name
+            As for `KerasProblem`.
+
+        Returns
+        -------
+        KerasProblem
+            There are no outputs: its Gauss-Newton matrix is the Hessian.
+
+        Raises
+        ------
+        ValueError, TypeError
+            No variables, or not floating-point ones; a loss that is no scalar, that
+            does not read each variable, or that is random on all samples.
+
+        Examples
+        --------
+        >>> import keras
+        >>> from scipy.optimize import minimize
+        >>> v = keras.Variable([-1.2, 1.0], name="v")
+        >>> def rosenbrock():
+        ...     return 100 * (v[1] - v[0] ** 2) ** 2 + (1 - v[0]) ** 2
+        >>> problem = KerasProblem.from_loss(rosenbrock, [v])
+        >>> res = minimize(problem.fun, problem.x0, jac=problem.jac, method="BFGS")
+        >>> problem.assign(res.x)
+        >>> print(keras.ops.convert_to_numpy(v).round(2))
+        [1. 1.]
+        """
+        if data is None:
+            for given, value in (
+                ("batch_size", batch_size),
+                ("chunk_size", chunk_size),
+            ):
+                if value is not None:
+                    raise ValueError(
+                        f"`{given}` must be None without `data`; got {value!r}."
+                    )
+        model, x = own_loss(fn, variables, data)
+        return cls(
+            model,
+            x,
+            batch_size=batch_size,
+            chunk_size=chunk_size,
+            shuffle=shuffle,
+            seed=seed,
+            random=random,
+            bounds=bounds,
+            name=name,
+        )
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; what would not reach everything is refused."""
         known = getattr(type(self), name, None)
         if name in SETTABLE:
             value = checked(name, value)
+            if name == "batch_size":
+                check_sizes(self._net, self.size, batch_size=value)
             with self._all_or_nothing():
                 getattr(self, SETTABLE[name]).change(name, value)
         elif isinstance(known, property) or name in _FIXED:
@@ -230,6 +333,7 @@ class KerasProblem(keras.callbacks.Callback):
     backend: Backend = _of("_device", "backend")
     training: bool | None = _of("_device", DeviceFunctions.training)
     curvature: str = _of("_device", "curvature")
+    random: str | None = _of("_device", DeviceFunctions.random)
     spec: FlatSpec = _of("_device", DeviceFunctions.spec)
     variables: list[keras.Variable] = _of("_device", DeviceFunctions.variables)
     traceable: Evaluation = _of("_device", DeviceFunctions.traceable)
@@ -269,15 +373,21 @@ class KerasProblem(keras.callbacks.Callback):
 
     # ------------------------------------------------------------------ the vector
 
-    def assign(self, x: ArrayLike) -> None:
+    def assign(
+        self, x: ArrayLike | Mapping[str, ArrayLike] | Sequence[ArrayLike]
+    ) -> None:
         """Write x into the model's weights.
 
         Parameters
         ----------
-        x : array_like of shape (n,)
-            Finite numbers.
+        x : array_like of shape (n,), mapping of str to array, or list of arrays
+            Finite numbers: the vector, or what `flatten` makes it of.
         """
-        vector = self.vector("x", x)
+        given: Any = x
+        parts = isinstance(x, (list, tuple)) and any(np.ndim(a) for a in x)
+        if parts or isinstance(x, Mapping):
+            given = self.flatten(given)
+        vector = self.vector("x", given)
         objective = self._device.objective
         parts = objective.split(self.to_device(vector))
         finite = [keras.ops.ravel(keras.ops.isfinite(part)) for part in parts]
@@ -337,8 +447,10 @@ class KerasProblem(keras.callbacks.Callback):
             As in Keras, this resets the model's metric objects.
         """
         x, y, weight = self._unpack(data)
-        trainer, size = self._device.objective.trainer, None
-        if data is None and not (self.stochastic or is_dataset(x)):
+        trainer, size = self._device.objective.trainer, fixed_batch(self._net)
+        if is_dataset(x):
+            size = None
+        elif size is None and data is None and not self.stochastic:
             size = self.traceable.chunks.size  # metrics see what the loss sees
             size = size if self.backend.shares(self._net) == 1 else None
         scores = trainer.evaluate(
@@ -357,10 +469,13 @@ class KerasProblem(keras.callbacks.Callback):
         data : data set or tuple ``(x, y)``, optional
             By default the problem's own data. Targets are labels or one-hot.
         """
+        if isinstance(self._net, OwnLoss):
+            raise ValueError("`accuracy` needs a model; got a problem of a loss alone.")
         x, y, _ = self._unpack(data)
         if y is None:  # a data set: read it, predictions must match its order
             x, y, _ = _read(x)
-        scores = self._net.predict(x, verbose=0)
+        size = None if is_dataset(x) else fixed_batch(self._net)
+        scores = self._net.predict(x, batch_size=size, verbose=0)
         if keras.tree.is_nested(scores):
             raise ValueError(
                 "`accuracy` needs a model with one output; "
@@ -443,7 +558,10 @@ class KerasProblem(keras.callbacks.Callback):
         )
         replicas = backend.replicate(net, held)
         if not net.built:
-            build(net, backend.rows(held, 0, min(2, loaded.size)).x)
+            wish = self.batch_size or self._device.chunk_size
+            few = rows_to_build(net, loaded.size, wish)
+            build(net, backend.rows(held, 0, few).x)
+        check_sizes(net, loaded.size, batch_size=self.batch_size)
         check_labels(net, net.loss if self._loss is None else self._loss, loaded.batch)
         shapes = keras.tree.map_structure(
             lambda a: None if a is None else (a.shape, str(a.dtype)), loaded.batch

@@ -231,13 +231,18 @@ class Samples:
             self.changed()
 
     def masks(self, seeds: Sequence[keras.Variable]) -> dict[int, Tensor]:
-        """States of seed generators that belong to the minibatch, by their id."""
+        """States of seed generators that belong to the sample in use, by their id.
+
+        Those of all samples follow from the seed alone.
+        """
         if self._masks is None:
             self._masks, backend = {}, self._backend
-            draws = self._in_use.draws if self._in_use else 0
-            for variable in seeds:
+            for i, variable in enumerate(seeds):
                 state = backend.to_host(backend.read(variable))
-                mixed = np.random.SeedSequence((*map(int, state), self.seed, draws))
+                words = (self.seed, i)
+                if self._in_use:
+                    words = (*map(int, state), self.seed, self._in_use.draws)
+                mixed = np.random.SeedSequence(words)
                 new = mixed.generate_state(state.size) >> 1  # fits signed dtypes
                 self._masks[id(variable)] = backend.to_device(
                     new.reshape(state.shape).astype(state.dtype)

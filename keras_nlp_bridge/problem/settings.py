@@ -29,6 +29,7 @@ _RULES: dict[str, Rule] = {
     "batch_size": _SIZE,
     "chunk_size": _SIZE,
     "curvature": _Said(_MATRICES, "'hessian' or 'gauss-newton'"),
+    "random": _Said(Maybe(OneOf("fixed")), "'fixed' or None"),
     "seed": _Said(Count(0), "a non-negative integer"),
     "shuffle": Flag(),
     "training": Maybe(Flag()),
