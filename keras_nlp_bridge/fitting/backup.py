@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,24 @@ class Backup(keras.callbacks.BackupAndRestore):
         """Say which phase begins, and at which epoch."""
         self.phase, self.epoch, self.state = phase, epoch, list
 
-    def restore(self) -> Arrays:
-        """Load the model as it was in this phase; return the arrays beside it."""
+    def restore(self, optimizer: bool) -> Arrays:
+        """Load the model as it was in this phase; return the arrays beside it.
+
+        The state of its optimizer must be loaded, too, if that is the method's.
+        """
         found, self._found = self._found, None
         if found is None or found["phase"] != self.phase:
             return []
-        self.model.load_weights(self._folder / found["weights"])
+        with warnings.catch_warnings():
+            skipped = "Skipping variable loading for optimizer"
+            warnings.filterwarnings("error" if optimizer else "ignore", skipped)
+            try:
+                self.model.load_weights(self._folder / found["weights"])
+            except (ValueError, UserWarning) as error:
+                raise ValueError(
+                    "`model` and `method` must be those of the backup in "
+                    f"{str(self._folder)!r}; got {error}"
+                ) from error
         self.epoch = found["epoch"]
         if found["state"] is None:
             return []
@@ -181,9 +194,22 @@ def backup_of(callbacks: Iterable[keras.callbacks.Callback]) -> Backup | None:
 
 
 def resumed(
-    model: keras.Model, callbacks: Iterable[keras.callbacks.Callback], first: int
+    model: keras.Model,
+    callbacks: Iterable[keras.callbacks.Callback],
+    first: int,
+    optimizer: bool = True,
 ) -> tuple[int, Arrays]:
-    """Load what a backup of the present phase holds; the optimizer must be built.
+    """Load what a backup of the present phase holds.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Built, and so is its optimizer if that holds the state of the method.
+    callbacks : iterable of Callback
+    first : int
+        First epoch of the phase.
+    optimizer : bool
+        Whether the optimizer holds the state.
 
     Returns
     -------
@@ -196,5 +222,5 @@ def resumed(
     if backup is None:
         return first, []
     backup.set_model(model)
-    arrays = backup.restore()
+    arrays = backup.restore(optimizer)
     return backup.epoch, arrays

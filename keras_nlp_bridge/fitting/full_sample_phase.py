@@ -82,7 +82,8 @@ class FullSample:
     ) -> keras.callbacks.History:
         """Minimize under the callbacks."""
         problem = self._problem(model, given, arguments, seed)
-        begin, kept = resumed(model, arguments["callbacks"], first)
+        told = arguments["callbacks"]
+        begin, kept = resumed(model, told, first, optimizer=False)
         last = first + self.epochs
         callbacks = keras.callbacks.CallbackList(
             without_rates(without_swaps(arguments["callbacks"])),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.problem.data import Batch
+from keras_nlp_bridge.problem.models import fixed_batch
 
 __all__ = ["check_labels"]
 
@@ -69,7 +70,8 @@ def _by_output(model: keras.Model, tree: Any) -> list[Any]:
 def _output_shapes(model: keras.Model, batch: Batch) -> list[tuple[int | None, ...]]:
     outputs = getattr(model, "outputs", None)
     if outputs is None:
-        few = keras.tree.map_structure(lambda a: a[:2], batch.x)
+        rows = fixed_batch(model) or 2
+        few = keras.tree.map_structure(lambda a: a[:rows], batch.x)
         with keras.StatelessScope():
             outputs = keras.tree.flatten(model(few, training=False))
     return [tuple(output.shape) for output in outputs]

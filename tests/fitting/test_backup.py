@@ -139,6 +139,10 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(ValueError, match="Delete it to begin anew"):
         run("r2", 1, backup(tmp_path / "x"))
     with pytest.raises(Killed):
+        run("tr-lsr1", 3, backup(tmp_path / "z"), Kill(2))
+    with pytest.raises(ValueError, match="`method` must be those of the backup"):
+        run("r2", 3, backup(tmp_path / "z"))
+    with pytest.raises(Killed):
         run(["r2:1", "lbfgs:2"], 1, backup(tmp_path / "y"), Kill(2))
     with pytest.raises(ValueError, match="`method` must be the list"):
         run("r2", 1, backup(tmp_path / "y"))

@@ -85,7 +85,7 @@ def test_where_nothing_is_left_to_do_there_is_one_row(method):
     assert history.history["loss"][0] < 1e-10
     assert history.history["val_mae"][0] < 1e-5
     if method != "Newton-CG":  # which ends by its steps alone
-        assert history.history["nfev"] == [1.0]
+        assert history.history["nfev"][0] <= 3
     assert told.calls[0] == ("begin", 0)
     assert told.calls[-1] == ("end", 0)
 

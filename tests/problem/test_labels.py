@@ -55,7 +55,7 @@ def test_a_label_out_of_range_is_named(wrong, make):
         knb.KerasProblem(make(), X, labels(wrong))
 
 
-@pytest.mark.backend("jax", "torch")
+@pytest.mark.backend("jax")
 def test_what_does_not_count_may_be_anything():
     ignored = net(LOSS(ignore_class=-1))
     assert np.isfinite(knb.KerasProblem(ignored, X, labels(-1)).fun(np.zeros(15)))
