@@ -131,7 +131,7 @@ class Benchmark:
         for method in self.methods:
             mine = [row for row in self.rows if row["method"] == method]
             ratios = [
-                row["cost"] / best[_instance(row)] if row["solved"] else math.inf
+                _ratio(row["cost"], best[_instance(row)]) if row["solved"] else math.inf
                 for row in mine
             ]
             # The lower median: of 2 runs, 1 of them solved, there is one to tell of.
@@ -342,6 +342,13 @@ def _value(name: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise TypeError(f"{name} must be of type {kind.__name__}; got {value!r}")
     return kind(value)
+
+
+def _ratio(cost: float, least: float) -> float:
+    """Return a cost over the least one, which may be nothing."""
+    if cost == least:
+        return 1.0
+    return cost / least if least else math.inf
 
 
 def _names(argument: str, given: Any) -> tuple[str, ...]:
