@@ -2,9 +2,14 @@
 
 import inspect
 import math
+import os
 import textwrap
 from dataclasses import Field, dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 __all__ = [
     "Count",
@@ -16,9 +21,11 @@ __all__ = [
     "Option",
     "Options",
     "Rule",
+    "finite",
     "in_interval",
     "is_number",
     "option",
+    "path_of",
     "require",
     "require_count",
 ]
@@ -41,6 +48,19 @@ def is_number(value: Any) -> bool:
 def require_count(name: str, value: Any, least: int = 1) -> None:
     """Raise unless `value` is a whole number of at least `least`."""
     Count(least).check(name, value)
+
+
+def finite(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array, or raise for the argument `name`."""
+    if count := np.count_nonzero(~np.isfinite(array)):
+        raise ValueError(f"`{name}` must be finite; got {count} non-finite entries.")
+    return array
+
+
+def path_of(name: str, value: Any) -> Path:
+    """Return a path, or raise for the argument `name`."""
+    require(name, value, isinstance(value, str | os.PathLike), "a str or a Path")
+    return Path(value)
 
 
 def in_interval(

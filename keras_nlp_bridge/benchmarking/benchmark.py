@@ -17,6 +17,7 @@ import numpy as np
 from keras_nlp_bridge.benchmarking.metering import Budget, Functions
 from keras_nlp_bridge.benchmarking.table import Benchmark, row_to_json, versions
 from keras_nlp_bridge.benchmarking.trial import Trial, failed
+from keras_nlp_bridge.checks import Flag, is_number, path_of, require
 from keras_nlp_bridge.fitting.lending import optimizer_of
 from keras_nlp_bridge.minimizing.minimize import another_start
 from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod, configured, minimizer
@@ -133,6 +134,10 @@ def benchmark(
     entries = _methods(methods)
     numbers = _seeds(seeds)
     limits = _budget(budget)
+    function = skip is None or callable(skip)
+    require("skip", skip, function, "a function (method, problem, seed) or None")
+    for name, flag in (("warm_up", warm_up), ("verbose", verbose)):
+        Flag(numbers=True).check(name, flag)
     aims = _targets(target, _problems(problems, entries))
     about = {
         "budget": asdict(limits),
@@ -293,7 +298,8 @@ def _problems(given: Any, methods: Sequence[_Method]) -> list[str]:
 
 
 def _seeds(given: Any) -> list[int]:
-    seeds = range(given) if isinstance(given, int) else given
+    counted = isinstance(given, int) and not isinstance(given, bool)
+    seeds = range(given) if counted else given
     numbers = list(seeds) if isinstance(seeds, Iterable) else []
     whole = all(isinstance(s, int | np.integer) and s >= 0 for s in numbers)
     if not numbers or not whole or len(set(numbers)) < len(numbers):
@@ -305,6 +311,8 @@ def _seeds(given: Any) -> list[int]:
 
 
 def _budget(given: Mapping[str, Any] | None) -> Budget:
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"`budget` must be a mapping or None; got {given!r}.")
     known = [field.name for field in fields(Budget)]
     unknown = [name for name in given or {} if name not in known]
     if unknown:
@@ -313,8 +321,15 @@ def _budget(given: Mapping[str, Any] | None) -> Budget:
 
 
 def _targets(given: Any, names: list[str]) -> dict[str, float]:
+    if given is None:
+        return {}
     if not isinstance(given, Mapping):
-        return {} if given is None else dict.fromkeys(names, float(given))
+        require(
+            "target", given, is_number(given), "a number, a mapping of them or None"
+        )
+        return dict.fromkeys(names, float(given))
+    for name, value in given.items():
+        require(f"target[{name!r}]", value, is_number(value), "a number")
     unknown = sorted(set(given) - set(names))
     if unknown:
         raise ValueError(f"`target` must name problems, {names}; got {unknown}.")
@@ -325,7 +340,7 @@ class _Journal:
     """The file that finished runs are written to, if there is one."""
 
     def __init__(self, path: str | Path | None, about: dict[str, Any]) -> None:
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else path_of("checkpoint", path)
         self.known: dict[tuple[str, str, int], dict[str, Any]] = {}
         if self.path is None:
             return

@@ -16,7 +16,9 @@ import keras
 import numpy as np
 import scipy
 
+from keras_nlp_bridge import checks
 from keras_nlp_bridge.benchmarking.view import View
+from keras_nlp_bridge.checks import path_of
 from keras_nlp_bridge.extras import beside, require
 from keras_nlp_bridge.plots import profiles
 
@@ -75,6 +77,12 @@ class Benchmark:
     about: dict[str, Any] = field(default_factory=dict)
     interrupted: bool = False
 
+    def __post_init__(self) -> None:
+        listed = isinstance(self.rows, list) and all(
+            isinstance(row, Mapping) for row in self.rows
+        )
+        checks.require("rows", self.rows, listed, "a list of mappings")
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -116,12 +124,14 @@ class Benchmark:
             included; ``cost ratio``, the median over its runs of the cost over that
             least cost, infinite where not solved.
         """
+        for name in _names("medians", medians):
+            self._require(name)
         best = self._least()
         rows = []
         for method in self.methods:
             mine = [row for row in self.rows if row["method"] == method]
             ratios = [
-                row["cost"] / best[_instance(row)] if row["solved"] else math.inf
+                _ratio(row["cost"], best[_instance(row)]) if row["solved"] else math.inf
                 for row in mine
             ]
             # The lower median: of 2 runs, 1 of them solved, there is one to tell of.
@@ -179,7 +189,8 @@ class Benchmark:
 
     def runs(self, columns: Sequence[str] | None = None) -> View:
         """Return a line for each run, of these columns; by default of most."""
-        names = tuple(columns or (c for c in COLUMNS if c != "message"))
+        given = None if columns is None else _names("columns", columns)
+        names = tuple(given or (c for c in COLUMNS if c != "message"))
         for name in names:
             self._require(name)
         rows = tuple(tuple(row.get(n, math.nan) for n in names) for row in self.rows)
@@ -197,6 +208,10 @@ class Benchmark:
 
     def join(self, *others: Benchmark) -> Benchmark:
         """Return one table of several; no run may be in two of them."""
+        for one in others:
+            checks.require(
+                "others", one, isinstance(one, Benchmark), "tables of benchmarks"
+            )
         rows = [row for one in (self, *others) for row in one.rows]
         keys = [tuple(row[k] for k in _KEY) for row in rows]
         twice = sorted({key for key in keys if keys.count(key) > 1})
@@ -218,7 +233,8 @@ class Benchmark:
             ``.jsonl``: everything, `about` in the first line, then a line of JSON for
             each run. ``.csv``: the rows only, for other programs.
         """
-        path, kind = Path(path), _kind(Path(path))
+        path = path_of("path", path)
+        kind = _kind(path)
         if kind == ".csv":
             names = list(dict.fromkeys([*COLUMNS, *(k for r in self.rows for k in r)]))
             with (
@@ -243,7 +259,8 @@ class Benchmark:
             Not such a file. A last line that was not written to its end, as when the
             process was killed, is left out.
         """
-        path, kind = Path(path), _kind(Path(path))
+        path = path_of("path", path)
+        kind = _kind(path)
         try:
             with path.open(newline="", encoding="utf-8") as file:
                 if kind == ".csv":
@@ -259,7 +276,7 @@ class Benchmark:
 
     def _require(self, column: str) -> None:
         known = dict.fromkeys(key for row in self.rows for key in row)
-        if self.rows and column not in known:
+        if self.rows and column not in [*known]:
             raise ValueError(f"`column` must be among {list(known)}; got {column!r}.")
 
     def _least(self) -> dict[tuple[str, int], float]:
@@ -325,6 +342,20 @@ def _value(name: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise TypeError(f"{name} must be of type {kind.__name__}; got {value!r}")
     return kind(value)
+
+
+def _ratio(cost: float, least: float) -> float:
+    """Return a cost over the least one, which may be nothing."""
+    if cost == least:
+        return 1.0
+    return cost / least if least else math.inf
+
+
+def _names(argument: str, given: Any) -> tuple[str, ...]:
+    """Return names of columns, or raise for the argument."""
+    listed = isinstance(given, Iterable) and not isinstance(given, str | Mapping)
+    checks.require(argument, given, listed, "a sequence of names of columns")
+    return tuple(given)
 
 
 def _kind(path: Path) -> str:

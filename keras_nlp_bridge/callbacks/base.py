@@ -1,10 +1,18 @@
 """What callbacks share."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
+from keras_nlp_bridge.checks import require
 from keras_nlp_bridge.problem.problem import KerasProblem
+
+
+def check_class_weight(given: Any) -> None:
+    """Raise unless class weights are given by label."""
+    mapping = given is None or isinstance(given, Mapping)
+    require("class_weight", given, mapping, "a mapping of labels to weights, or None")
 
 
 def problem_of(

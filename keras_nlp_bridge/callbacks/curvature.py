@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_nlp_bridge.callbacks.base import problem_of
-from keras_nlp_bridge.checks import require_count
+from keras_nlp_bridge.callbacks.base import check_class_weight, problem_of
+from keras_nlp_bridge.checks import in_interval, require_count
 from keras_nlp_bridge.curvature.eigenpairs import eigenvalues
 from keras_nlp_bridge.problem.problem import KerasProblem
 
@@ -68,6 +68,8 @@ class Curvature(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         require_count("every", every)
+        in_interval("tol", tol, 0)
+        check_class_weight(class_weight)
         self.every, self.tol = every, tol
         self._data = (x, y, sample_weight, class_weight)
         self._problem: KerasProblem | None = None

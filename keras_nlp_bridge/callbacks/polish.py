@@ -8,7 +8,8 @@ from typing import Any
 import keras
 from scipy.optimize import OptimizeResult
 
-from keras_nlp_bridge.callbacks.base import problem_of
+from keras_nlp_bridge.callbacks.base import check_class_weight, problem_of
+from keras_nlp_bridge.checks import require
 from keras_nlp_bridge.minimizing.minimize import minimize
 from keras_nlp_bridge.minimizing.scipy_method import configured, minimizer
 from keras_nlp_bridge.minimizing.solvers import FULL_SAMPLE, find, refuse_projection
@@ -82,6 +83,9 @@ class Polish(keras.callbacks.Callback):
             )
         if not _is_count(maxiter):
             raise ValueError(f"`maxiter` must be a positive integer; got {maxiter!r}.")
+        check_class_weight(class_weight)
+        mapping = options is None or isinstance(options, Mapping)
+        require("options", options, mapping, "a mapping or None")
         self.method, self.when = find(method), when
         minimizer(self.method)  # says what is none
         self.options = {**self.method.iterations(maxiter), **(options or {})}

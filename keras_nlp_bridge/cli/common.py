@@ -183,6 +183,15 @@ def count(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """Read what all generators of random numbers can be seeded with."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number from 0 to 2**32 - 1; got {text}"
+        )
+    return int(text)
+
+
 def seconds(text: str) -> float:
     """Read a number above 0."""
     try:

@@ -14,6 +14,7 @@ from keras_nlp_bridge.cli.common import (
     run_progress,
     say_end,
     seconds,
+    seed,
     start_keras,
     user_errors,
 )
@@ -90,7 +91,7 @@ def add(commands: Any) -> None:
     )
     option("--methods", metavar="M,M", help="methods (L-BFGS-B,r2,tr-lsr1,Adam)")
     option("--batch-size", type=count, default=64, metavar="B", help="minibatch (64)")
-    option("--seed", type=int, default=0, help="of weights and minibatches (0)")
+    option("--seed", type=seed, default=0, help="of weights and minibatches (0)")
     option(
         "--output", type=Path, default=Path(), metavar="DIR", help="for demo.png (.)"
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_nlp_bridge.cli.common import count
+from keras_nlp_bridge.cli.common import count, seed
 
 if TYPE_CHECKING:
     import keras
@@ -38,7 +38,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     add("--download", action="store_true", help="download a set that is not there")
     add("--samples", type=count, metavar="N", help="training samples (all)")
     add("--loss", metavar="NAME", help="loss of Keras (the compiled one)")
-    add("--seed", type=int, default=0, metavar="S", help="of all that is random (0)")
+    add("--seed", type=seed, default=0, metavar="S", help="of all that is random (0)")
 
 
 def read_data(options: argparse.Namespace) -> "DataSet":
@@ -102,7 +102,7 @@ def model_maker(
         if options.loss or metrics:
             from keras_nlp_bridge.minimizing.solvers import PLAIN
 
-            loss = keras.losses.get(options.loss) if options.loss else model.loss
+            loss = _loss(options.loss) if options.loss else model.loss
             names = [name.strip() for name in metrics.split(",")] if metrics else None
             model.compile(optimizer=PLAIN, loss=loss, metrics=names)
         return model
@@ -129,6 +129,15 @@ def problem_of(options: argparse.Namespace) -> "tuple[KerasProblem, str]":
     problem = KerasProblem(make(), data.x_train, data.y_train)
     named = f"{options.model} ({problem.n} weights) on {data.name}"
     return problem, f"{named}: {problem.size} samples"
+
+
+def _loss(name: str) -> Any:
+    import keras
+
+    try:
+        return keras.losses.get(name)
+    except ValueError as error:
+        raise ValueError(f"`--loss` must name one of Keras; got {name!r}.") from error
 
 
 def _from_file(given: str) -> Any:

@@ -213,7 +213,7 @@ def _fit(
         )
     except KeyboardInterrupt:
         return INTERRUPTED, {"message": "interrupted"}
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         if rows:
             raise
         raise Failure(str(error), WRONG) from error

@@ -96,10 +96,11 @@ def spectral_density(
     """
     require_count("samples", samples)
     require_count("steps", steps)
+    require_count("seed", seed, 0)
     if width is not None:
         in_interval("width", width, 0.0)
     product = product_at(problem, x, curvature)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(int(seed))
     steps = min(int(steps), problem.n)
     pairs = []
     with UntilInterrupted(KEPT) as run:

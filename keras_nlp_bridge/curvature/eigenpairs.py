@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from keras_nlp_bridge.checks import require, require_count
+from keras_nlp_bridge.checks import Number, require, require_count
 from keras_nlp_bridge.curvature.products import Vector, product_at
 from keras_nlp_bridge.problem.problem import KerasProblem
 
@@ -96,28 +96,39 @@ def eigenvalues(
     >>> eigenvalues(KerasProblem(model, x, x), k=2).values.tolist()
     [2.0, 2.0]
     """
+    require_count("seed", seed, 0)
+    require_count("k", k)
+    require("which", which, which in [*_SELECT], f"one of {[*_SELECT]}")
+    if tol is not None:
+        Number(0).check("tol", tol)
     product = product_at(problem, x, curvature)
     n = problem.n
-    if which not in _SELECT:
-        raise ValueError(f"`which` must be one of {list(_SELECT)}; got {which!r}.")
-    require_count("k", k)
+    start = None if v0 is None else _start(problem, v0)
     require("k", k, k <= n, f"at most n={n}")
     if n <= max(_DENSE, k + 1):
         matrix = np.stack([product(row) for row in np.eye(n)])
         values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
         chosen = np.sort(_SELECT[which](values, int(k)))
     else:
-        start = np.random.default_rng(seed).standard_normal(n) if v0 is None else v0
+        if start is None:
+            start = np.random.default_rng(int(seed)).standard_normal(n)
         values, vectors = eigsh(
             LinearOperator((n, n), matvec=product, dtype=np.dtype(np.float64)),
             int(k),
             which=which,
-            v0=problem.vector("v0", start),
+            v0=start,
             tol=_TOLERANCE[problem.dtype] if tol is None else tol,
         )
         chosen = np.argsort(values)
     chosen = chosen[::-1]
     return Eigen(values[chosen], vectors[:, chosen])
+
+
+def _start(problem: KerasProblem, v0: ArrayLike) -> Vector:
+    found = problem.vector("v0", v0)
+    fine = bool(np.isfinite(found).all() and found.any())
+    require("v0", v0, fine, "finite and not zero")
+    return found
 
 
 # What `which` picks from ascending eigenvalues: their places.

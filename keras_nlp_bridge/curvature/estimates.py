@@ -130,7 +130,8 @@ def _probes(
 ) -> Iterator[tuple[Vector, Vector]]:
     """Return random vectors of +-1 and the matrix's products with them."""
     require_count("samples", samples, 2)
+    require_count("seed", seed, 0)
     product = product_at(problem, x, curvature)
-    rng = np.random.default_rng(seed)
-    vectors = (signs(rng, problem.n) for _ in range(samples))
+    rng = np.random.default_rng(int(seed))
+    vectors = (signs(rng, problem.n) for _ in range(int(samples)))
     return ((z, product(z)) for z in vectors)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from keras_nlp_bridge.checks import finite
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 Vector = NDArray[Any]
@@ -17,7 +18,7 @@ def product_at(
     """Return multiplication with the matrix at x; that x is copied there once."""
     if not isinstance(problem, KerasProblem):
         raise TypeError(f"`problem` must be a KerasProblem; got {type(problem)}.")
-    at = problem.x0 if x is None else problem.vector("x", x).copy()
+    at = problem.x0 if x is None else finite("x", problem.vector("x", x)).copy()
     matrix = problem.hess(at, curvature)
 
     def product(p: Vector) -> Vector:

@@ -1,15 +1,16 @@
 """Directions in the space of weights, to look along."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_nlp_bridge.checks import require
+from keras_nlp_bridge.checks import finite, require
 from keras_nlp_bridge.curvature.eigenpairs import eigenvalues
 from keras_nlp_bridge.problem.problem import KerasProblem
 
-__all__ = ["choose", "finite", "random"]
+__all__ = ["choose", "random"]
 
 Vector = NDArray[Any]
 
@@ -25,10 +26,11 @@ def choose(
 ) -> tuple[NDArray[Any], Vector | None]:
     """Return the axes of shape (1 or 2, n), and the variance that they explain."""
     if not isinstance(directions, str):
-        if len(directions) not in (1, 2):
+        listed = isinstance(directions, Sequence | np.ndarray)
+        if not listed or len(directions) not in (1, 2):
+            got = f"{len(directions)} vectors" if listed else repr(directions)
             raise ValueError(
-                "`directions` must be a name, or one or two vectors; "
-                f"got {len(directions)} vectors."
+                f"`directions` must be a name, or one or two vectors; got {got}."
             )
         axes = np.stack(
             [
@@ -119,10 +121,3 @@ def _principal(iterates: NDArray[Any], ndim: int) -> tuple[NDArray[Any], Vector]
             f"directions, for directions='pca'; got {len(iterates)} iterates."
         )
     return vectors[:ndim], (sizes**2 / (sizes**2).sum())[:ndim]
-
-
-def finite(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """Return the array, or raise for the argument `name`."""
-    if count := np.count_nonzero(~np.isfinite(array)):
-        raise ValueError(f"`{name}` must be finite; got {count} non-finite entries.")
-    return array

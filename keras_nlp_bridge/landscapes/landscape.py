@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,18 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from keras_nlp_bridge import plots
-from keras_nlp_bridge.checks import in_interval, require, require_count
+from keras_nlp_bridge.checks import (
+    Count,
+    Flag,
+    Maybe,
+    finite,
+    in_interval,
+    path_of,
+    require,
+    require_count,
+)
 from keras_nlp_bridge.extras import UntilInterrupted, beside
-from keras_nlp_bridge.landscapes.directions import choose, finite, random
+from keras_nlp_bridge.landscapes.directions import choose, random
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 __all__ = ["Landscape", "landscape"]
@@ -92,7 +101,7 @@ class Landscape:
         del fields["coordinates"]
         arrays: dict[str, Any] = {k: a for k, a in fields.items() if a is not None}
         arrays |= {f"coordinates{i}": a for i, a in enumerate(self.coordinates)}
-        with beside(path) as part, part.open("wb") as file:
+        with beside(path_of("path", path)) as part, part.open("wb") as file:
             np.savez_compressed(file, **arrays)
 
     @classmethod
@@ -104,8 +113,9 @@ class Landscape:
         ValueError
             The file is no landscape, or damaged.
         """
+        path = path_of("path", path)
         try:
-            with open(path, "rb") as opened, np.load(opened) as file:
+            with path.open("rb") as opened, np.load(opened) as file:
                 found = dict(file)
             ndim = len(found["directions"])
             loaded = cls(
@@ -242,7 +252,14 @@ def landscape(
     require_count("npoints", npoints, 2)
     if lnorm is not None:
         in_interval("lnorm", lnorm, 0.0)
+    Count().check("ndim", ndim)
     require("ndim", ndim, ndim in (1, 2), "1 or 2")
+    Maybe(Count(0)).check("seed", seed)
+    for name, flag in (("orthogonal", orthogonal), ("verbose", verbose)):
+        Flag(numbers=True).check(name, flag)
+    function = transform is None or callable(transform)
+    require("transform", transform, function, "a function of an array, or None")
+    ndim, seed = int(ndim), None if seed is None else int(seed)
     iterates = None if path is None else _iterates(problem, path)
     center = _center(problem, x, iterates)
     if recipe is not None:
@@ -266,14 +283,26 @@ def landscape(
     values, interrupted = _evaluate(problem, center, axes, coordinates, verbose)
     label = "f"
     if transform is not None:
-        with np.errstate(all="ignore"):  # what is not finite is shown as a hole
-            values = np.asarray(transform(values), np.float64)
+        values = _transformed(transform, values)
         label = f"{getattr(transform, '__name__', 'transform')}(f)"
     known = center, route, explained, label, interrupted
     return Landscape(values, coordinates, axes, *known)
 
 
 # ------------------------------------------------------------------------------- grid
+
+
+def _transformed(
+    transform: Callable[[NDArray[Any]], ArrayLike], values: NDArray[Any]
+) -> NDArray[Any]:
+    with np.errstate(all="ignore"):  # what is not finite is shown as a hole
+        found = np.asarray(transform(values))
+    if found.shape != values.shape or found.dtype.kind not in "biuf":
+        raise ValueError(
+            f"`transform` must return real numbers of shape {values.shape}; got "
+            f"{found.dtype} of shape {found.shape}."
+        )
+    return found.astype(np.float64)
 
 
 def _require_lengths(axes: NDArray[Any], center: Vector) -> None:
@@ -286,6 +315,8 @@ def _require_lengths(axes: NDArray[Any], center: Vector) -> None:
 
 
 def _iterates(problem: KerasProblem, path: Any) -> NDArray[Any]:
+    if not isinstance(path, Iterable) or isinstance(path, str | bytes):
+        raise ValueError(f"`path` must be iterates, in a sequence; got {path!r}.")
     rows = [problem.vector(f"path[{i}]", x) for i, x in enumerate(path)]
     if not rows:
         raise ValueError("`path` must hold at least one iterate; got none.")

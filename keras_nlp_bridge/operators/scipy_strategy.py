@@ -10,6 +10,7 @@ from scipy.optimize import HessianUpdateStrategy
 from scipy.sparse.linalg import LinearOperator
 
 from keras_nlp_bridge.arrays import Array
+from keras_nlp_bridge.checks import require_count
 from keras_nlp_bridge.operators.compact import Compact, product
 from keras_nlp_bridge.operators.pairs import empty_pairs, pair_of, push
 
@@ -43,8 +44,7 @@ class QuasiNewton(HessianUpdateStrategy):
     def __init__(
         self, memory: int = 10, scaling: bool = True, n: int | None = None
     ) -> None:
-        if isinstance(memory, bool) or not memory >= 1 or memory % 1:
-            raise ValueError(f"`memory` must be a positive integer; got {memory!r}.")
+        require_count("memory", memory)
         self.memory, self.scaling = int(memory), bool(scaling)
         if n is not None:
             self.initialize(n, "hess")

@@ -1,11 +1,13 @@
 """What the pictures share: colours and dashes, new axes, a curve."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nlp_bridge import checks
 from keras_nlp_bridge.extras import require
 
 __all__ = [
@@ -13,6 +15,7 @@ __all__ = [
     "GREY",
     "ORANGE",
     "STYLES",
+    "column_names",
     "curve",
     "dress",
     "new_axes",
@@ -38,6 +41,7 @@ _DECADES = 2  # a range of more decades than this is drawn on a logarithmic scal
 def new_axes(ax: Any, projection: str | None = None) -> Any:
     """Return `ax`, or the axes of a new figure."""
     if ax is not None:
+        checks.require("ax", ax, hasattr(ax, "set_xlabel"), "matplotlib axes or None")
         return ax
     pyplot = require("matplotlib.pyplot", "plot", "the picture")
     try:
@@ -46,6 +50,14 @@ def new_axes(ax: Any, projection: str | None = None) -> Any:
         figure_module = require("matplotlib.figure", "plot", "the picture")
         figure = figure_module.Figure(figsize=(6.4, 4.2), layout="constrained")
     return figure.add_subplot(projection=projection)
+
+
+def column_names(argument: str, table: Any) -> list[Any]:
+    """Return the names of a table's columns, or raise for the argument."""
+    known = getattr(table, "columns", table)
+    holds = isinstance(known, Iterable) and not isinstance(known, str | bytes)
+    checks.require(argument, table, holds, "a mapping of columns or a data frame")
+    return list(known)
 
 
 def curve(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nlp_bridge import checks
 from keras_nlp_bridge.extras import require
 from keras_nlp_bridge.plots import profiles
 from keras_nlp_bridge.plots.base import (
@@ -16,6 +17,7 @@ from keras_nlp_bridge.plots.base import (
     GREY,
     ORANGE,
     STYLES,
+    column_names,
     new_axes,
     spans_decades,
 )
@@ -134,7 +136,8 @@ def box(
     ValueError
         A missing column, no row at all.
     """
-    columns = list(getattr(table, "columns", table))
+    checks.Maybe(checks.Flag(numbers=True)).check("log", log)
+    columns = column_names("table", table)
     for name in (value, by):
         if name not in columns:
             raise ValueError(f"`table` must have a column {name!r}; got {columns}.")

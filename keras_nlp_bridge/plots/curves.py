@@ -10,8 +10,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nlp_bridge import checks
 from keras_nlp_bridge.extras import beside, require
-from keras_nlp_bridge.plots.base import STYLES, curve, dress, new_axes, spans_decades
+from keras_nlp_bridge.plots.base import (
+    STYLES,
+    column_names,
+    curve,
+    dress,
+    new_axes,
+    spans_decades,
+)
 
 __all__ = ["Measured", "histories", "loss_curves"]
 
@@ -68,6 +76,10 @@ def histories(
     ValueError
         A run lacks a column.
     """
+    checks.require(
+        "runs", runs, isinstance(runs, Mapping), "a mapping of names to runs"
+    )
+    checks.Maybe(checks.Flag(numbers=True)).check("log", log)
     curves = {name: _columns(name, run, along, value) for name, run in runs.items()}
     if not curves:
         raise ValueError("`runs` must hold at least one run; got none.")
@@ -124,7 +136,7 @@ def _columns(
     """Return what is drawn horizontally and vertically of a run."""
     epochs = getattr(run, "epoch", None)
     table = getattr(run, "history", run)
-    known = list(getattr(table, "columns", table))
+    known = column_names(f"runs[{name!r}]", table)
     for column in (value, along):
         if column not in known and column != "epochs":
             raise ValueError(

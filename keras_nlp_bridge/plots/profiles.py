@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from keras_nlp_bridge.plots.base import column_names
+
 __all__ = ["Profile", "data_profile", "performance_profile"]
 
 
@@ -128,6 +130,13 @@ def data_profile(
     return _profile(methods, costs, budgets, label, "budgets", 0.0)
 
 
+def _numbers(name: str, given: Any) -> NDArray[np.float64]:
+    try:
+        return np.asarray(given, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be numbers; got {given!r}.") from error
+
+
 def _profile(
     methods: list[str],
     costs: NDArray[np.float64],
@@ -141,7 +150,7 @@ def _profile(
         grid = np.unique(costs[np.isfinite(costs)])
         grid = grid if grid.size else np.array([1.0])
     else:
-        grid = np.unique(np.asarray(at, float))
+        grid = np.unique(_numbers(name, at))
         if not grid.size or not np.isfinite(grid).all() or grid[0] < least:
             raise ValueError(
                 f"`{name}` must be finite numbers of at least {least:g}; got {at!r}."
@@ -185,7 +194,7 @@ def _costs(
 
 
 def _column(table: Any, name: str) -> NDArray[Any]:
-    known = list(getattr(table, "columns", table))
+    known = column_names("table", table)
     if name not in known:
         raise ValueError(f"`table` must have a column {name!r}; got {known}.")
     return np.asarray(table[name])

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nlp_bridge import checks
 from keras_nlp_bridge.extras import require
 from keras_nlp_bridge.plots.base import BLUE, GREY, ORANGE, new_axes, spans_decades
 
@@ -81,6 +82,8 @@ def spectrum(found: Density, ax: Any = None) -> Any:
     ImportError
         Matplotlib is not installed.
     """
+    known = hasattr(found, "density") and hasattr(found, "grid")
+    checks.require("found", found, known, "a Spectrum")
     ax = new_axes(ax)
     floor = found.density.max() * 1e-7  # the kernel's tails are no eigenvalues
     density = np.maximum(found.density, floor)
@@ -120,6 +123,10 @@ def landscape(found: Heights, kind: str | None = None, ax: Any = None) -> Any:
     ValueError
         A kind that does not go with the landscape or the axes.
     """
+    known = hasattr(found, "coordinates") and hasattr(found, "values")
+    checks.require("found", found, known, "a Landscape")
+    if ax is not None:
+        new_axes(ax)  # says what are none
     plane = found.values.ndim == 2
     kinds = ("contour", "surface") if plane else ("line",)
     kind = kinds[0] if kind is None else kind

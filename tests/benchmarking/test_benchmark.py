@@ -412,6 +412,15 @@ def rows_by_hand():
     ]
 
 
+def test_a_least_cost_of_nothing_has_ratios_too():
+    rows = [
+        {"method": m, "problem": "p", "seed": 0, "solved": True, "cost": c}
+        for m, c in (("a", 0.0), ("b", 2.0))
+    ]
+    shown = table.Benchmark(rows).summary(()).rows
+    assert shown == (("a", 1, 1, 1, 1.0), ("b", 1, 1, 0, math.inf))
+
+
 def test_summary_by_hand():
     summary = knb.Benchmark(rows_by_hand()).summary()
     assert summary.header[1:5] == ("runs", "solved", "wins", "cost ratio")

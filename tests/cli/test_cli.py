@@ -366,7 +366,8 @@ def test_wrong_input_is_one_sentence(
         (["--method", "r2", "--options", "gamma=3"], ["`options` of 'r2'", "gamma"]),
         (["--options", "gamma"], ["key=value", "'gamma'"]),
         (["--method", "BFGS", "--batch-size", "5"], ["`batch_size` must be None"]),
-        (["--loss", "no_loss"], ["no_loss"]),
+        (["--loss", "no_loss"], ["`--loss` must name", "'no_loss'"]),
+        (["--method", "BFGS", "--options", "gtol=a"], ["error: "]),
     ],
 )
 def test_wrong_methods_of_train(here, capsys, arguments, words):
@@ -399,6 +400,8 @@ def test_wrong_values_of_the_others(here, capsys):
         ["train", "model.keras"],
         ["train", *TINY, "--validation-split", "1"],
         ["train", *TINY, "--epochs", "0"],
+        ["compare", *TINY, "--seed", "-1"],
+        ["spectrum", *TINY, "--seed", "x"],
         ["compare", *TINY, "--accuracy", "0"],
         ["compare", *TINY, "--seconds", "1", "--epochs", "1"],
         ["landscape", *TINY, "--directions", "up"],
