@@ -28,6 +28,7 @@ from keras_nlp_bridge.problem.models import (
     rows_to_build,
 )
 from keras_nlp_bridge.problem.own_loss import OwnLoss, own_loss
+from keras_nlp_bridge.problem.pickling import parts_of, rebuilt
 from keras_nlp_bridge.problem.prepare import SetupMaker
 from keras_nlp_bridge.problem.projection import Projection
 from keras_nlp_bridge.problem.samples import Samples
@@ -146,6 +147,17 @@ class KerasProblem(keras.callbacks.Callback):
     ------
     ValueError, TypeError
         For anything that cannot be a problem; see the message.
+
+    Notes
+    -----
+    A problem can be pickled and copied with its model (which has to be serializable by
+    Keras), data and minibatch, without the state of an optimizer, and with its counters
+    at zero. The copy has a model of its own and gives the same f and gradients, bit for
+    bit. So `problem.fun` can go to other processes: those of joblib's 'loky' and of
+    ``multiprocessing.get_context("spawn").Pool(2)``, whose ``map`` SciPy takes as
+    `workers`. A forked one refuses it, ``workers=-1`` on Linux before Python 3.14 too,
+    since the frameworks do not survive a fork. Each task brings the whole problem and
+    traces it: where tasks are short, let the pool's `initializer` keep one copy.
 
     Examples
     --------
@@ -318,6 +330,7 @@ class KerasProblem(keras.callbacks.Callback):
     batch_index: int = _of("_samples", Samples.batch_index)
     batches_per_epoch: int = _of("_samples", Samples.batches_per_epoch)
     next_batch = _of("_samples", Samples.next_batch)
+    go_to = _of("_samples", Samples.go_to)
     random_batch = _of("_samples", Samples.random_batch)
     reset_batches = _of("_samples", Samples.reset_batches)
 
@@ -361,6 +374,20 @@ class KerasProblem(keras.callbacks.Callback):
     to_device = _of("_host", HostFunctions.to_device)
     to_host = _of("_host", HostFunctions.to_host)
     fetch = _of("_host", HostFunctions.fetch)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy by the model's own serialization."""
+        settings = {name: getattr(self, name) for name in _KEPT}
+        settings |= {
+            "chunk_size": self._device.chunk_size,
+            "training": self._device.asked_training,
+        }
+        samples, backend = self._samples, self.backend
+        held = keras.tree.map_structure(
+            lambda a: None if a is None else np.array(backend.to_host(a)), samples.data
+        )
+        parts = parts_of(self, self._loss, self._bounds, settings)
+        return rebuilt, (type(self), parts, tuple(held), samples.place)
 
     def __repr__(self) -> str:
         """One line: size, samples, loss evaluations."""
@@ -595,6 +622,9 @@ class KerasProblem(keras.callbacks.Callback):
             return keras.utils.unpack_x_y_sample_weight(given)
         return given, None, None
 
+
+# Arguments of the constructor that a copy is made with as they are.
+_KEPT = ("batch_size", "curvature", "name", "random", "seed", "shuffle")
 
 # What only the constructor takes, beside what problems have as properties.
 _FIXED = frozenset("chunk_size class_weight loss sample_weight x y".split())
