@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.backends import Backend
-from keras_nlp_bridge.problem import data
-from keras_nlp_bridge.problem.data import is_dataset
+from keras_nlp_bridge.problem import data as data_of
+from keras_nlp_bridge.problem.data import Batch, is_dataset
 from keras_nlp_bridge.problem.device_functions import DeviceFunctions
 from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
 from keras_nlp_bridge.problem.host_functions import HostFunctions, Transfers, Vector
@@ -106,8 +106,11 @@ class KerasProblem(keras.callbacks.Callback):
     seed : int, default 0
         Of that order and of dropout masks.
     training : bool, optional
-        Mode in which layers run. By default False on all samples, True on
-        minibatches; there each sample has its own fixed dropout mask.
+        Mode in which layers run. By default False on all samples, so that dropout and
+        noise are off and BatchNormalization uses its running statistics, which no
+        evaluation moves (`fit` computes them on the data where they still show the
+        initialization); True on minibatches, where statistics are those of the batch
+        and each sample has its own fixed dropout mask.
     curvature : {"hessian", "gauss-newton"}, default "hessian"
         What `hessp` and `hess` multiply with.
     random : "fixed", optional
@@ -133,8 +136,10 @@ class KerasProblem(keras.callbacks.Callback):
     batch_size, curvature, seed, shuffle, training
         As given. Settable: everything then works with the new value, and minibatches
         of another size, seed or order start over.
+    data : Batch
+        All samples, on the device: ``x``, ``y`` and ``sample_weight``.
     size : int
-        Number of samples.
+        Their number.
     sample_id : int
         Another one whenever the sample in use has changed.
     backend : Backend
@@ -320,6 +325,7 @@ class KerasProblem(keras.callbacks.Callback):
 
     # ------------------------------------------------------------ samples in use
 
+    data: Batch = _of("_samples", "data")
     size: int = _of("_samples", "size")
     sample_id: int = _of("_samples", "sample_id")
     batch_size: int | None = _of("_samples", "batch_size")
@@ -577,7 +583,7 @@ class KerasProblem(keras.callbacks.Callback):
         backend.check(net)
         dtypes = {str(v.dtype) for v in net.weights} | {keras.config.floatx()}
         wide = "float64" if "float64" in dtypes else "float32"
-        loaded = data.load(x, y, sample_weight, class_weight, dtype=wide)
+        loaded = data_of.load(x, y, sample_weight, class_weight, dtype=wide)
         if loaded.nan_count:
             warnings.warn(
                 f"the data hold {loaded.nan_count} NaN values; f will be NaN wherever "
@@ -631,4 +637,4 @@ _FIXED = frozenset("chunk_size class_weight loss sample_weight x y".split())
 
 
 def _read(dataset: Any) -> Any:
-    return data.load(dataset).batch
+    return data_of.load(dataset).batch
