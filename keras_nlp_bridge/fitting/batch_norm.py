@@ -7,6 +7,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_nlp_bridge.problem.models import fixed_batch
+from keras_nlp_bridge.problem.problem import KerasProblem
+
+# Batches of which the statistics are the mean, and their least number of samples.
+_BATCHES, _SAMPLES = 100, 32
+
 
 def lagging(model: keras.Model, steps: int) -> bool:
     """Tell whether BatchNorm statistics show, after so many steps, where they began.
@@ -47,6 +53,52 @@ def refresh_statistics(model: keras.Model, batches: Iterable[Any]) -> None:
     finally:
         for layer, momentum in zip(norms, own, strict=True):
             layer.momentum = momentum
+
+
+def start_statistics(problem: KerasProblem) -> bool:
+    """Compute BatchNorm statistics on the data where they still show no data at all.
+
+    For the start of a phase on all samples: there layers run in inference mode, in
+    which a layer whose statistics are those of its initialization normalizes nothing.
+    It is changed if any of the model's is such a layer; weights are not.
+
+    Parameters
+    ----------
+    problem : KerasProblem
+        Its samples are drawn in an order that follows from its seed.
+
+    Returns
+    -------
+    bool
+        Whether statistics were computed.
+    """
+    model: Any = problem.model
+    if problem.training or not any(map(_as_made, _batch_norms(model))):
+        return False
+    fixed = fixed_batch(model)
+    size = fixed or max(_SAMPLES, -(-problem.size // _BATCHES))
+    order = np.random.default_rng(problem.seed).permutation(problem.size)
+    parts = np.split(order.astype(np.int32), range(size, problem.size, size))
+    if len(parts) > 1 and len(parts[-1]) < size:  # of few samples, poor statistics
+        parts.pop()
+    backend = problem.backend
+    refresh_statistics(
+        model,
+        (
+            backend.gather(problem.data, backend.to_device(part)).x
+            for part in parts[:_BATCHES]
+        ),
+    )
+    return True
+
+
+def _as_made(layer: Any) -> bool:
+    """Tell whether the statistics of a layer are those of its initialization."""
+    first = (layer.moving_mean_initializer, layer.moving_variance_initializer)
+    return all(
+        np.array_equal(value, ops.convert_to_numpy(make(value.shape)))
+        for value, make in zip(_statistics(layer), first, strict=True)
+    )
 
 
 def _statistics(layer: Any) -> list[Any]:

@@ -47,6 +47,11 @@ class DeviceFunctions:
         """Mode in which layers run. Settable; None stands for that of the sample."""
         return self._samples.stochastic if self._training is None else self._training
 
+    @property
+    def asked_training(self) -> bool | None:
+        """The same as given."""
+        return self._training
+
     def change(self, name: str, value: Any) -> None:
         """Set `training` or `curvature`."""
         setattr(self, {"training": "_training"}.get(name, name), value)

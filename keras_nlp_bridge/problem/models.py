@@ -12,6 +12,7 @@ __all__ = [
     "check_trained_by_loss",
     "check_whole",
     "fixed_batch",
+    "layers_of",
     "overrides",
     "rows_to_build",
     "states",
@@ -158,12 +159,12 @@ def check_whole(model: keras.Model, size: int, replicas: int) -> None:
 
 
 def _stateful(model: keras.Model) -> list[Any]:
-    return [one for one in _layers(model) if getattr(one, "stateful", False)]
+    return [one for one in layers_of(model) if getattr(one, "stateful", False)]
 
 
-def _layers(model: keras.Model) -> Iterator[Any]:
-    """All layers, those of nested models too."""
+def layers_of(model: keras.Model) -> Iterator[Any]:
+    """Yield all layers, those of nested models too."""
     for layer in model.layers:
         yield layer
         if isinstance(layer, keras.Model):
-            yield from _layers(layer)
+            yield from layers_of(layer)

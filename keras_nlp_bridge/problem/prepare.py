@@ -192,7 +192,7 @@ class SetupMaker:
                 "an objective over all samples must not be random, but these layers "
                 f"draw random numbers in it: {names}. Use {still}random='fixed', with "
                 "which each sample keeps its numbers, or minibatches (`batch_size`); "
-                f"got random=None, training={training}."
+                f"got training={training}, random=None."
             )
         moved = [v for v in moved if keras.backend.is_float_dtype(v.dtype)]
         wanted = bool(moved) and self.chunk_size is not None

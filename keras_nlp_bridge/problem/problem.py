@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.backends import Backend
-from keras_nlp_bridge.problem import data
-from keras_nlp_bridge.problem.data import is_dataset
+from keras_nlp_bridge.problem import data as data_of
+from keras_nlp_bridge.problem.data import Batch, is_dataset
 from keras_nlp_bridge.problem.device_functions import DeviceFunctions
 from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
 from keras_nlp_bridge.problem.host_functions import HostFunctions, Transfers, Vector
@@ -29,6 +29,7 @@ from keras_nlp_bridge.problem.models import (
     rows_to_build,
 )
 from keras_nlp_bridge.problem.own_loss import OwnLoss, own_loss
+from keras_nlp_bridge.problem.pickling import parts_of, rebuilt
 from keras_nlp_bridge.problem.prepare import SetupMaker
 from keras_nlp_bridge.problem.projection import Projection
 from keras_nlp_bridge.problem.samples import Samples
@@ -106,8 +107,11 @@ class KerasProblem(keras.callbacks.Callback):
     seed : int, default 0
         Of that order and of dropout masks.
     training : bool, optional
-        Mode in which layers run. By default False on all samples, True on
-        minibatches; there each sample has its own fixed dropout mask.
+        Mode in which layers run. By default False on all samples, so that dropout and
+        noise are off and BatchNormalization uses its running statistics, which no
+        evaluation moves (`fit` computes them on the data where they still show the
+        initialization); True on minibatches, where statistics are those of the batch
+        and each sample has its own fixed dropout mask.
     curvature : {"hessian", "gauss-newton"}, default "hessian"
         What `hessp` and `hess` multiply with.
     random : "fixed", optional
@@ -133,8 +137,10 @@ class KerasProblem(keras.callbacks.Callback):
     batch_size, curvature, seed, shuffle, training
         As given. Settable: everything then works with the new value, and minibatches
         of another size, seed or order start over.
+    data : Batch
+        All samples, on the device: ``x``, ``y`` and ``sample_weight``.
     size : int
-        Number of samples.
+        Their number.
     sample_id : int
         Another one whenever the sample in use has changed.
     backend : Backend
@@ -147,6 +153,17 @@ class KerasProblem(keras.callbacks.Callback):
     ------
     ValueError, TypeError
         For anything that cannot be a problem; see the message.
+
+    Notes
+    -----
+    A problem can be pickled and copied with its model (which has to be serializable by
+    Keras), data and minibatch, without the state of an optimizer, and with its counters
+    at zero. The copy has a model of its own and gives the same f and gradients, bit for
+    bit. So `problem.fun` can go to other processes: those of joblib's 'loky' and of
+    ``multiprocessing.get_context("spawn").Pool(2)``, whose ``map`` SciPy takes as
+    `workers`. A forked one refuses it, ``workers=-1`` on Linux before Python 3.14 too,
+    since the frameworks do not survive a fork. Each task brings the whole problem and
+    traces it: where tasks are short, let the pool's `initializer` keep one copy.
 
     Examples
     --------
@@ -309,6 +326,7 @@ class KerasProblem(keras.callbacks.Callback):
 
     # ------------------------------------------------------------ samples in use
 
+    data: Batch = _of("_samples", "data")
     size: int = _of("_samples", "size")
     sample_id: int = _of("_samples", "sample_id")
     batch_size: int | None = _of("_samples", "batch_size")
@@ -319,6 +337,7 @@ class KerasProblem(keras.callbacks.Callback):
     batch_index: int = _of("_samples", Samples.batch_index)
     batches_per_epoch: int = _of("_samples", Samples.batches_per_epoch)
     next_batch = _of("_samples", Samples.next_batch)
+    go_to = _of("_samples", Samples.go_to)
     random_batch = _of("_samples", Samples.random_batch)
     reset_batches = _of("_samples", Samples.reset_batches)
 
@@ -362,6 +381,20 @@ class KerasProblem(keras.callbacks.Callback):
     to_device = _of("_host", HostFunctions.to_device)
     to_host = _of("_host", HostFunctions.to_host)
     fetch = _of("_host", HostFunctions.fetch)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy by the model's own serialization."""
+        settings = {name: getattr(self, name) for name in _KEPT}
+        settings |= {
+            "chunk_size": self._device.chunk_size,
+            "training": self._device.asked_training,
+        }
+        samples, backend = self._samples, self.backend
+        held = keras.tree.map_structure(
+            lambda a: None if a is None else np.array(backend.to_host(a)), samples.data
+        )
+        parts = parts_of(self, self._loss, self._bounds, settings)
+        return rebuilt, (type(self), parts, tuple(held), samples.place)
 
     def __repr__(self) -> str:
         """One line: size, samples, loss evaluations."""
@@ -551,7 +584,7 @@ class KerasProblem(keras.callbacks.Callback):
         backend.check(net)
         dtypes = {str(v.dtype) for v in net.weights} | {keras.config.floatx()}
         wide = "float64" if "float64" in dtypes else "float32"
-        loaded = data.load(x, y, sample_weight, class_weight, dtype=wide)
+        loaded = data_of.load(x, y, sample_weight, class_weight, dtype=wide)
         loaded.warn_of_nan(stacklevel=4)
         held = keras.tree.map_structure(
             lambda a: None if a is None else backend.to_device(a), loaded.batch
@@ -592,9 +625,12 @@ class KerasProblem(keras.callbacks.Callback):
         return given, None, None
 
 
+# Arguments of the constructor that a copy is made with as they are.
+_KEPT = ("batch_size", "curvature", "name", "random", "seed", "shuffle")
+
 # What only the constructor takes, beside what problems have as properties.
 _FIXED = frozenset("chunk_size class_weight loss sample_weight x y".split())
 
 
 def _read(dataset: Any) -> Any:
-    return data.load(dataset).batch
+    return data_of.load(dataset).batch

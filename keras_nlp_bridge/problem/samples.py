@@ -1,5 +1,6 @@
 """Which samples an evaluation sees: all of them, in chunks, or one minibatch."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -229,6 +230,16 @@ class Samples:
         finally:
             self._contexts -= 1
             self.changed()
+
+    @property
+    def place(self) -> tuple[Any, int]:
+        """What draws minibatches, as it is now, and the open `all_in_use`."""
+        return copy.deepcopy(self._sampler), self._contexts
+
+    def go_to(self, place: tuple[Any, int]) -> None:
+        """Go to the minibatch of another's `place`."""
+        self._sampler, self._contexts = copy.deepcopy(place)
+        self.changed()
 
     def masks(self, seeds: Sequence[keras.Variable]) -> dict[int, Tensor]:
         """States of seed generators that belong to the sample in use, by their id.
