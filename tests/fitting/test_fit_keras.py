@@ -1,12 +1,14 @@
 """What Keras users expect of `fit`: callbacks, data forms, weights, History."""
 
 import csv
+from itertools import cycle
 
 import keras
 import numpy as np
 import pytest
 from digits import digits, small
 from keras import layers
+from scipy.sparse import csr_array
 
 import keras_nlp_bridge as knb
 
@@ -265,6 +267,28 @@ def test_generator():
     assert history.result.nit == 8
     with pytest.raises(ValueError, match="more than once"):
         knb.fit(small(), batches(), method="BFGS", epochs=2, verbose=0)
+
+
+@pytest.mark.backend("tensorflow", "jax")
+@pytest.mark.parametrize("built", [True, False])
+def test_generator_of_sparse_matrices(built):
+    x, y = digits(64)
+
+    def batches(form):
+        for i in cycle(range(0, 64, 16)):
+            yield form(x[i : i + 16]), y[i : i + 16]
+
+    ends = []
+    for form in (lambda a: csr_array(a).tocoo(), np.asarray):
+        keras.utils.set_random_seed(2)
+        layer = layers.Dense(1)
+        model = keras.Sequential([layer])
+        if built:
+            model.build((None, x.shape[1]))
+        model.compile(loss="mse", jit_compile=False)
+        knb.fit(model, batches(form), steps_per_epoch=4, verbose=0)
+        ends.append(layer.get_weights()[0])
+    np.testing.assert_allclose(*ends, atol=1e-5)
 
 
 def test_torch_loader():
