@@ -81,6 +81,9 @@ def pytest_runtest_call(item):
     def end(*_):
         raise TimeoutError(f"more than {SECONDS} seconds")
 
+    import keras
+
+    keras.utils.set_random_seed(1)  # some tests draw their data
     before = signal.signal(signal.SIGALRM, end)
     signal.alarm(SECONDS)
     try:

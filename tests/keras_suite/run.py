@@ -147,9 +147,9 @@ def write_table(file, counts):
     head = [
         "# Keras's own tests of `fit`, by `knb.fit`",
         "",
-        f"Keras {version('keras')}, `trainer_test.py` and the tests of the callbacks that",
-        "call `fit`. By `python tests/keras_suite/run.py --fits`, `--method` as",
-        "below, on the `--backend` beside it.",
+        f"Keras {version('keras')}: of `trainer_test.py` and the tests of the callbacks",
+        "those that call `fit`, by `python tests/keras_suite/run.py --fits` with the",
+        "`--method` and on the `--backend` of each line.",
         "What is accepted is in `tests/keras_suite/accepted.toml`, with the reasons.",
         "",
     ]
