@@ -147,7 +147,7 @@ def write_table(file, counts):
     head = [
         "# Keras's own tests of `fit`, by `knb.fit`",
         "",
-        f"Keras {version('keras')}: of `trainer_test.py` and the tests of the callbacks",
+        f"Keras {version('keras')}: of `trainer_test.py` and the tests of callbacks",
         "those that call `fit`, by `python tests/keras_suite/run.py --fits` with the",
         "`--method` and on the `--backend` of each line.",
         "What is accepted is in `tests/keras_suite/accepted.toml`, with the reasons.",
