@@ -331,6 +331,20 @@ def test_statistics_move_and_steps_per_execution(method):
     assert all((a != b).any() for a, b in zip(after, before, strict=True))
 
 
+@pytest.mark.backend("torch")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of its own functions
+def test_a_step_is_the_same_where_torch_compiles():
+    x, y = digits(32)
+    ends = []
+    for compiled in (False, True):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([layers.Dense(1)])
+        model.compile(loss="mse", jit_compile=compiled)
+        knb.fit(model, x, y, verbose=0)
+        ends.append(model.get_weights()[0])
+    np.testing.assert_array_equal(*ends)
+
+
 def test_frozen_layers_stay():
     x, y = digits(64)
     model = small()
