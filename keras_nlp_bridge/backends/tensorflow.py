@@ -115,7 +115,8 @@ class Backend(Replicated):
     ) -> Callable[..., Any]:
         # It waits for its data: where a data set has ended, nothing may be written.
         def waiting(batch: Any) -> dict[str, Any]:
-            tensors = [part for part in tf.nest.flatten(batch) if tf.is_tensor(part)]
+            parts = tf.nest.flatten(batch, expand_composites=True)  # of sparse ones
+            tensors = [part for part in parts if tf.is_tensor(part)]
             with tf.control_dependencies(tensors):
                 return step(batch)
 

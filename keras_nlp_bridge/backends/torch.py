@@ -115,6 +115,18 @@ class Backend(base.Backend):
     def read(self, variable: keras.Variable) -> Tensor:
         return variable.value.detach().clone()  # torch writes it in place
 
+    def train_step(
+        self, model: keras.Model, step: Callable[[Any], dict[str, Any]]
+    ) -> Callable[..., Any]:
+        if not model.jit_compile:
+            return step
+
+        def as_it_is(batch: Any) -> dict[str, Any]:
+            return step(batch)
+
+        # Dynamo cannot trace a step, which takes derivatives.
+        return torch.compiler.disable(as_it_is)
+
     @contextmanager
     def drawing(self, seeds: Sequence[Tensor]) -> Iterator[Callable[[], bool]]:
         # Keras's dropout leaves its seed aside on torch and draws from torch's own

@@ -76,10 +76,8 @@ def check_model(model: Any, loss: Any) -> None:
     backends.current()  # says what to set where there are no derivatives
     if not isinstance(model, keras.Model):
         raise TypeError(f"`model` must be a keras.Model; got {type(model)}.")
-    if model.built and not model.trainable_variables:
-        raise ValueError(
-            "`model` must have trainable variables; got none (all layers frozen?)."
-        )
+    if model.built:
+        check_trainable(model)
     if loss is None and not model.compiled:
         raise ValueError(
             "`loss` must be given for a model that is not compiled; got loss=None."
@@ -88,6 +86,14 @@ def check_model(model: Any, loss: Any) -> None:
         raise ValueError(
             "`loss` must be None for a compiled model, which has its own; "
             f"got {loss!r}. Compile the model with it instead."
+        )
+
+
+def check_trainable(model: keras.Model) -> None:
+    """Raise unless a built model has something to train."""
+    if not model.trainable_variables:
+        raise ValueError(
+            "`model` must have trainable variables; got none (all layers frozen?)."
         )
 
 

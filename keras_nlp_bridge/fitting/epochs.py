@@ -54,7 +54,7 @@ class Epochs:
         self,
         problem: KerasProblem,
         callbacks: keras.callbacks.CallbackList,
-        validate: Callable[[int], dict[str, float]] | None,
+        validate: Callable[[int], dict[str, Any]] | None,
         first: int,
         last: int,
         kept: Arrays,
@@ -62,7 +62,7 @@ class Epochs:
         self.problem, self.callbacks, self.validate = problem, callbacks, validate
         self.first, self.epoch, self.last = first, first, last
         self.x, self.fun = problem.x0, np.inf
-        self.logs: dict[str, float] = {}
+        self.logs: dict[str, Any] = {}
         self.stopped = False
         self._spent, self._open, self._busy = problem.nfev, False, False
         self._engine: Engine | None = None
@@ -117,7 +117,7 @@ class Epochs:
             self.problem.assign(x)
         if f <= self.fun and np.isfinite(x).all():
             self.x, self.fun = np.array(x), float(f)
-        logs = {"loss": float(f), "nfev": float(self._nfev)}
+        logs: dict[str, Any] = {"loss": float(f), "nfev": float(self._nfev)}
         if g is not None:
             logs["grad_norm"] = float(np.linalg.norm(g))
         if measured(model):
@@ -246,12 +246,12 @@ def validation(
     batch_size: int | None,
     steps: int | None,
     freq: int | Sequence[int],
-) -> Callable[[int], dict[str, float]] | None:
+) -> Callable[[int], dict[str, Any]] | None:
     """Return what evaluates the validation data after an epoch, as `fit` does."""
     if given is None:
         return None
 
-    def run(epoch: int) -> dict[str, float]:
+    def run(epoch: int) -> dict[str, Any]:
         number = epoch + 1
         due = number % freq == 0 if isinstance(freq, int) else number in freq
         if not due:
@@ -267,6 +267,6 @@ def validation(
             verbose=0,
             return_dict=True,
         )
-        return {f"val_{name}": float(value) for name, value in scores.items()}
+        return {f"val_{name}": value for name, value in scores.items()}
 
     return run

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from keras_nlp_bridge import backends
+from keras_nlp_bridge.fitting.arguments import check_trainable
 from keras_nlp_bridge.fitting.averages import with_own_swaps
 from keras_nlp_bridge.fitting.backup import resumed
 from keras_nlp_bridge.fitting.batch_norm import lagging, refresh_statistics
@@ -84,6 +85,7 @@ class Minibatch:
         if not model.built:
             few, x = data.peeked(x)
             build(model, few)
+            check_trainable(model)
         groups = None
         if batches is not None:
             check_labels(model, model.loss, batches.samples)
@@ -246,7 +248,8 @@ def _try(model: keras.Model, few: Batch) -> None:
 
     Raises what is wrong with them; nothing is written.
     """
-    backend, objective = backends.current(), Objective(model, model.trainable_variables)
+    backend = backends.current()
+    objective = Objective(model, model.trainable_variables, training=True)
     x = objective.join([backend.read(v) for v in objective.variables])
     others = [backend.read(v) for v in objective.others]
     y_pred = objective.forward(x, few, others).y_pred

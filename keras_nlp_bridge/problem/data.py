@@ -208,9 +208,10 @@ def _weights(batch: Batch, class_weight: Mapping[int, float] | None) -> Tree:
 
 
 def peeked(dataset: Any) -> tuple[Tree, Any]:
-    """Return the inputs of the first batch, and the data set as if it were unread.
+    """Return inputs like the first batch's, and the data set as if it were unread.
 
-    The data set may be endless, or be read only once, as a generator is.
+    The data set may be endless, or be read only once, as a generator is. What Keras
+    would convert first, such as a sparse matrix of SciPy's, is zeros of its shape.
     """
     if isinstance(dataset, keras.utils.PyDataset):
         first = dataset[0]
@@ -221,7 +222,16 @@ def peeked(dataset: Any) -> tuple[Tree, Any]:
             dataset = _again(first, iterator)
     if first is None:
         raise ValueError(f"`x` must hold at least one batch; got an empty {dataset!r}.")
-    return keras.utils.unpack_x_y_sample_weight(first)[0], dataset
+    x = keras.utils.unpack_x_y_sample_weight(first)[0]
+    return keras.tree.map_structure(_stand_in, x), dataset
+
+
+def _stand_in(leaf: Any) -> Any:
+    """Return what a layer takes, of the shape and dtype of a leaf."""
+    plain = isinstance(leaf, np.ndarray) or keras.ops.is_tensor(leaf)
+    if plain or not hasattr(leaf, "dtype"):
+        return leaf
+    return np.zeros(tuple(leaf.shape), keras.backend.standardize_dtype(leaf.dtype))
 
 
 def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:

@@ -466,7 +466,7 @@ class KerasProblem(keras.callbacks.Callback):
         with self._all_or_nothing():
             self._load(x, y, sample_weight, class_weight)
 
-    def evaluate(self, data: Any = None) -> dict[str, float]:
+    def evaluate(self, data: Any = None) -> dict[str, Any]:
         """Loss and compiled metrics of the model as it is, by `keras.Model.evaluate`.
 
         Parameters
@@ -477,7 +477,8 @@ class KerasProblem(keras.callbacks.Callback):
         Returns
         -------
         dict of str to float
-            As in Keras, this resets the model's metric objects.
+            To a tensor for a metric of several numbers. As in Keras, this resets the
+            model's metric objects.
         """
         x, y, weight = self._unpack(data)
         trainer, size = self._device.objective.trainer, fixed_batch(self._net)
@@ -489,7 +490,7 @@ class KerasProblem(keras.callbacks.Callback):
         scores = trainer.evaluate(
             x, y, sample_weight=weight, batch_size=size, verbose=0, return_dict=True
         )
-        return {name: float(value) for name, value in scores.items()}
+        return dict(scores)
 
     def accuracy(self, data: Any = None) -> float:
         """Share of samples whose class the model names, in [0, 1].

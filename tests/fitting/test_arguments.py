@@ -156,8 +156,10 @@ def test_a_refused_call_leaves_a_model_uncompiled(method):
     fit(model, method, loss=LOSS)
 
 
-def test_a_model_without_trainable_weights():
-    model = small()
+@pytest.mark.parametrize("built", [True, False])
+def test_a_model_without_trainable_weights(built):
+    model = small() if built else keras.Sequential([keras.layers.Dense(3)])
+    model.compile(loss=LOSS)
     model.trainable = False
     with pytest.raises(ValueError, match="`model` must have trainable variables"):
         fit(model)

@@ -90,6 +90,15 @@ def test_where_nothing_is_left_to_do_there_is_one_row(method):
     assert told.calls[-1] == ("end", 0)
 
 
+def test_a_metric_may_be_several_numbers():
+    several = keras.metrics.F1Score(name="several")  # one for each class
+    positive = (Y > 0).astype("float32")
+    given = {"validation_data": (X, positive), "epochs": 1, "verbose": 0}
+    history = knb.fit(net([several]), X, positive, "L-BFGS-B", **given).history
+    for name in ("several", "val_several"):
+        assert np.shape(history[name][0]) == (1,)
+
+
 @pytest.mark.parametrize("method", ["lbfgs", "L-BFGS-B", "SLSQP", "trust-constr"])
 @pytest.mark.filterwarnings("ignore:the data hold:RuntimeWarning")
 def test_of_nan_nothing_is_the_best(method):

@@ -1,12 +1,14 @@
 """What Keras users expect of `fit`: callbacks, data forms, weights, History."""
 
 import csv
+from itertools import cycle
 
 import keras
 import numpy as np
 import pytest
 from digits import digits, small
 from keras import layers
+from scipy.sparse import csr_array
 
 import keras_nlp_bridge as knb
 
@@ -267,6 +269,28 @@ def test_generator():
         knb.fit(small(), batches(), method="BFGS", epochs=2, verbose=0)
 
 
+@pytest.mark.backend("tensorflow", "jax")
+@pytest.mark.parametrize("built", [True, False])
+def test_generator_of_sparse_matrices(built):
+    x, y = digits(64)
+
+    def batches(form):
+        for i in cycle(range(0, 64, 16)):
+            yield form(x[i : i + 16]), y[i : i + 16]
+
+    ends = []
+    for form in (lambda a: csr_array(a).tocoo(), np.asarray):
+        keras.utils.set_random_seed(2)
+        layer = layers.Dense(1)
+        model = keras.Sequential([layer])
+        if built:
+            model.build((None, x.shape[1]))
+        model.compile(loss="mse", jit_compile=False)
+        knb.fit(model, batches(form), steps_per_epoch=4, verbose=0)
+        ends.append(layer.get_weights()[0])
+    np.testing.assert_allclose(*ends, atol=1e-5)
+
+
 def test_torch_loader():
     torch = pytest.importorskip("torch")
     x, y = digits(64)
@@ -305,6 +329,20 @@ def test_statistics_move_and_steps_per_execution(method):
     knb.fit(model, 3 + x, y, method=method, epochs=2, batch_size=16, verbose=0)
     after = [np.array(w) for w in model.non_trainable_weights]
     assert all((a != b).any() for a, b in zip(after, before, strict=True))
+
+
+@pytest.mark.backend("torch")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of its own functions
+def test_a_step_is_the_same_where_torch_compiles():
+    x, y = digits(32)
+    ends = []
+    for compiled in (False, True):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([layers.Dense(1)])
+        model.compile(loss="mse", jit_compile=compiled)
+        knb.fit(model, x, y, verbose=0)
+        ends.append(model.get_weights()[0])
+    np.testing.assert_array_equal(*ends)
 
 
 def test_frozen_layers_stay():

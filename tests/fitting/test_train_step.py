@@ -99,6 +99,20 @@ def test_terms_of_several_batches_make_the_loss(callbacks):
     assert history["loss"][2] < history["loss"][0]
 
 
+def test_a_loss_is_told_that_this_is_training():
+    told = set()
+
+    class Told(keras.Sequential):
+        def compute_loss(self, *args, training=True, **kwargs):
+            told.add(training)
+            return super().compute_loss(*args, training=training, **kwargs)
+
+    model = Told([layers.Dense(1)])
+    model.compile(loss="mse")
+    knb.fit(model, X, Y, "r2", verbose=0)
+    assert told == {True}
+
+
 @pytest.mark.parametrize("alone", [False, True])
 def test_terms_are_logged_on_all_samples(alone):
     model = noting(alone=alone)
