@@ -24,7 +24,6 @@ from keras_nlp_bridge.checks import (
     in_interval,
     path_of,
     require,
-    require_count,
 )
 from keras_nlp_bridge.extras import UntilInterrupted, beside
 from keras_nlp_bridge.landscapes.directions import choose, random
@@ -249,25 +248,25 @@ def landscape(
     """
     if not isinstance(problem, KerasProblem):
         raise TypeError(f"`problem` must be a KerasProblem; got {type(problem)}.")
-    require_count("npoints", npoints, 2)
+    rules = {
+        "npoints": (Count(2), npoints),
+        "ndim": (Count(), ndim),
+        "seed": (Maybe(Count(0)), seed),
+        "orthogonal": (Flag(numbers=True), orthogonal),
+        "verbose": (Flag(numbers=True), verbose),
+    }
     if lnorm is not None:
         in_interval("lnorm", lnorm, 0.0)
-    Count().check("ndim", ndim)
+    for name, (rule, value) in rules.items():
+        rule.check(name, value)
     require("ndim", ndim, ndim in (1, 2), "1 or 2")
-    Maybe(Count(0)).check("seed", seed)
-    for name, flag in (("orthogonal", orthogonal), ("verbose", verbose)):
-        Flag(numbers=True).check(name, flag)
     function = transform is None or callable(transform)
     require("transform", transform, function, "a function of an array, or None")
     ndim, seed = int(ndim), None if seed is None else int(seed)
     iterates = None if path is None else _iterates(problem, path)
     center = _center(problem, x, iterates)
     if recipe is not None:
-        require("recipe", recipe, recipe == "fluxopttools", "'fluxopttools' or None")
-        rule = "None or 'random' beside a recipe"
-        named = directions is None or isinstance(directions, str)
-        holds = named and directions in (None, "random")
-        require("directions", directions, holds, rule)
+        _check_recipe(recipe, directions)
         lnorm = 0.1 if lnorm is None else lnorm
         axes = lnorm * random(problem, center, "random", ndim, seed, False)
         explained = None
@@ -287,6 +286,13 @@ def landscape(
         label = f"{getattr(transform, '__name__', 'transform')}(f)"
     known = center, route, explained, label, interrupted
     return Landscape(values, coordinates, axes, *known)
+
+
+def _check_recipe(recipe: str, directions: Any) -> None:
+    require("recipe", recipe, recipe == "fluxopttools", "'fluxopttools' or None")
+    named = directions is None or isinstance(directions, str)
+    holds = named and directions in (None, "random")
+    require("directions", directions, holds, "None or 'random' beside a recipe")
 
 
 # ------------------------------------------------------------------------------- grid
