@@ -248,17 +248,13 @@ def landscape(
     """
     if not isinstance(problem, KerasProblem):
         raise TypeError(f"`problem` must be a KerasProblem; got {type(problem)}.")
-    rules = {
-        "npoints": (Count(2), npoints),
-        "ndim": (Count(), ndim),
-        "seed": (Maybe(Count(0)), seed),
-        "orthogonal": (Flag(numbers=True), orthogonal),
-        "verbose": (Flag(numbers=True), verbose),
-    }
+    Count(2).check("npoints", npoints)
     if lnorm is not None:
         in_interval("lnorm", lnorm, 0.0)
-    for name, (rule, value) in rules.items():
-        rule.check(name, value)
+    Count().check("ndim", ndim)
+    Maybe(Count(0)).check("seed", seed)
+    Flag(numbers=True).check("orthogonal", orthogonal)
+    Flag(numbers=True).check("verbose", verbose)
     require("ndim", ndim, ndim in (1, 2), "1 or 2")
     function = transform is None or callable(transform)
     require("transform", transform, function, "a function of an array, or None")
