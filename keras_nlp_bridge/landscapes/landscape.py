@@ -276,10 +276,7 @@ def landscape(
     route = None if iterates is None else _project(iterates - center, axes)
     coordinates = _coordinates(len(axes), int(npoints), lnorm, route)
     values, interrupted = _evaluate(problem, center, axes, coordinates, verbose)
-    label = "f"
-    if transform is not None:
-        values = _transformed(transform, values)
-        label = f"{getattr(transform, '__name__', 'transform')}(f)"
+    values, label = _transformed(transform, values)
     known = center, route, explained, label, interrupted
     return Landscape(values, coordinates, axes, *known)
 
@@ -295,8 +292,11 @@ def _check_recipe(recipe: str, directions: Any) -> None:
 
 
 def _transformed(
-    transform: Callable[[NDArray[Any]], ArrayLike], values: NDArray[Any]
-) -> NDArray[Any]:
+    transform: Callable[[NDArray[Any]], ArrayLike] | None, values: NDArray[Any]
+) -> tuple[NDArray[Any], str]:
+    """Return what is drawn, and what it is called."""
+    if transform is None:
+        return values, "f"
     with np.errstate(all="ignore"):  # what is not finite is shown as a hole
         found = np.asarray(transform(values))
     if found.shape != values.shape or found.dtype.kind not in "biuf":
@@ -304,7 +304,8 @@ def _transformed(
             f"`transform` must return real numbers of shape {values.shape}; got "
             f"{found.dtype} of shape {found.shape}."
         )
-    return found.astype(np.float64)
+    name = getattr(transform, "__name__", "transform")
+    return found.astype(np.float64), f"{name}(f)"
 
 
 def _require_lengths(axes: NDArray[Any], center: Vector) -> None:
