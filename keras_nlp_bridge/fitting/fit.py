@@ -142,7 +142,9 @@ def fit(
     Where BatchNormalization's running statistics still show where they began (with the
     momentum of 0.99 after less than 700 steps), they are computed anew at the end, on
     up to 100 batches. Validation in the course of the run still sees the running ones,
-    and may look far worse than the model that is returned.
+    and may look far worse than the model that is returned. Methods on all samples run
+    layers in inference mode; statistics that are still those of the initialization are
+    computed on the data before they start.
     """
     given = checked_arguments(dict(locals()))
     check_model(model, loss)
@@ -280,13 +282,14 @@ def _phases(
             name, _, count = entry.rpartition(":")
             entry = (name, count, {})
         pair = isinstance(entry, (list, tuple)) and len(entry) in (2, 3)
-        if not pair or not str(entry[1]).isdigit() or not int(entry[1]):
+        counted = pair and str(entry[1]).isdigit() and int(entry[1])
+        own = entry[2] if pair and len(entry) == 3 else None
+        if not counted or not isinstance(own, Mapping | None):
             raise ValueError(
                 "`method` as a list must hold 'name:epochs' or (method, epochs[, "
                 f"options]); got {entry!r}."
             )
-        rest = dict(entry[2] or {}) if len(entry) == 3 else {}
-        phases.append(_phase(entry[0], int(entry[1]), rest, averaging))
+        phases.append(_phase(entry[0], int(entry[1]), dict(own or {}), averaging))
     if not phases:
         raise ValueError("`method` must not be an empty list; got [].")
     return phases

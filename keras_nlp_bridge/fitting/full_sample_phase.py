@@ -8,6 +8,7 @@ import keras
 
 from keras_nlp_bridge.fitting.averages import without_swaps
 from keras_nlp_bridge.fitting.backup import resumed
+from keras_nlp_bridge.fitting.batch_norm import start_statistics
 from keras_nlp_bridge.fitting.devices import check_devices
 from keras_nlp_bridge.fitting.epochs import Epochs, measured, run_epochs, validation
 from keras_nlp_bridge.fitting.limits import check_limits
@@ -84,6 +85,8 @@ class FullSample:
         problem = self._problem(model, given, arguments, seed)
         told = arguments["callbacks"]
         begin, kept = resumed(model, told, first, optimizer=False)
+        if begin == first and problem.backend.shares(model) == 1:
+            start_statistics(problem)
         last = first + self.epochs
         callbacks = keras.callbacks.CallbackList(
             without_rates(without_swaps(arguments["callbacks"])),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
-from keras_nlp_bridge.checks import Count, Flag, Number
+from keras_nlp_bridge.checks import Count, Flag, Maybe, Number
 from keras_nlp_bridge.minimizing.callback import guarded
 from keras_nlp_bridge.minimizing.owner import is_problem
 from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod, minimizer
@@ -81,7 +81,8 @@ def minimize(
     Count().check("multistart", multistart)
     Count(least=0).check("seed", seed)
     Flag(numbers=True).check("assign", assign)
-    _check(fun, x0, args, options, keywords)
+    _check(fun, x0, args, keywords)
+    _check_options(row, options)
     problem = fun if is_problem(fun) else None
     if problem is not None:
         keywords = {**_brought(problem, row, solver), **keywords}
@@ -114,9 +115,7 @@ def minimize(
     return best
 
 
-def _check(
-    fun: Any, x0: Any, args: Any, options: Any, keywords: Mapping[str, Any]
-) -> None:
+def _check(fun: Any, x0: Any, args: Any, keywords: Mapping[str, Any]) -> None:
     """Raise for what no solver could make sense of."""
     known = is_problem(fun)
     if not known and not callable(fun):
@@ -128,8 +127,6 @@ def _check(
             "`args` must be () for a KerasProblem, whose functions take x alone; "
             f"got {args!r}."
         )
-    if options is not None and not isinstance(options, Mapping):
-        raise TypeError(f"`options` must be a mapping or None; got {options!r}.")
     for name in ("callback", "hessp"):
         value = keywords.get(name)
         if value is not None and not callable(value):
@@ -137,6 +134,16 @@ def _check(
     tol = keywords.get("tol")
     if tol is not None:
         Number(0).check("tol", tol)
+
+
+def _check_options(row: Solver, options: Any) -> None:
+    """Raise unless these are options, the limits and tolerances among them numbers."""
+    if options is None:
+        return
+    if not isinstance(options, Mapping):
+        raise TypeError(f"`options` must be a mapping or None; got {options!r}.")
+    for name in {*row.tolerances, *row.limits} & set(options):
+        Maybe(Number()).check(name, options[name])
 
 
 def _brought(problem: KerasProblem, row: Solver, solver: Any) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def problem():
         ({"x0": "a"}, "`x0` must be real numbers"),
         ({"x0": [1.0]}, r"`x0` must have shape \(4,\).*got shape \(1,\)"),
         ({"options": {"atol": 1.0}}, "got 'atol'. Did you mean 'gtol'"),
+        ({"options": {"gtol": "a"}}, "`gtol` must be .*got 'a'"),
         ({"options": {"maxtime": "a"}}, "`maxtime` must be a number.*got 'a'"),
     ],
 )
