@@ -48,7 +48,8 @@ def checked_arguments(given: dict[str, Any]) -> dict[str, Any]:
         if value is not None and not isinstance(value, Mapping):
             raise TypeError(f"`{name}` must be a mapping or None; got {value!r}.")
     plain: dict[str, Any] = {n: int(given[n]) for n in _WHOLE if given[n] is not None}
-    plain["chunk_size"] = checked("chunk_size", given["chunk_size"])
+    for name in ("chunk_size", "random"):
+        plain[name] = checked(name, given[name])
     plain["callbacks"] = _listed(given["callbacks"])
     if given["curvature"] is not None:
         plain["curvature"] = checked("curvature", given["curvature"])

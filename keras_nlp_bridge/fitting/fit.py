@@ -58,6 +58,7 @@ def fit(
     averaging: bool | None = None,
     chunk_size: int | None = None,
     curvature: str | None = None,
+    random: str | None = None,
     seed: int = 0,
     bounds: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> keras.callbacks.History:
@@ -106,6 +107,9 @@ def fit(
     curvature : {"hessian", "gauss-newton"}, optional
         The matrix of methods that use products with one, "trunk" on minibatches too. By
         default the Hessian, or that of the `KerasProblem` given as x.
+    random : "fixed", optional
+        Let methods on all samples minimize a model that draws random numbers, with the
+        same ones for a sample at each evaluation, as `KerasProblem` does.
     seed : int
         Of the order of arrays; the order of an epoch depends on it and on the
         number of the epoch alone, so that an interrupted run can be resumed.
@@ -164,6 +168,10 @@ def fit(
         return _run(model, phases, samples, arguments, given)
 
 
+# What only methods on all samples have, and what they do with it.
+_WHOLE = {"chunk_size": "evaluates in chunks", "random": "evaluates a sample again"}
+
+
 def _planned(
     model: keras.Model, method: Any, given: dict[str, Any], averaging: bool | None
 ) -> tuple[list[Any], dict[str, Any]]:
@@ -184,12 +192,13 @@ def _planned(
         raise ValueError(
             f"`initial_epoch` must be in [0, epochs={total}); got {first}."
         )
-    chunk_size = given["chunk_size"]
-    if chunk_size is not None and not any(isinstance(p, FullSample) for p in phases):
-        raise ValueError(
-            "`chunk_size` must be None without a method for all samples, which alone "
-            f"evaluates in chunks; got {chunk_size} for {method!r}."
-        )
+    whole = any(isinstance(p, FullSample) for p in phases)
+    for name, what in _WHOLE.items():
+        if given[name] is not None and not whole:
+            raise ValueError(
+                f"`{name}` must be None without a method for all samples, which alone "
+                f"{what}; got {given[name]!r} for {method!r}."
+            )
     return cut_to(phases, first, limited(total)), arguments
 
 
@@ -257,7 +266,7 @@ def _arguments_of(
         arguments = {**arguments, "callbacks": callbacks}
     batches = any(not isinstance(p, FullSample) for p in phases)
     if not isinstance(phase, FullSample):
-        return {k: v for k, v in arguments.items() if k != "chunk_size"}
+        return {k: v for k, v in arguments.items() if k not in _WHOLE}
     return {**arguments, "batch_size": None} if batches else arguments
 
 

@@ -61,6 +61,11 @@ class FullSample:
                 "`chunk_size` must be None for a KerasProblem, which has its own; "
                 f"got {arguments['chunk_size']}."
             )
+        if isinstance(x, KerasProblem) and arguments["random"] is not None:
+            raise ValueError(
+                "`random` must be None for a KerasProblem, which has its own; "
+                f"got {arguments['random']!r}."
+            )
         given = arguments["curvature"]
         if isinstance(x, KerasProblem) and given not in (None, x.curvature):
             raise ValueError(
@@ -133,6 +138,7 @@ class FullSample:
                 class_weight=arguments["class_weight"],
                 chunk_size=arguments["chunk_size"],
                 curvature=arguments["curvature"] or "hessian",
+                random=arguments["random"],
                 seed=seed,
                 bounds=arguments["bounds"],
             )
