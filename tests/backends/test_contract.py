@@ -100,6 +100,7 @@ def test_the_one_in_use():
     assert backend is backends.current()
     assert isinstance(backend.WIDE, str)
     assert isinstance(backend.JIT, bool)
+    assert isinstance(backend.CARRIES, bool)
     assert isinstance(backend.UNEVEN_LAST, bool)
     for name, asked in CONTRACT.items():
         method = getattr(type(backend), name)
