@@ -71,7 +71,7 @@ class Backend(ABC):
     WIDE: str
     JIT: bool
     UNEVEN_LAST: bool
-    CARRIES = True
+    CARRIES: bool
 
     # ------------------------------------------------------------------------- calls
 

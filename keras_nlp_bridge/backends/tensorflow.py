@@ -26,6 +26,7 @@ class Backend(Replicated):
 
     WIDE = "float64"
     JIT = False  # XLA is slower than TensorFlow in long sums and in convolutions
+    CARRIES = True
     UNEVEN_LAST = True  # the first one they must divide
 
     def compile(

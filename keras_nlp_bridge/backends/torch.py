@@ -24,6 +24,7 @@ class Backend(base.Backend):
 
     WIDE = "float64"
     JIT = False
+    CARRIES = True
     UNEVEN_LAST = True
 
     def check(self, model: keras.Model) -> None:
