@@ -95,9 +95,9 @@ def pytest_runtest_call(item):
 
 def pytest_runtest_logreport(report):
     if report.when == "call" or report.outcome != "passed":
-        lines = str(report.longrepr or "").splitlines()
-        said = [line for line in lines if line.startswith("E ")]
-        error = (said or lines or [""])[0].removeprefix("E ").strip()
+        text = str(report.longrepr or "")
+        said = re.findall(r"^E +(\w+(?:Error|Exception)\b.*)", text, re.MULTILINE)
+        error = said[-1] if said else text
         row = {
             "outcome": report.outcome,
             "error": error[:500],

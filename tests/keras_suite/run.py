@@ -72,6 +72,9 @@ def run_tests(folder, what, given, method, backend, left_out=()):
         "SUITE_FITS": "1" if given.fits else "",
         "SUITE_LEFT_OUT": "\n".join(left_out),
         "SUITE_ROWS": str(rows),
+        # Small programs, the same again and again: most of the time on JAX.
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     if given.n:
         command += ["-n", str(given.n)]
