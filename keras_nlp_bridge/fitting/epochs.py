@@ -126,10 +126,11 @@ class Epochs:
         self.callbacks.on_train_batch_end(0, logs)
         if self.validate is not None:
             logs |= self.validate(self.epoch)
-        self.callbacks.on_epoch_end(self.epoch, logs)
-        self.logs = logs
+        # Before the last call: who is interrupted in it must not end the epoch again.
+        number, self.logs, self._open = self.epoch, logs, False
         self.epoch += 1
-        self._open = self._busy = False
+        self.callbacks.on_epoch_end(number, logs)
+        self._busy = False
 
     def close(self, result: OptimizeResult | None = None) -> None:
         """Close the epoch that a method has left open; there is one at least."""

@@ -340,7 +340,7 @@ def _minibatch_method(
     elsewhere = () if solver.full is None else solver.full.option_names()
     for name in options:
         if name not in known:
-            raise ValueError(unknown_option(solver.name, name, known, elsewhere))
+            raise ValueError(unknown_option(repr(solver.name), name, known, elsewhere))
     if averaging is not None:
         options = {"averaging": averaging, **options}
     return kind(**options)
