@@ -122,7 +122,7 @@ def test_a_learning_rate_is_set_where_there_is_one(callback):
 
 @pytest.mark.parametrize("method", ["r2", "tr-lsr1", "slbfgs", "L-BFGS-B"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.filterwarnings("ignore:the data hold")
+@pytest.mark.filterwarnings("ignore:the (loss of|data hold) .*:RuntimeWarning")
 def test_a_run_without_a_step_is_no_success(method, bad):
     x, y = digits(48)
     model = small()

@@ -505,6 +505,7 @@ def test_statistics_that_have_forgotten_the_start_stay():
 
 
 @pytest.mark.parametrize("method", ["r2", "tr-lsr1"])
+@pytest.mark.filterwarnings("ignore:the (loss of|data hold) .*:RuntimeWarning")
 def test_rejected_step_leaves_the_statistics_alone(method):
     x, y = digits(96)
     x[40:48] = np.nan  # the second of three batches, whose statistics are NaN
