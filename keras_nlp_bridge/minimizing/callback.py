@@ -66,10 +66,6 @@ class Watcher:
         return False
 
 
-# SciPy's methods that let the StopIteration of a callback through.
-_UNGUARDED = ("TNC", "SLSQP", "COBYLA", "COBYQA")
-
-
 def guarded(
     fun: Callable[..., Any],
     x0: NDArray[Any],
@@ -78,16 +74,18 @@ def guarded(
     jac: Any,
     options: dict[str, Any],
     keywords: dict[str, Any],
+    stops: bool,
 ) -> OptimizeResult:
     """Call `scipy.optimize.minimize`; a callback may stop any method, and time too.
 
-    Some of SciPy's methods let the StopIteration of a callback through, and none has a
-    limit of time. Here ``options["maxtime"]``, in seconds, is one for all of them.
+    Some of SciPy's methods let the StopIteration of a callback through, where `stops`
+    is false, and none has a limit of time. Here ``options["maxtime"]``, in seconds, is
+    one for all of them.
     """
     options, callback = dict(options), keywords.get("callback")
     maxtime = options.pop("maxtime", None)
     guard = _Guard(callback, maxtime)
-    if maxtime is not None or (callback is not None and method in _UNGUARDED):
+    if maxtime is not None or (callback is not None and not stops):
         keywords = {**keywords, "callback": guard}
     stopped = False
     try:

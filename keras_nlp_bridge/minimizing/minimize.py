@@ -96,7 +96,7 @@ def minimize(
     def solve(start: Any) -> OptimizeResult:
         if isinstance(solver, ScipyMethod):
             return solver(fun, start, args, jac, **given, **keywords)
-        return guarded(fun, start, args, solver, jac, given, keywords)
+        return guarded(fun, start, args, solver, jac, given, keywords, row.stops)
 
     starts = _starts(np.asarray(x0), problem, int(multistart), seed)
     limits = None if problem is None else problem.projection

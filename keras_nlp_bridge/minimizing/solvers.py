@@ -73,6 +73,9 @@ class Solver:
         Of ours: the method for a fixed objective, and that for minibatches.
     maxiter : int
         Of ours: default limit of steps.
+    stops : bool
+        Of SciPy's: whether it ends where a callback raises StopIteration; others let
+        that through.
     call : object, optional
         What has been given in place of a name: a ``method=`` callable, a method for
         minibatches or an optimizer.
@@ -86,6 +89,7 @@ class Solver:
     full: type[Method] | None = None
     stochastic: type[Clocked] | None = None
     maxiter: int = 15_000
+    stops: bool = True
     call: Any = None
 
     def by_minibatches(
@@ -121,9 +125,16 @@ def ours(name: str, full: type[Method], kind: Kind, **more: Any) -> Solver:
     )
 
 
-def _scipys(name: str, takes: str, tolerances: str, limits: str = "maxiter") -> Solver:
+def _scipys(
+    name: str,
+    takes: str,
+    tolerances: str,
+    limits: str = "maxiter",
+    stops: bool = True,
+) -> Solver:
     return Solver(
         name=name,
+        stops=stops,
         takes=frozenset(takes.split()),
         tolerances=tuple(tolerances.split()),
         limits=tuple(limits.split()),
@@ -145,8 +156,8 @@ _SCIPYS = (
     _scipys("CG", "jac", "gtol"),
     _scipys("BFGS", "jac", "gtol"),
     _scipys("Newton-CG", "jac hessp hess", "xtol"),
-    _scipys("TNC", "jac bounds", "ftol xtol gtol", "maxfun"),
-    _scipys("SLSQP", "jac bounds constraints", "ftol"),
+    _scipys("TNC", "jac bounds", "ftol xtol gtol", "maxfun", stops=False),
+    _scipys("SLSQP", "jac bounds constraints", "ftol", stops=False),
     _scipys("trust-ncg", "jac hessp hess", "gtol"),
     _scipys("trust-krylov", "jac hessp hess", "gtol"),
     _scipys("trust-exact", "jac hess", "gtol"),
@@ -155,8 +166,8 @@ _SCIPYS = (
     # Without derivatives; what ends them is not a tolerance that may be zero.
     _scipys("Nelder-Mead", "bounds", "", "maxiter maxfev"),
     _scipys("Powell", "bounds", "", "maxiter maxfev"),
-    _scipys("COBYLA", "bounds constraints", ""),
-    _scipys("COBYQA", "bounds constraints", "", "maxiter maxfev"),
+    _scipys("COBYLA", "bounds constraints", "", stops=False),
+    _scipys("COBYQA", "bounds constraints", "", "maxiter maxfev", stops=False),
 )
 
 # They apply a model's constraints after each step, and have learning rates.

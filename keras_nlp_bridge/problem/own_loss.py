@@ -34,7 +34,7 @@ class OwnLoss(keras.Model):
         super().__init__(name=name if name.isidentifier() else "loss")
         self.held = held
         self.built = True
-        self.compile(optimizer="sgd")  # a loss is its own
+        self.compile(optimizer=keras.optimizers.SGD())  # a loss is its own
 
     @property
     def variables(self) -> list[keras.Variable]:
