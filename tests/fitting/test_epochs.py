@@ -72,7 +72,7 @@ def test_epochs_are_begun_and_ended_and_validation_is_told(method):
 
 @pytest.mark.parametrize("method", [*FULL, "CG"])
 def test_where_nothing_is_left_to_do_there_is_one_row(method):
-    told, weights = Told(), RNG.normal(size=(5, 1)).astype("float32")
+    told, weights = Told(), np.linspace(-1, 1, 5, dtype="float32")[:, None]
     history = knb.fit(
         line(weights),
         *(X, X @ weights, method),
@@ -84,8 +84,8 @@ def test_where_nothing_is_left_to_do_there_is_one_row(method):
     assert history.epoch == [0]
     assert history.history["loss"][0] < 1e-10
     assert history.history["val_mae"][0] < 1e-5
-    if method != "Newton-CG":  # which ends by its steps alone
-        assert history.history["nfev"][0] <= 3
+    if method in ("lbfgs", "L-BFGS-B"):
+        assert history.history["nfev"] == [1.0]
     assert told.calls[0] == ("begin", 0)
     assert told.calls[-1] == ("end", 0)
 
