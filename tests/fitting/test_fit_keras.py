@@ -165,6 +165,7 @@ def test_reduce_on_plateau_sees_a_rate(method):
 
 
 @pytest.mark.parametrize("method", ["r2", "tr-lsr1"])
+@pytest.mark.filterwarnings("ignore:the (loss of|data hold) .*:RuntimeWarning")
 def test_nan_batch_is_a_rejected_step(method):
     x, y = digits(96)
     x[40:48] = np.nan  # in the middle of the second of three batches
@@ -181,6 +182,7 @@ def test_nan_batch_is_a_rejected_step(method):
     assert sum(accepted) >= 4
 
 
+@pytest.mark.filterwarnings("ignore:the (loss of|data hold) .*:RuntimeWarning")
 def test_terminate_on_nan_works_as_in_keras():
     x, y = digits(96)
     x[40:48] = np.nan
