@@ -101,5 +101,5 @@ class OptimizerPhase:
             success=math.isfinite(losses[-1]),
             status=0,
             message=stopped if model.stop_training else f"{self.epochs} epochs done.",
-            nit=int(self.optimizer.iterations),
+            nit=int(ops.convert_to_numpy(self.optimizer.iterations)),
         )
