@@ -90,7 +90,7 @@ class FullSample:
         problem = self._problem(model, given, arguments, seed)
         told = arguments["callbacks"]
         begin, kept = resumed(model, told, first, optimizer=False)
-        if begin == first and problem.backend.shares(model) == 1:
+        if begin == first:
             start_statistics(problem)
         last = first + self.epochs
         callbacks = keras.callbacks.CallbackList(
