@@ -1,53 +1,45 @@
 """JAX: random numbers by sample, whatever batch it is in."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from math import prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from keras_nlp_bridge.backends.noise import replaced
+
 Tensor = Any
 
 _WORD = jnp.uint32
 
 
-@contextmanager
-def by_row(first: Any, rows: int) -> Iterator[None]:
+def by_row(first: Any, rows: int) -> AbstractContextManager[None]:
     """Let row r of what is drawn in `rows` rows follow from the key and first + r."""
-    replaced: dict[str, Callable[..., Tensor]] = {
+    drawn = {
         "normal": _normal,
         "uniform": _uniform,
         "truncated_normal": _truncated_normal,
         "bernoulli": _bernoulli,
     }
-    own = {name: getattr(jax.random, name) for name in replaced}
-    for name, draw in replaced.items():
-        setattr(jax.random, name, _Rows(own[name], draw, first, rows))
-    try:
-        yield
-    finally:
-        for name, function in own.items():
-            setattr(jax.random, name, function)
+    return replaced(
+        *((jax.random, name, _Rows(draw, first, rows)) for name, draw in drawn.items())
+    )
 
 
 class _Rows:
     """A function of JAX, for some of all rows."""
 
-    def __init__(
-        self,
-        own: Callable[..., Tensor],
-        draw: Callable[..., Tensor],
-        first: Any,
-        rows: int,
-    ) -> None:
-        self._own, self._draw, self._first, self._rows = own, draw, first, rows
+    def __init__(self, draw: Callable[..., Tensor], first: Any, rows: int) -> None:
+        self._draw, self._first, self._rows = draw, first, rows
 
-    def __call__(self, key: Any, *args: Any, **given: Any) -> Tensor:
+    def __call__(
+        self, own: Callable[..., Tensor], key: Any, *args: Any, **given: Any
+    ) -> Tensor:
         shape = given.get("shape")
         if args or not shape or shape[0] != self._rows:
-            return self._own(key, *args, **given)
+            return own(key, *args, **given)
         words = jnp.asarray(key)
         if jnp.issubdtype(words.dtype, jax.dtypes.prng_key):
             words = jax.random.key_data(key)
