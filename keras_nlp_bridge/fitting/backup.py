@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import warnings
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ __all__ = ["Backup", "backup_of", "resumed", "with_backup"]
 
 Arrays = list[NDArray[Any]]
 
-_INDEX = "training_metadata.json"
-_OF_KERAS = {"phase": 0, "weights": "latest.weights.h5", "state": None}
+_INDEX, _BEFORE = "training_metadata.json", "previous_metadata.json"
+_OF_KERAS = {"phase": 0, "weights": "latest.weights.h5", "state": None, "sums": {}}
 
 
 class Backup(keras.callbacks.BackupAndRestore):
@@ -59,18 +60,40 @@ class Backup(keras.callbacks.BackupAndRestore):
         self._batch, self._unsaved = -1, 0
 
     def _read(self) -> dict[str, Any] | None:
-        """Return the index of a run that has not ended, if there is one."""
-        path = self._folder / _INDEX
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return {**_OF_KERAS, **found, "epoch": int(found["epoch"])}
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
+        """Return the newest index of whole files of a run that has not ended."""
+        faults = []
+        for name in (_INDEX, _BEFORE):
+            path = self._folder / name
+            try:
+                found = self._checked(json.loads(path.read_text(encoding="utf-8")))
+            except FileNotFoundError:
+                continue
+            except (ValueError, KeyError, TypeError) as error:
+                faults.append(f"{str(path)!r}: {error!r}")
+                continue
+            if faults:
+                warnings.warn(
+                    f"a backup is damaged ({faults[0]}): the one before it is taken, "
+                    f"of epoch {found['epoch']}.",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+            return found
+        if faults:
             raise ValueError(
-                f"`callbacks`: the backup {str(path)!r} must be one of Keras or of "
-                f"this package; got {error!r}. Delete it to begin anew."
-            ) from error
+                "`callbacks`: the backup must be a whole one, of Keras or of this "
+                f"package; got {'; '.join(faults)}. Delete it to begin anew, or keep "
+                "two with `double_checkpoint=True`."
+            )
+        return None
+
+    def _checked(self, index: dict[str, Any]) -> dict[str, Any]:
+        found = {**_OF_KERAS, **index, "epoch": int(index["epoch"])}
+        for name, expected in found["sums"].items():
+            path = self._folder / name
+            if not path.exists() or _sum(path) != expected:
+                raise ValueError(f"{name} is not as it was written")
+        return found
 
     @property
     def first_phase(self) -> int:
@@ -134,8 +157,9 @@ class Backup(keras.callbacks.BackupAndRestore):
 
     def _save(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        old = self._read() or _OF_KERAS
-        name = "b" if str(old["weights"]).startswith("a.") else "a"
+        kept = self._kept()
+        used = {str(old["weights"])[0] for old in kept.values()}
+        name = next(one for one in "abc" if one not in used)
         weights, arrays = self._folder / f"{name}.weights.h5", self.state()
         self.model.save_weights(weights, overwrite=True)
         written, state = [weights], None
@@ -148,10 +172,47 @@ class Backup(keras.callbacks.BackupAndRestore):
                 os.fsync(file.fileno())
         index = {"epoch": self.epoch, "batch": max(self._batch, 0)}
         index |= {"phase": self.phase, "weights": weights.name, "state": state}
-        with beside(self._folder / _INDEX) as part:
+        index |= {"sums": {path.name: _sum(path) for path in written}}
+        before = kept.get(_INDEX) if self.double_checkpoint else None
+        if before is None:
+            (self._folder / _BEFORE).unlink(missing_ok=True)
+        else:
+            self._write(_BEFORE, before)
+        self._write(_INDEX, index)
+        held = _files(index) | _files(before or {})
+        for old in kept.values():
+            for file in _files(old) - held:
+                (self._folder / file).unlink(missing_ok=True)
+
+    def _kept(self) -> dict[str, dict[str, Any]]:
+        """Return the indices that there are, by name."""
+        kept = {}
+        for name in (_INDEX, _BEFORE):
+            path = self._folder / name
+            if path.exists():
+                try:
+                    kept[name] = _OF_KERAS | json.loads(path.read_text("utf-8"))
+                except ValueError:  # a damaged one, which the next takes the place of
+                    continue
+        return kept
+
+    def _write(self, name: str, index: dict[str, Any]) -> None:
+        with beside(self._folder / name) as part:
             part.write_text(json.dumps(index), encoding="utf-8")
-        for gone in {old["weights"], old["state"]} - {None}:
-            (self._folder / gone).unlink(missing_ok=True)
+
+
+def _files(index: dict[str, Any]) -> set[str]:
+    """Return the names of the files that an index is of."""
+    return {index[key] for key in ("weights", "state") if index.get(key)}
+
+
+def _sum(path: Path) -> int:
+    """Return the CRC-32 of a file."""
+    total = 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            total = zlib.crc32(part, total)
+    return total
 
 
 def with_backup(

@@ -1,5 +1,7 @@
 """`BackupAndRestore` under `fit`, for phases of every kind."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -125,6 +127,46 @@ def test_a_backup_that_is_kept_lets_a_run_go_on_for_longer(tmp_path):
 
 class Own(keras.callbacks.BackupAndRestore):
     pass
+
+
+def damage(path):
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("method", ["r2", "lbfgs"])
+@pytest.mark.parametrize("which", ["weights", "index"])
+def test_of_two_backups_the_whole_one_is_taken(tmp_path, method, which):
+    def kept():
+        return keras.callbacks.BackupAndRestore(tmp_path, double_checkpoint=True)
+
+    straight, _ = run(method, 5)
+    with pytest.raises(Killed):
+        run(method, 5, kept(), Kill(3))
+    index = tmp_path / "training_metadata.json"
+    before = json.loads((tmp_path / "previous_metadata.json").read_text())
+    assert before["epoch"] == 2
+    if which == "weights":
+        damage(tmp_path / json.loads(index.read_text())["weights"])
+    else:
+        index.write_text('{"epoch": ')
+    with pytest.warns(RuntimeWarning, match="the one before it is taken, of epoch 2"):
+        weights, _ = run(method, 5, kept())
+    for found, expected in zip(weights, straight, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.once
+def test_a_damaged_backup_is_refused(tmp_path):
+    with pytest.raises(Killed):
+        run("r2", 5, backup(tmp_path), Kill(3))
+    assert len(list(tmp_path.iterdir())) == 2  # an index and its weights
+    (damaged,) = tmp_path.glob("*.weights.h5")
+    damage(damaged)
+    with pytest.raises(ValueError, match=f"got .*{damaged.name} is not as it was writ"):
+        run("r2", 5, backup(tmp_path))
 
 
 def test_what_is_refused(tmp_path):
