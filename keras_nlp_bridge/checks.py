@@ -4,6 +4,7 @@ import inspect
 import math
 import os
 import textwrap
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +25,8 @@ __all__ = [
     "finite",
     "in_interval",
     "is_number",
+    "items",
+    "mapping",
     "option",
     "path_of",
     "require",
@@ -55,6 +58,24 @@ def finite(name: str, array: NDArray[Any]) -> NDArray[Any]:
     if count := np.count_nonzero(~np.isfinite(array)):
         raise ValueError(f"`{name}` must be finite; got {count} non-finite entries.")
     return array
+
+
+def items(value: Any) -> list[Any]:
+    """Return the items of something listed; none of anything else."""
+    if isinstance(value, str | bytes):
+        return []
+    try:
+        return list(value)
+    except TypeError:
+        return []
+
+
+def mapping(name: str, value: Any) -> None:
+    """Raise unless an argument is None or a mapping whose keys are words."""
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"`{name}` must be a mapping or None; got {value!r}.")
+    if not all(isinstance(key, str) for key in value or ()):
+        raise TypeError(f"`{name}` must have str as keys; got {value!r}.")
 
 
 def path_of(name: str, value: Any) -> Path:
@@ -186,7 +207,7 @@ class OneOf(Rule):
         object.__setattr__(self, "values", values)
 
     def _holds(self, value: Any, owner: Any) -> bool:
-        return value in self.values
+        return isinstance(value, str) and value in self.values
 
     def _domain(self, owner: Any) -> str:
         return str(self.values)

@@ -17,7 +17,7 @@ import numpy as np
 from keras_nlp_bridge.benchmarking.metering import Budget, Functions
 from keras_nlp_bridge.benchmarking.table import Benchmark, row_to_json, versions
 from keras_nlp_bridge.benchmarking.trial import Trial, failed
-from keras_nlp_bridge.checks import Flag, is_number, path_of, require
+from keras_nlp_bridge.checks import Flag, is_number, items, path_of, require
 from keras_nlp_bridge.fitting.lending import optimizer_of
 from keras_nlp_bridge.minimizing.minimize import another_start
 from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod, configured, minimizer
@@ -300,7 +300,7 @@ def _problems(given: Any, methods: Sequence[_Method]) -> list[str]:
 def _seeds(given: Any) -> list[int]:
     counted = isinstance(given, int) and not isinstance(given, bool)
     seeds = range(given) if counted else given
-    numbers = list(seeds) if isinstance(seeds, Iterable) else []
+    numbers = items(seeds)
     whole = all(isinstance(s, int | np.integer) and s >= 0 for s in numbers)
     if not numbers or not whole or len(set(numbers)) < len(numbers):
         raise ValueError(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from keras_nlp_bridge.checks import Number, require, require_count
+from keras_nlp_bridge.checks import Number, OneOf, require, require_count
 from keras_nlp_bridge.curvature.products import Vector, product_at
 from keras_nlp_bridge.problem.problem import KerasProblem
 
@@ -98,7 +98,7 @@ def eigenvalues(
     """
     require_count("seed", seed, 0)
     require_count("k", k)
-    require("which", which, which in [*_SELECT], f"one of {[*_SELECT]}")
+    OneOf(*_SELECT).check("which", which)
     if tol is not None:
         Number(0).check("tol", tol)
     product = product_at(problem, x, curvature)

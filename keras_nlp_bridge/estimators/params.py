@@ -269,9 +269,9 @@ def _check_loss(loss: Any) -> None:
 
 def _check_metrics(metrics: Any) -> None:
     for metric in keras.tree.flatten(metrics):
-        known = metric is None or callable(metric) or metric in _METRICS
-        if not known and isinstance(metric, str):
-            known = _is_found(keras.metrics.get, metric)
+        known = callable(metric) or (metric is None and metrics is None)
+        if isinstance(metric, str):
+            known = metric in _METRICS or _is_found(keras.metrics.get, metric)
         if not known:
             raise ValueError(
                 "`metrics` must hold metrics of Keras, their names or functions; "
@@ -296,13 +296,16 @@ def _check_callbacks(callbacks: Any) -> None:
 
 
 def _check_builder(builder: Any) -> None:
-    known = isinstance(builder, keras.Model) or callable(builder)
-    if isinstance(builder, type) or not (known or builder in [*BUILDERS]):
+    if isinstance(builder, str):
+        known = builder in BUILDERS
+    else:
+        known = callable(builder) and not isinstance(builder, type)
+    if not known:
         raise ValueError(
             f"`builder` must be one of {[*BUILDERS]}, a function that returns a "
             f"keras.Model or a keras.Model; got {builder!r}."
         )
-    if is_function(builder):
+    if not isinstance(builder, str) and is_function(builder):
         check_function(builder)
 
 

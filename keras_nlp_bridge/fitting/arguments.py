@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_nlp_bridge import backends
-from keras_nlp_bridge.checks import Count, In, Maybe, Rule, require
+from keras_nlp_bridge.checks import Count, In, Maybe, Rule, mapping, require
+from keras_nlp_bridge.problem.data import check_class_weight, is_arrays, is_dataset
+from keras_nlp_bridge.problem.models import check_loss
+from keras_nlp_bridge.problem.problem import KerasProblem
 from keras_nlp_bridge.problem.settings import checked
 
 _RULES: dict[str, Rule] = {
@@ -39,14 +43,17 @@ def checked_arguments(given: dict[str, Any]) -> dict[str, Any]:
     for name, rule in _RULES.items():
         rule.check(name, given[name])
     verbose, freq = given["verbose"], given["validation_freq"]
-    require("verbose", verbose, verbose in _VERBOSE, f"one of {_VERBOSE}")
+    known = isinstance(verbose, str | int) and verbose in _VERBOSE
+    require("verbose", verbose, known, f"one of {_VERBOSE}")
+    shuffle = given["shuffle"]
+    require("shuffle", shuffle, isinstance(shuffle, bool | np.bool_), "a bool")
     listed = isinstance(freq, Container) and not isinstance(freq, str | bytes)
     if not listed:
         Count().check("validation_freq", freq)
-    for name in ("class_weight", "options"):
-        value = given[name]
-        if value is not None and not isinstance(value, Mapping):
-            raise TypeError(f"`{name}` must be a mapping or None; got {value!r}.")
+    check_class_weight(given["class_weight"])
+    mapping("options", given["options"])
+    mapping("bounds", given["bounds"])
+    _check_validation(given["y"], given["validation_data"])
     plain: dict[str, Any] = {n: int(given[n]) for n in _WHOLE if given[n] is not None}
     for name in ("chunk_size", "random"):
         plain[name] = checked(name, given[name])
@@ -56,6 +63,30 @@ def checked_arguments(given: dict[str, Any]) -> dict[str, Any]:
     if given["validation_batch_size"] is None:
         plain["validation_batch_size"] = plain.get("batch_size")
     return {n: v for n, v in {**given, **plain}.items() if n not in _BESIDE}
+
+
+def _check_validation(y: Any, given: Any) -> None:
+    """Raise unless these are arrays as for training, or a data set."""
+    if given is None or is_dataset(given):
+        return
+    listed = isinstance(given, tuple | list) and 1 <= len(given) <= 3
+    x, targets = given, None
+    if listed:
+        x, targets, _ = keras.utils.unpack_x_y_sample_weight(given)
+    if is_dataset(x) or isinstance(x, KerasProblem):
+        return
+    leaves = [a for a in keras.tree.flatten((x, targets)) if a is not None]
+    lengths = {tuple(getattr(a, "shape", ()))[:1] for a in leaves}
+    if not is_arrays(x) or len(lengths) != 1 or lengths & {(), (0,)}:
+        raise ValueError(
+            "`validation_data` must be (x, y) or (x, y, sample_weight), arrays of the "
+            f"same number of samples, or a data set; got {given!r:.200}."
+        )
+    if targets is None and y is not None:
+        raise ValueError(
+            "`validation_data` must hold targets as the training data do: (x, y); got "
+            f"{type(given).__name__} without y."
+        )
 
 
 def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:
@@ -83,6 +114,7 @@ def check_model(model: Any, loss: Any) -> None:
         raise ValueError(
             "`loss` must be given for a model that is not compiled; got loss=None."
         )
+    check_loss(loss)
     if loss is not None and model.compiled and loss != model.loss:
         raise ValueError(
             "`loss` must be None for a compiled model, which has its own; "

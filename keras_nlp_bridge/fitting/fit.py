@@ -31,6 +31,8 @@ from keras_nlp_bridge.methods import Clocked, Status
 from keras_nlp_bridge.minimizing.options import unknown_option
 from keras_nlp_bridge.minimizing.solvers import DEFAULT, PLAIN, Solver, find
 from keras_nlp_bridge.problem import data
+from keras_nlp_bridge.problem.data import is_arrays
+from keras_nlp_bridge.problem.models import check_targets
 
 
 def fit(
@@ -152,6 +154,8 @@ def fit(
     """
     given = checked_arguments(dict(locals()))
     check_model(model, loss)
+    if is_arrays(x):
+        check_targets(model, model.loss if loss is None else loss, y)
     phases, arguments = _planned(model, method, given, averaging)
     samples = x, y, sample_weight
     if share := arguments.pop("validation_split"):

@@ -1,12 +1,11 @@
 """Directions in the space of weights, to look along."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_nlp_bridge.checks import finite, require
+from keras_nlp_bridge.checks import finite, items, require
 from keras_nlp_bridge.curvature.eigenpairs import eigenvalues
 from keras_nlp_bridge.problem.problem import KerasProblem
 
@@ -26,9 +25,9 @@ def choose(
 ) -> tuple[NDArray[Any], Vector | None]:
     """Return the axes of shape (1 or 2, n), and the variance that they explain."""
     if not isinstance(directions, str):
-        listed = isinstance(directions, Sequence | np.ndarray)
-        if not listed or len(directions) not in (1, 2):
-            got = f"{len(directions)} vectors" if listed else repr(directions)
+        listed = items(directions)
+        if len(listed) not in (1, 2):
+            got = f"{len(listed)} vectors" if listed else repr(directions)
             raise ValueError(
                 f"`directions` must be a name, or one or two vectors; got {got}."
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from keras_nlp_bridge.checks import (
     Maybe,
     finite,
     in_interval,
+    items,
     path_of,
     require,
 )
@@ -282,7 +283,8 @@ def landscape(
 
 
 def _check_recipe(recipe: str, directions: Any) -> None:
-    require("recipe", recipe, recipe == "fluxopttools", "'fluxopttools' or None")
+    known = isinstance(recipe, str) and recipe == "fluxopttools"
+    require("recipe", recipe, known, "'fluxopttools' or None")
     named = directions is None or isinstance(directions, str)
     holds = named and directions in (None, "random")
     require("directions", directions, holds, "None or 'random' beside a recipe")
@@ -318,11 +320,11 @@ def _require_lengths(axes: NDArray[Any], center: Vector) -> None:
 
 
 def _iterates(problem: KerasProblem, path: Any) -> NDArray[Any]:
-    if not isinstance(path, Iterable) or isinstance(path, str | bytes):
-        raise ValueError(f"`path` must be iterates, in a sequence; got {path!r}.")
-    rows = [problem.vector(f"path[{i}]", x) for i, x in enumerate(path)]
+    rows = [problem.vector(f"path[{i}]", x) for i, x in enumerate(items(path))]
     if not rows:
-        raise ValueError("`path` must hold at least one iterate; got none.")
+        raise ValueError(
+            f"`path` must hold at least one iterate, in a sequence; got {path!r}."
+        )
     return finite("path", np.stack(rows))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
-from keras_nlp_bridge.checks import Count, Flag, Maybe, Number
+from keras_nlp_bridge.checks import Count, Flag, Maybe, Number, mapping, require
 from keras_nlp_bridge.minimizing.callback import guarded
 from keras_nlp_bridge.minimizing.owner import is_problem
 from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod, minimizer
@@ -81,7 +81,7 @@ def minimize(
     Count().check("multistart", multistart)
     Count(least=0).check("seed", seed)
     Flag(numbers=True).check("assign", assign)
-    _check(fun, x0, args, keywords)
+    _check(fun, x0, args, jac, keywords)
     _check_options(row, options)
     problem = fun if is_problem(fun) else None
     if problem is not None:
@@ -115,17 +115,30 @@ def minimize(
     return best
 
 
-def _check(fun: Any, x0: Any, args: Any, keywords: Mapping[str, Any]) -> None:
+# Words for derivatives by differences, the last of them at complex x.
+_DIFFERENCES = ("2-point", "3-point", "cs")
+
+
+def _check(fun: Any, x0: Any, args: Any, jac: Any, keywords: Mapping[str, Any]) -> None:
     """Raise for what no solver could make sense of."""
     known = is_problem(fun)
     if not known and not callable(fun):
         raise TypeError(f"`fun` must be a KerasProblem or callable; got {fun!r}.")
     if x0 is None and not known:
         raise ValueError("`x0` must be given unless `fun` is a KerasProblem; got None.")
-    if known and args != ():
+    if known and not (isinstance(args, tuple) and not args):
         raise ValueError(
             "`args` must be () for a KerasProblem, whose functions take x alone; "
             f"got {args!r}."
+        )
+    words = _DIFFERENCES[:2] if known else _DIFFERENCES
+    holds = jac is None or callable(jac) or isinstance(jac, bool | np.bool_)
+    holds = holds or (isinstance(jac, str) and jac in words)
+    require("jac", jac, holds, f"callable, a bool, one of {words}, or None")
+    if isinstance(keywords.get("bounds"), Mapping):
+        raise TypeError(
+            "`bounds` must be a Bounds or pairs (low, high), one for each entry of x; "
+            f"got {keywords['bounds']!r}. A KerasProblem takes a mapping."
         )
     for name in ("callback", "hessp"):
         value = keywords.get(name)
@@ -140,8 +153,7 @@ def _check_options(row: Solver, options: Any) -> None:
     """Raise unless these are options, the limits and tolerances among them numbers."""
     if options is None:
         return
-    if not isinstance(options, Mapping):
-        raise TypeError(f"`options` must be a mapping or None; got {options!r}.")
+    mapping("options", options)
     for name in {*row.tolerances, *row.limits} & set(options):
         Maybe(Number()).check(name, options[name])
 

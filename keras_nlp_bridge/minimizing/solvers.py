@@ -356,7 +356,17 @@ def _are_finite(bounds: Any) -> bool:
     if isinstance(bounds, Bounds):
         return bool(np.isfinite([*np.ravel(bounds.lb), *np.ravel(bounds.ub)]).any())
     pairs = bounds.values() if isinstance(bounds, Mapping) else bounds
-    return any(np.isfinite(v).any() for pair in pairs for v in pair if v is not None)
+    try:
+        pairs = list(pairs)
+        if not pairs and not isinstance(bounds, Mapping):
+            raise ValueError("no pairs")
+        ends = [v for low, high in pairs for v in (low, high) if v is not None]
+        return any(np.isfinite(np.asarray(v, float)).any() for v in ends)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "`bounds` must be a Bounds, pairs (low, high) of numbers or None, or None; "
+            f"got {bounds!r}."
+        ) from error
 
 
 def listing() -> str:

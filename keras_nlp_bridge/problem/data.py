@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
+from keras_nlp_bridge.checks import is_number
+
 Tree = Any  # nested tuples, lists and dicts of arrays, as keras.tree knows them
 
 
@@ -102,7 +104,8 @@ def load(
                 )
         raw = _read_dataset(x)
     else:
-        raw = Batch(*(_map(_to_numpy, part) for part in (x, y, sample_weight)))
+        given = (x, y, sample_weight)
+        raw = Batch(*map(_arrays, Batch._fields, given))
     sizes = {
         name: sorted({a.shape[0] if a.ndim else 0 for a in _leaves(part)})
         for name, part in zip(Batch._fields, raw, strict=True)
@@ -138,6 +141,20 @@ def _map(function: Callable[[Any], Any], tree: Tree) -> Tree:
     return keras.tree.map_structure(lambda a: None if a is None else function(a), tree)
 
 
+def _arrays(name: str, part: Tree) -> Tree:
+    """Return the arrays of one argument; None stays None."""
+    if part is not None and not _leaves(part):
+        raise ValueError(
+            f"`{name}` must hold arrays of at least one sample; got {part!r}."
+        )
+    try:
+        return _map(_to_numpy, part)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`{name}` must hold arrays of real numbers; {error}"
+        ) from error
+
+
 def _to_numpy(leaf: Any) -> NDArray[Any]:
     if isinstance(leaf, np.ndarray):
         array = leaf
@@ -148,7 +165,7 @@ def _to_numpy(leaf: Any) -> NDArray[Any]:
     elif issparse(leaf):
         array = leaf.toarray()
     elif isinstance(leaf, (str, bytes)) or callable(leaf):
-        raise TypeError(f"data must be array-like; got {type(leaf).__name__}.")
+        raise TypeError(f"got {type(leaf).__name__}.")
     else:
         array = np.asarray(keras.ops.convert_to_numpy(leaf))
     if array.dtype == object:
@@ -156,11 +173,11 @@ def _to_numpy(leaf: Any) -> NDArray[Any]:
             return array.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise TypeError(
-                "data must be numeric; got an array of Python objects "
+                "got an array of Python objects "
                 f"({type(array.flat[0]).__name__} first)."
             ) from error
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
-        raise TypeError(f"data must be real numbers; got dtype {array.dtype}.")
+        raise TypeError(f"got dtype {array.dtype}.")
     return array
 
 
@@ -178,7 +195,20 @@ def _count_nan(array: NDArray[Any] | None) -> int:
     return int(np.isnan(array).sum())
 
 
+def check_class_weight(given: Any) -> None:
+    """Raise unless this maps classes to numbers, or is None."""
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"`class_weight` must be a mapping or None; got {given!r}.")
+    for label, weight in (given or {}).items():
+        if not (is_number(label) and is_number(weight)):
+            raise ValueError(
+                "`class_weight` must map whole numbers, the classes, to numbers; "
+                f"got {label!r}: {weight!r}."
+            )
+
+
 def _weights(batch: Batch, class_weight: Mapping[int, float] | None) -> Tree:
+    check_class_weight(class_weight)
     if class_weight is None:
         weights = batch.sample_weight
         if weights is None or not keras.tree.is_nested(batch.y):
@@ -245,13 +275,20 @@ def _is_array(x: Any) -> bool:
 
 def is_dataset(x: Any) -> bool:
     """Tell a data set, which yields batches, from arrays and structures of them."""
-    if _is_array(x) or isinstance(x, (Mapping, str, bytes)):
+    if _is_array(x) or isinstance(x, (Mapping, set, str, bytes)):
         return False
     if isinstance(x, keras.utils.PyDataset):
         return True
     if isinstance(x, Sequence):  # a list of batches; else several inputs
-        return bool(x) and all(isinstance(b, tuple) and len(b) in (1, 2, 3) for b in x)
+        return bool(x) and all(map(_is_batch, x))
     return isinstance(x, Iterable) or hasattr(x, "__getitem__")
+
+
+def _is_batch(given: Any) -> bool:
+    """Tell (x,), (x, y) or (x, y, sample_weight) from other members of a list."""
+    leaves = keras.tree.flatten(given) if isinstance(given, tuple) else []
+    parts = [a for a in leaves if a is not None]
+    return bool(parts) and len(given) in (1, 2, 3) and all(map(_is_array, parts))
 
 
 def is_arrays(x: Any) -> bool:
@@ -291,7 +328,7 @@ def _read_dataset(dataset: Any) -> Batch:
     parts = []
     for element in _batches(dataset):
         batch = Batch(*keras.utils.unpack_x_y_sample_weight(element))
-        parts.append([_map(_to_numpy, part) for part in batch])
+        parts.append([*map(_arrays, Batch._fields, batch)])
     if not parts:
         raise ValueError(f"`x` must hold at least one batch; got an empty {dataset!r}.")
     return Batch(*(_concatenate(column) for column in zip(*parts, strict=True)))

@@ -7,8 +7,10 @@ import keras
 
 __all__ = [
     "build",
+    "check_loss",
     "check_objective",
     "check_sizes",
+    "check_targets",
     "check_trained_by_loss",
     "check_whole",
     "fixed_batch",
@@ -49,6 +51,7 @@ def check_objective(model: Any, loss: Any) -> None:
     """Raise unless a model and a loss make an objective."""
     if not isinstance(model, keras.Model):
         raise TypeError(f"`model` must be a keras.Model; got {type(model)}.")
+    check_loss(loss)
     if loss is None and not model.compiled:
         raise ValueError(
             "`loss` must be given, or the model compiled with one; "
@@ -56,6 +59,28 @@ def check_objective(model: Any, loss: Any) -> None:
         )
     if loss is None:
         check_trained_by_loss(model)
+
+
+def check_loss(loss: Any) -> None:
+    """Raise unless Keras knows the losses that are given by a word."""
+    for one in keras.tree.flatten(loss):
+        if one is None or (callable(one) and not isinstance(one, type)):
+            continue
+        try:
+            keras.losses.get(one)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                "`loss` must be a loss of Keras or its name, a function of (y_true, "
+                f"y_pred), or a list or dict of these; got {loss!r}."
+            ) from error
+
+
+def check_targets(model: keras.Model, loss: Any, y: Any) -> None:
+    """Raise if there are no targets for a loss that Keras computes of them."""
+    if y is None and loss is not None and not overrides(model, "compute_loss"):
+        raise ValueError(
+            f"`y` must be given, the loss {loss!r} needs targets; got y=None."
+        )
 
 
 def build(model: keras.Model, few: Any) -> None:

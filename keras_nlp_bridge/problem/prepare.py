@@ -10,10 +10,16 @@ import keras
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.backends import Backend
+from keras_nlp_bridge.checks import items
 from keras_nlp_bridge.problem.chunking import Weigher
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.evaluation import Evaluation
-from keras_nlp_bridge.problem.models import check_sizes, check_whole, fixed_batch
+from keras_nlp_bridge.problem.models import (
+    check_sizes,
+    check_targets,
+    check_whole,
+    fixed_batch,
+)
 from keras_nlp_bridge.problem.objective import BY_SAMPLE, Objective
 from keras_nlp_bridge.problem.samples import Chunks
 
@@ -100,44 +106,47 @@ class SetupMaker:
         self, objective: Objective, few: Any, others: list[Tensor], x: Tensor
     ) -> list[keras.Variable]:
         """Run `Objective.check`; say in our words what does not fit."""
-        if few.y is None and objective.trainer.loss is not None:
-            raise ValueError(
-                "`y` must be given, the loss "
-                f"{objective.trainer.loss!r} needs targets; got y=None."
-            )
+        check_targets(self.model, objective.trainer.loss, few.y)
         self._warn_of_rounding(objective)
         try:
             return objective.check(few, others, x)
-        except ValueError:
-            raise
         except Exception as error:
+            if isinstance(error, ValueError) and str(error).startswith("`"):
+                raise  # in our own words
             raise ValueError(
-                "`x` and `y` must fit the model and its loss; evaluating "
-                f"the first samples failed: {error}"
+                "`x`, `y` and `sample_weight` must fit the model and its `loss`; "
+                f"evaluating the first samples failed: {error}"
             ) from error
 
     @staticmethod
     def _warn_of_rounding(objective: Objective) -> None:
-        """Warn where Keras computes in less than the weights' precision."""
-        if objective.spec.dtype != "float64":
-            return
+        """Warn where f is less accurate than the dtypes seem to say."""
+        weights, floatx = objective.spec.dtype, keras.config.floatx()
         reason = ""
-        if keras.backend.result_type("float64", "float64") != "float64":
+        if weights == "float32" and floatx == "float64":
+            reason = (
+                "floatx is 'float64': f and its derivatives are as accurate as "
+                "float32. Before the model is made, call "
+                "keras.config.set_dtype_policy('float64'), too."
+            )
+        elif weights != "float64":
+            return
+        elif keras.backend.result_type("float64", "float64") != "float64":
             name = keras.backend.backend()
             reason = (
                 f"on the backend {name} Keras rounds float64 to float32 within its "
                 "operations: f and its derivatives are only that accurate. "
                 "On TensorFlow it does not."
             )
-        elif keras.config.floatx() != "float64" and objective.trainer.loss is not None:
+        elif floatx != "float64" and objective.trainer.loss is not None:
             reason = (
-                "Keras computes compiled losses in "
-                f"floatx, now {keras.config.floatx()!r}: f and its derivatives are "
-                "only that accurate. Call keras.config.set_floatx('float64') first."
+                f"Keras computes compiled losses in floatx, now {floatx!r}: f and its "
+                "derivatives are only that accurate. Call "
+                "keras.config.set_floatx('float64') first."
             )
         if reason:
             warnings.warn(
-                f"the weights are float64, but {reason}", RuntimeWarning, stacklevel=7
+                f"the weights are {weights}, but {reason}", RuntimeWarning, stacklevel=7
             )
 
     def _weigh(
@@ -220,6 +229,12 @@ def _choose(
         return list(trainable)
     if isinstance(chosen, (str, keras.Variable)):
         chosen = [chosen]
+    wrong = [v for v in items(chosen) if not isinstance(v, str | keras.Variable)]
+    if wrong or not hasattr(chosen, "__iter__"):
+        raise TypeError(
+            f"`variables` must be Keras variables or their paths; got {chosen!r}."
+        )
+    chosen = items(chosen)
     wanted = {v if isinstance(v, str) else v.path for v in chosen}
     paths = {v.path for v in trainable}
     if not wanted or wanted - paths:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.backends import Backend
+from keras_nlp_bridge.checks import mapping
 from keras_nlp_bridge.problem import data as data_of
 from keras_nlp_bridge.problem.data import Batch, is_dataset
 from keras_nlp_bridge.problem.device_functions import DeviceFunctions
@@ -205,6 +206,7 @@ class KerasProblem(keras.callbacks.Callback):
         super().set_model(model)
         self._net, self._loss = model, loss
         self.name = name
+        mapping("bounds", bounds)
         self._bounds = dict(bounds or {})
         chunk_size = checked("chunk_size", chunk_size)
         random = checked("random", random)

@@ -1,10 +1,9 @@
 """Rules for what is given to a problem, when it is made and when it is set later."""
 
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
-from keras_nlp_bridge.checks import Count, Flag, Maybe, OneOf, Rule
+from keras_nlp_bridge.checks import Count, Flag, Maybe, OneOf, Rule, is_number
 
 __all__ = ["SETTABLE", "checked"]
 
@@ -45,5 +44,4 @@ SETTABLE = {
 def checked(name: str, value: Any) -> Any:
     """Return what is given as `name`, or raise a ValueError that says the rule."""
     _RULES[name].check(name, value)
-    whole = isinstance(value, Real) and not isinstance(value, bool)
-    return int(value) if whole else value  # type: ignore[call-overload]
+    return int(value) if is_number(value) else value

@@ -258,10 +258,16 @@ BAD = {
         "`x` must end; got an infinite",
     ),
     "y twice": (lambda x, y: (batches(x, y), y), "`y` must be None when `x`"),
-    "text": (lambda x, y: (np.full((SAMPLES, 3), "a"), y), "data must be"),
-    "complex": (lambda x, y: (x * 1j, y), "must be real numbers; got dtype complex"),
-    "objects": (lambda x, y: (np.full((SAMPLES, 3), {}), y), "data must be numeric"),
-    "a function": (lambda x, y: (len, y), "`x` must be|data must be array-like"),
+    "text": (
+        lambda x, y: (np.full((SAMPLES, 3), "a"), y),
+        "`x` must hold arrays",
+    ),
+    "complex": (lambda x, y: (x * 1j, y), "real numbers; got dtype complex"),
+    "objects": (
+        lambda x, y: (np.full((SAMPLES, 3), {}), y),
+        "`x` must hold arrays",
+    ),
+    "a function": (lambda x, y: (len, y), "`x` must be|`x` must hold arrays"),
     "a number": (lambda x, y: (3.0, y), "`x`"),
     "nothing": (lambda x, y: (None, y), "`x`"),
     "ragged batches": (
