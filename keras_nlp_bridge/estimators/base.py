@@ -189,7 +189,7 @@ class NeuralNetwork(NeuralNetworkParameters):
         before = dict(vars(self))
         try:
             yield
-        except (ValueError, TypeError):
+        except BaseException:  # Ctrl-C, too
             self.__dict__ = before
             raise
 

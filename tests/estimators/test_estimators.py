@@ -14,6 +14,7 @@ pytest.importorskip("sklearn")
 
 from scipy.optimize import OptimizeResult
 from sklearn.datasets import load_iris, make_classification, make_friedman1
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 from sklearn.neural_network import MLPClassifier
 
@@ -689,6 +690,29 @@ def test_parameters_are_checked_by_fit(iris, params, message):
     with pytest.raises(ValueError, match=message):
         model.fit(*iris)
     assert vars(model) == before
+
+
+@pytest.mark.parametrize("when", ["network", "training"])
+def test_ctrl_c_leaves_an_estimator_as_it_was(iris, when, monkeypatch):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    X, y = iris
+    made = NeuralNetworkClassifier(method="r2", epochs=2, random_state=0)
+    if when == "network":
+        monkeypatch.setattr(made, "_network", lambda *a: Stop().on_epoch_begin(0))
+    else:
+        made.set_params(callbacks=[Stop()])
+    with pytest.raises(KeyboardInterrupt):
+        made.fit(X, y)
+    with pytest.raises(NotFittedError):
+        made.predict(X)
+    monkeypatch.undo()
+    before = made.set_params(callbacks=None).fit(X, y).predict_proba(X)
+    with pytest.raises(KeyboardInterrupt):
+        made.set_params(callbacks=[Stop()]).fit(X, y)
+    np.testing.assert_array_equal(made.predict_proba(X), before)
 
 
 def test_a_refused_fit_leaves_a_trained_estimator_as_it_was(iris):
