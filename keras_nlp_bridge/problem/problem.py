@@ -16,7 +16,7 @@ from keras_nlp_bridge import backends
 from keras_nlp_bridge.backends import Backend
 from keras_nlp_bridge.checks import mapping
 from keras_nlp_bridge.problem import data as data_of
-from keras_nlp_bridge.problem.data import Batch, is_dataset
+from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.device_functions import DeviceFunctions
 from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
 from keras_nlp_bridge.problem.host_functions import HostFunctions, Transfers, Vector
@@ -26,14 +26,14 @@ from keras_nlp_bridge.problem.models import (
     build,
     check_objective,
     check_sizes,
-    fixed_batch,
     rows_to_build,
 )
-from keras_nlp_bridge.problem.own_loss import OwnLoss, own_loss
+from keras_nlp_bridge.problem.own_loss import own_loss
 from keras_nlp_bridge.problem.pickling import parts_of, rebuilt
 from keras_nlp_bridge.problem.prepare import SetupMaker
 from keras_nlp_bridge.problem.projection import Projection
 from keras_nlp_bridge.problem.samples import Samples
+from keras_nlp_bridge.problem.scores import Scores
 from keras_nlp_bridge.problem.settings import SETTABLE, checked
 
 if TYPE_CHECKING:
@@ -224,6 +224,7 @@ class KerasProblem(keras.callbacks.Callback):
             checked("curvature", curvature),
         )
         self._host = HostFunctions(self._samples, self._device)
+        self._scores = Scores(self._samples, self._device, model, loss)
         self._load(x, y, sample_weight, class_weight)
         _ = self.sample  # all that can be wrong is said now
         self._warn_of_constraints()
@@ -456,6 +457,9 @@ class KerasProblem(keras.callbacks.Callback):
 
     # -------------------------------------------------------------------- bookkeeping
 
+    evaluate = _of("_scores", Scores.evaluate)
+    accuracy = _of("_scores", Scores.accuracy)
+
     def set_data(
         self,
         x: Any,
@@ -467,65 +471,6 @@ class KerasProblem(keras.callbacks.Callback):
         """Replace the data; the arguments are those of the constructor."""
         with self._all_or_nothing():
             self._load(x, y, sample_weight, class_weight)
-
-    def evaluate(self, data: Any = None) -> dict[str, Any]:
-        """Loss and compiled metrics of the model as it is, by `keras.Model.evaluate`.
-
-        Parameters
-        ----------
-        data : data set or tuple ``(x, y[, sample_weight])``, optional
-            By default the problem's own data.
-
-        Returns
-        -------
-        dict of str to float
-            To a tensor for a metric of several numbers. As in Keras, this resets the
-            model's metric objects.
-        """
-        x, y, weight = self._unpack(data)
-        trainer, size = self._device.objective.trainer, fixed_batch(self._net)
-        if is_dataset(x):
-            size = None
-        elif size is None and data is None and not self.stochastic:
-            size = self.traceable.chunks.size  # metrics see what the loss sees
-            size = size if self.backend.shares(self._net) == 1 else None
-        scores = trainer.evaluate(
-            x, y, sample_weight=weight, batch_size=size, verbose=0, return_dict=True
-        )
-        return dict(scores)
-
-    def accuracy(self, data: Any = None) -> float:
-        """Share of samples whose class the model names, in [0, 1].
-
-        The class is the largest output; for a single output the side of the
-        threshold (0 if the compiled loss works on logits, otherwise 0.5).
-
-        Parameters
-        ----------
-        data : data set or tuple ``(x, y)``, optional
-            By default the problem's own data. Targets are labels or one-hot.
-        """
-        if isinstance(self._net, OwnLoss):
-            raise ValueError("`accuracy` needs a model; got a problem of a loss alone.")
-        x, y, _ = self._unpack(data)
-        if y is None:  # a data set: read it, predictions must match its order
-            x, y, _ = _read(x)
-        size = None if is_dataset(x) else fixed_batch(self._net)
-        scores = self._net.predict(x, batch_size=size, verbose=0)
-        if keras.tree.is_nested(scores):
-            raise ValueError(
-                "`accuracy` needs a model with one output; "
-                f"got {len(keras.tree.flatten(scores))}."
-            )
-        labels = np.asarray(keras.ops.convert_to_numpy(y))
-        if scores.ndim == 1 or scores.shape[-1] == 1:
-            loss = self._loss if self._loss is not None else self._net.loss
-            threshold = 0.0 if getattr(loss, "from_logits", False) else 0.5
-            named = scores.reshape(-1) > threshold
-            return float(np.mean(named == (labels.reshape(-1) > 0.5)))
-        if labels.shape == scores.shape:
-            labels = labels.argmax(-1)
-        return float(np.mean(scores.argmax(-1) == labels.reshape(scores.shape[:-1])))
 
     def summary(self) -> None:
         """Print size, sample, loss, variables and counters."""
@@ -618,22 +563,9 @@ class KerasProblem(keras.callbacks.Callback):
                 vars(part).update(old)
             raise
 
-    def _unpack(self, given: Any) -> tuple[Any, Any, Any]:
-        if given is None:
-            return self._samples.data
-        if isinstance(given, list):  # of batches
-            return tuple(_read(given))
-        if isinstance(given, tuple):
-            return keras.utils.unpack_x_y_sample_weight(given)
-        return given, None, None
-
 
 # Arguments of the constructor that a copy is made with as they are.
 _KEPT = ("batch_size", "curvature", "name", "random", "seed", "shuffle")
 
 # What only the constructor takes, beside what problems have as properties.
 _FIXED = frozenset("chunk_size class_weight loss sample_weight x y".split())
-
-
-def _read(dataset: Any) -> Any:
-    return data_of.load(dataset).batch

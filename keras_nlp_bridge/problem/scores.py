@@ -1,0 +1,96 @@
+"""What Keras says of the model of a problem as it is: loss, metrics, accuracy."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_nlp_bridge.problem.data import is_dataset, load
+from keras_nlp_bridge.problem.device_functions import DeviceFunctions
+from keras_nlp_bridge.problem.models import fixed_batch
+from keras_nlp_bridge.problem.own_loss import OwnLoss
+from keras_nlp_bridge.problem.samples import Samples
+
+__all__ = ["Scores"]
+
+
+class Scores:
+    """The part of a problem that scores its model."""
+
+    def __init__(
+        self, samples: Samples, device: DeviceFunctions, model: keras.Model, loss: Any
+    ) -> None:
+        self._samples, self._device = samples, device
+        self._model, self._loss = model, loss
+
+    def evaluate(self, data: Any = None) -> dict[str, Any]:
+        """Loss and compiled metrics of the model as it is, by `keras.Model.evaluate`.
+
+        Parameters
+        ----------
+        data : data set or tuple ``(x, y[, sample_weight])``, optional
+            By default the problem's own data.
+
+        Returns
+        -------
+        dict of str to float
+            To a tensor for a metric of several numbers. As in Keras, this resets the
+            model's metric objects.
+        """
+        x, y, weight = self._unpacked(data)
+        trainer, size = self._device.objective.trainer, fixed_batch(self._model)
+        if is_dataset(x):
+            size = None
+        elif size is None and data is None and not self._samples.stochastic:
+            size = self._device.traceable.chunks.size  # metrics see what the loss sees
+            size = size if self._device.backend.shares(self._model) == 1 else None
+        scores = trainer.evaluate(
+            x, y, sample_weight=weight, batch_size=size, verbose=0, return_dict=True
+        )
+        return dict(scores)
+
+    def accuracy(self, data: Any = None) -> float:
+        """Share of samples whose class the model names, in [0, 1].
+
+        The class is the largest output; for a single output the side of the
+        threshold (0 if the compiled loss works on logits, otherwise 0.5).
+
+        Parameters
+        ----------
+        data : data set or tuple ``(x, y)``, optional
+            By default the problem's own data. Targets are labels or one-hot.
+        """
+        if isinstance(self._model, OwnLoss):
+            raise ValueError("`accuracy` needs a model; got a problem of a loss alone.")
+        x, y, _ = self._unpacked(data)
+        if y is None:  # a data set: read it, predictions must match its order
+            x, y, _ = _read(x)
+        size = None if is_dataset(x) else fixed_batch(self._model)
+        scores = self._model.predict(x, batch_size=size, verbose=0)
+        if keras.tree.is_nested(scores):
+            raise ValueError(
+                "`accuracy` needs a model with one output; "
+                f"got {len(keras.tree.flatten(scores))}."
+            )
+        labels = np.asarray(keras.ops.convert_to_numpy(y))
+        if scores.ndim == 1 or scores.shape[-1] == 1:
+            loss = self._loss if self._loss is not None else self._model.loss
+            threshold = 0.0 if getattr(loss, "from_logits", False) else 0.5
+            named = scores.reshape(-1) > threshold
+            return float(np.mean(named == (labels.reshape(-1) > 0.5)))
+        if labels.shape == scores.shape:
+            labels = labels.argmax(-1)
+        return float(np.mean(scores.argmax(-1) == labels.reshape(scores.shape[:-1])))
+
+    def _unpacked(self, given: Any) -> tuple[Any, Any, Any]:
+        if given is None:
+            return self._samples.data
+        if isinstance(given, list):  # of batches
+            return tuple(_read(given))
+        if isinstance(given, tuple):
+            return keras.utils.unpack_x_y_sample_weight(given)
+        return given, None, None
+
+
+def _read(dataset: Any) -> Any:
+    return load(dataset).batch
