@@ -103,12 +103,22 @@ def model_maker(
             from keras_nlp_bridge.minimizing.solvers import PLAIN
 
             loss = _loss(options.loss) if options.loss else model.loss
-            names = [name.strip() for name in metrics.split(",")] if metrics else None
+            names = _metrics(metrics) if metrics else None
             model.compile(optimizer=PLAIN, loss=loss, metrics=names)
         return model
 
     _try(make(), data, given)
     return make
+
+
+def _metrics(given: str) -> list[str]:
+    from keras_nlp_bridge.problem.models import is_metric
+
+    names = [name.strip() for name in given.split(",")]
+    for name in names:
+        if not is_metric(name):
+            raise ValueError(f"`--metrics` must name metrics of Keras; got {name!r}.")
+    return names
 
 
 def problem_of(options: argparse.Namespace) -> "tuple[KerasProblem, str]":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -23,12 +23,11 @@ from keras_nlp_bridge.estimators.functions import (
 from keras_nlp_bridge.estimators.optimizers import optimizer_given
 from keras_nlp_bridge.estimators.train import check_method, needs_all_samples
 from keras_nlp_bridge.minimizing.solvers import FULL_SAMPLE
+from keras_nlp_bridge.problem.models import check_loss, is_metric
 
 Array = NDArray[Any]
 
 _INNER = "builder__"
-# Names that `compile` knows beside those of `keras.metrics`.
-_METRICS = frozenset({"accuracy", "acc", "crossentropy", "ce"})
 
 # Changes that let a warm start go on from the weights, as in MLJFlux.
 _WARM = frozenset("method options epochs warm_start verbose callbacks".split())
@@ -257,33 +256,21 @@ def _check_random_state(value: Any) -> None:
 
 
 def _check_loss(loss: Any) -> None:
-    known = loss is None or callable(loss)
-    if not known and isinstance(loss, str):
-        known = _is_found(keras.losses.get, loss)
-    if not known:
-        raise ValueError(
-            "`loss` must be a loss of Keras, its name, a function or None; "
-            f"got {loss!r}."
-        )
+    if not (loss is None or callable(loss) or isinstance(loss, str)):
+        raise ValueError(f"`loss` must be a loss of Keras or None; got {loss!r}.")
+    check_loss(loss)
 
 
 def _check_metrics(metrics: Any) -> None:
     for metric in keras.tree.flatten(metrics):
         known = callable(metric) or (metric is None and metrics is None)
         if isinstance(metric, str):
-            known = metric in _METRICS or _is_found(keras.metrics.get, metric)
+            known = is_metric(metric)
         if not known:
             raise ValueError(
                 "`metrics` must hold metrics of Keras, their names or functions; "
                 f"got {metric!r}."
             )
-
-
-def _is_found(get: Callable[[str], Any], name: str) -> bool:
-    try:
-        return get(name) is not None
-    except (ValueError, TypeError):
-        return False
 
 
 def _check_callbacks(callbacks: Any) -> None:

@@ -14,6 +14,7 @@ __all__ = [
     "check_trained_by_loss",
     "check_whole",
     "fixed_batch",
+    "is_metric",
     "layers_of",
     "overrides",
     "rows_to_build",
@@ -22,6 +23,9 @@ __all__ = [
 
 # Methods that make a training step, of which some are JAX's alone.
 _STEPS = ("train_step", "make_train_function", "compute_loss_and_updates")
+
+# Names that `compile` knows besides those of `keras.metrics`.
+_METRICS = frozenset(("accuracy", "acc", "crossentropy", "ce"))
 
 # In the place of dimensions, as lengths of sequences, that inputs leave open.
 _UNKNOWN = 8
@@ -73,6 +77,14 @@ def check_loss(loss: Any) -> None:
                 "`loss` must be a loss of Keras or its name, a function of (y_true, "
                 f"y_pred), or a list or dict of these; got {loss!r}."
             ) from error
+
+
+def is_metric(name: str) -> bool:
+    """Tell whether `compile` knows a metric of this name."""
+    try:
+        return name in _METRICS or keras.metrics.get(name) is not None
+    except (ValueError, TypeError):
+        return False
 
 
 def check_targets(model: keras.Model, loss: Any, y: Any) -> None:

@@ -367,6 +367,7 @@ def test_wrong_input_is_one_sentence(
         (["--options", "gamma"], ["key=value", "'gamma'"]),
         (["--method", "BFGS", "--batch-size", "5"], ["`batch_size` must be None"]),
         (["--loss", "no_loss"], ["`--loss` must name", "'no_loss'"]),
+        (["--metrics", "accuracy,no_metric"], ["`--metrics` must", "'no_metric'"]),
         (["--method", "BFGS", "--options", "gtol=a"], ["error: "]),
     ],
 )
