@@ -20,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import common
 import keras
 import numpy as np
 from sklearn.exceptions import NotFittedError
@@ -220,9 +221,13 @@ def main():
         row["faults"] += said["faults"]
         if said["faults"]:
             print(f"{name}: {said['faults']}", flush=True)
-    print("| work | signals | KeyboardInterrupt | faults |\n|---|---|---|---|")
-    for name, row in table.items():
-        print(f"| {name} | {row['signals']} | {row['raised']} | {len(row['faults'])} |")
+    rows = [
+        [name, row["signals"], row["raised"], ", ".join(row["faults"]) or "none"]
+        for name, row in table.items()
+    ]
+    common.report(
+        "interrupts", rows, ["work", "signals", "KeyboardInterrupt", "faults"]
+    )
     return any(row["faults"] for row in table.values())
 
 

@@ -12,7 +12,6 @@ which is why this needs torch: TensorFlow and JAX do not survive a fork.
 """
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -21,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import common
 import keras
 import numpy as np
 
@@ -164,10 +164,11 @@ def main():
             row["faults"] += [fault] if fault else []
             if fault:
                 print(f"{name}: {fault}", flush=True)
-    print("| method | runs | kills | faults |\n|---|---|---|---|")
-    for name, row in table.items():
-        print(f"| {name} | {row['runs']} | {row['kills']} | {len(row['faults'])} |")
-    print(json.dumps({name: row["faults"] for name, row in table.items()}))
+    rows = [
+        [name, row["runs"], row["kills"], ", ".join(row["faults"]) or "none"]
+        for name, row in table.items()
+    ]
+    common.report("kills", rows, ["method", "runs", "kills", "faults"])
     return any(row["faults"] for row in table.values())
 
 
