@@ -136,8 +136,7 @@ def damage(path):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("method", ["r2", "lbfgs"])
-@pytest.mark.parametrize("which", ["weights", "index"])
+@pytest.mark.parametrize(("method", "which"), [("r2", "index"), ("lbfgs", "weights")])
 def test_of_two_backups_the_whole_one_is_taken(tmp_path, method, which):
     def kept():
         return keras.callbacks.BackupAndRestore(tmp_path, double_checkpoint=True)
