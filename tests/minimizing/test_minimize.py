@@ -211,19 +211,27 @@ def test_constraints_of_the_model_are_bounds():
 def test_a_net_in_single_precision_trains():
     with precision("float32"):
         net = dense()
-    problem = KerasProblem(net.model, net.x, net.y)
-    before = problem.fun(problem.x0)
-    res = minimize(
-        problem.fun,
-        problem.x0,
-        jac=problem.jac,
-        method="L-BFGS-B",
-        options={"maxiter": 100},
-    )
-    assert problem.dtype == "float32"
-    problem.assign(res.x)
-    assert res.fun < 0.2 * before
-    assert problem.evaluate()["loss"] == pytest.approx(res.fun, rel=1e-5)
+        problem = KerasProblem(net.model, net.x, net.y)
+        before = problem.fun(problem.x0)
+        res = minimize(
+            problem.fun,
+            problem.x0,
+            jac=problem.jac,
+            method="L-BFGS-B",
+            options={"maxiter": 100},
+        )
+        assert problem.dtype == "float32"
+        problem.assign(res.x)
+        assert res.fun < 0.2 * before
+        assert problem.evaluate()["loss"] == pytest.approx(res.fun, rel=1e-5)
+
+
+@pytest.mark.once
+def test_single_precision_under_a_floatx_of_double_is_told_of():
+    with precision("float32"):
+        net = dense()
+    with pytest.warns(RuntimeWarning, match="the weights are float32, but floatx is"):
+        KerasProblem(net.model, net.x, net.y)
 
 
 def test_jac_true_and_two_functions_walk_the_same_path():
