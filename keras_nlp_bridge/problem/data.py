@@ -143,16 +143,17 @@ def _map(function: Callable[[Any], Any], tree: Tree) -> Tree:
 
 def _arrays(name: str, part: Tree) -> Tree:
     """Return the arrays of one argument; None stays None."""
-    if part is not None and not _leaves(part):
-        raise ValueError(
-            f"`{name}` must hold arrays of at least one sample; got {part!r}."
-        )
     try:
-        return _map(_to_numpy, part)
+        found = _map(_to_numpy, part)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"`{name}` must hold arrays of real numbers; {error}"
         ) from error
+    if part is not None and not _leaves(found):
+        raise ValueError(
+            f"`{name}` must hold arrays of at least one sample; got {part!r}."
+        )
+    return found
 
 
 def _to_numpy(leaf: Any) -> NDArray[Any]:
