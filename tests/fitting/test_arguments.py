@@ -8,6 +8,7 @@ from digits import digits, small
 import keras_nlp_bridge as knb
 
 METHODS = ["r2", "tr-lsr1", "L-BFGS-B"]
+ONES = np.ones(3)
 
 
 def fit(model=None, method="r2", samples=48, **arguments):
@@ -25,8 +26,13 @@ WRONG = [
     *({"steps_per_epoch": value} for value in (0, -1, "a", 1.5)),
     *({"validation_freq": value} for value in (0, -1, "a", None)),
     *({"validation_steps": value} for value in (0, "a")),
-    *({"class_weight": value} for value in ([1, 2], 3)),
-    *({"options": value} for value in ([1], "a")),
+    *({"validation_data": value} for value in (3, "a", (1, 2), [], {}, {1, 2}, ONES)),
+    *({"validation_data": value} for value in ((ONES, np.ones(4)), [(0, 1)] * 3)),
+    *({"class_weight": value} for value in ([1, 2], 3, {"a": 1}, {0: "a"})),
+    *({"options": value} for value in ([1], "a", {0: 1})),
+    *({"bounds": value} for value in (True, [(0, 1)], {0: (0, 1)}, ONES)),
+    *({name: ONES} for name in ("curvature", "random", "shuffle", "verbose")),
+    *({"loss": value} for value in (3, "no_loss", ["mse", 1])),
     *({"callbacks": value} for value in ([5], keras.callbacks.EarlyStopping, "a")),
     *({"verbose": value} for value in ("x", 3)),
     *({"chunk_size": value} for value in (0, "a", 2.5)),
