@@ -76,8 +76,11 @@ class Engine(Protocol):
         """Return a copy of the present iterate."""
         ...
 
-    def finish(self) -> Final:
-        """Return the solution with f and g that belong to it."""
+    def finish(self, converged: bool) -> Final:
+        """Return the solution with f and g that belong to it.
+
+        Where a run has not converged, it is the best point, if that is kept.
+        """
         ...
 
     def leaves(self) -> list[NDArray[Any]]:
@@ -179,7 +182,7 @@ def drive(
             status = Status.USER
             break
         clock.look()
-    final = engine.finish()
+    final = engine.finish(status.success)
     return Outcome(status, nit, final, time.perf_counter() - begin)
 
 

@@ -49,6 +49,7 @@ class HostEngine:
             self._state = self._method.init(self._oracle, x0)
         if self._leaves:
             self._state = _packed(self._state, self._leaves)
+        self._best = self._state.at
         return self._report()
 
     def advance(self, budget: Budget) -> tuple[int, Report]:
@@ -59,23 +60,32 @@ class HostEngine:
                 state = method.with_clock(state, budget.elapsed, budget.tick)
             elif self._sample_id() != self._sample:
                 state = method.refresh(self._oracle, state)
+                self._best = state.at
             if method.limited:
                 state = _limited(state, np.int32(budget.evaluations))
             self._sample = self._sample_id()
             self._state = method.step(self._oracle, state)
+        if not self._state.at.f >= self._best.f:
+            self._best = self._state.at
         return 1, self._report()
 
     def point(self) -> NDArray[Any]:
         """Return a copy of the present iterate."""
         return self._state.at.x.copy()
 
-    def finish(self) -> Final:
-        """Return the solution with f and g that belong to it."""
+    def finish(self, converged: bool) -> Final:
+        """Return the solution with f and g that belong to it.
+
+        A decrease that was lost in rounding, or under a nonmonotone rule, may have been
+        none: where the run has not converged, the best point of the sample is returned.
+        """
         method, state = self._method, self._state
         if isinstance(method, Clocked) or self._sample_id() != self._sample:
             with np.errstate(all="ignore"):
                 state = _at_solution(method, self._oracle, state)
                 self._state = method.refresh(self._oracle, state)
+        elif not converged and self._best.f < state.at.f:
+            self._state = state._replace(at=self._best)
         at = self._state.at
         return Final(self._report(), at.x.copy(), at.g.copy())
 
@@ -238,8 +248,9 @@ class DeviceEngine:
         """Return a copy of the present iterate."""
         return self._problem.to_host(self._state.at.x)
 
-    def finish(self) -> Final:
+    def finish(self, converged: bool) -> Final:
         """Return the solution with f and g that belong to it."""
+        del converged  # a second point is not kept on the device
         problem, method = self._problem, self._method
         again = isinstance(method, Clocked) or problem.sample_id != self._sample
 

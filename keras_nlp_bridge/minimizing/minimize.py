@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["another_start", "minimize"]
 
+# What is no option: further arguments of `scipy.optimize.minimize`.
+_SCIPYS = frozenset({"hess", "hessp", "bounds", "constraints", "callback"})
+
 
 def minimize(
     fun: Any,
@@ -95,7 +98,9 @@ def minimize(
 
     def solve(start: Any) -> OptimizeResult:
         if isinstance(solver, ScipyMethod):
-            return solver(fun, start, args, jac, **given, **keywords)
+            own = {name: keywords[name] for name in set(keywords) & _SCIPYS}
+            more = {name: keywords[name] for name in set(keywords) - _SCIPYS}
+            return solver.solve(fun, start, args, jac, options=given | more, **own)
         return guarded(fun, start, args, solver, jac, given, keywords, row.stops)
 
     starts = _starts(np.asarray(x0), problem, int(multistart), seed)

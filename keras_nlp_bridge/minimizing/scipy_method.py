@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import OptimizeResult
+from scipy.optimize import OptimizeResult, OptimizeWarning
 
 from keras_nlp_bridge.methods import Clocked, Method, Trunk
 from keras_nlp_bridge.minimizing.callback import Watcher
@@ -97,14 +98,39 @@ class ScipyMethod:
         callback: Callable[..., Any] | None = None,
         **options: Any,
     ) -> OptimizeResult:
-        """Minimize; the arguments are those of `scipy.optimize.minimize`."""
+        """Minimize; the arguments are those of `scipy.optimize.minimize`.
+
+        As with SciPy's methods, an option that this one has not is an
+        `OptimizeWarning`.
+        """
+        given = {"hess": hess, "hessp": hessp, "bounds": bounds}
+        given |= {"constraints": constraints, "callback": callback}
+        return self.solve(fun, x0, args, jac, options=options, strict=False, **given)
+
+    def solve(
+        self,
+        fun: Callable[..., Any],
+        x0: ArrayLike,
+        args: Any = (),
+        jac: Any = None,
+        *,
+        hess: Any = None,
+        hessp: Any = None,
+        bounds: Any = None,
+        constraints: Any = (),
+        callback: Callable[..., Any] | None = None,
+        options: Mapping[str, Any],
+        strict: bool = True,
+    ) -> OptimizeResult:
+        """Minimize; where `strict`, an unknown option is a ValueError."""
         args = args if isinstance(args, tuple) else (args,)
         start = start_vector(x0)
         refuse_limits(self.row, bounds, constraints)
         fun, jac = unwrapped(fun, jac)
         source = sampled(fun)
         watched = callback is not None
-        run, method = self.configure(options, watched and _on_minibatch(source))
+        minibatches = watched and _on_minibatch(source)
+        run, method = self.configure(options, minibatches, strict)
         projection = source.projection if is_problem(source) else None
         refuse_projection(self.row, projection, method)
         method = _with_one_matrix(method, hess)
@@ -141,7 +167,7 @@ class ScipyMethod:
         return math.inf if timed else self.maxiter
 
     def configure(
-        self, options: Mapping[str, Any], minibatches: bool
+        self, options: Mapping[str, Any], minibatches: bool, strict: bool = True
     ) -> tuple[RunOptions, Method]:
         """Sort options into those of a run and those of the method.
 
@@ -152,6 +178,8 @@ class ScipyMethod:
             arguments on that way.
         minibatches : bool
             Whether the sample is a minibatch that the callback may change.
+        strict : bool
+            Whether an unknown option is an error, and not a warning.
 
         Returns
         -------
@@ -177,10 +205,12 @@ class ScipyMethod:
             given.setdefault("decay", not endless)
         known = set(kind.option_names())
         elsewhere = () if kind is self.full else self.full.option_names()
-        for name in given:
-            if name not in known:
-                told = unknown_option(self.name, name, names | known, elsewhere)
+        for name in sorted(set(given) - known):
+            told = unknown_option(self.name, name, names | known, elsewhere)
+            if strict:
                 raise ValueError(told)
+            warnings.warn(told, OptimizeWarning, stacklevel=5)
+            del given[name]
         arguments = {kind.aliases.get(name, name): v for name, v in given.items()}
         return run, kind(**arguments)
 
@@ -213,7 +243,7 @@ class Configured(ScipyMethod):
         return Configured, (self.method,)
 
     def configure(
-        self, options: Mapping[str, Any], minibatches: bool
+        self, options: Mapping[str, Any], minibatches: bool, strict: bool = True
     ) -> tuple[RunOptions, Method]:
         """Sort options, with those of the method beside them."""
         own = {
@@ -221,7 +251,7 @@ class Configured(ScipyMethod):
             for field in fields(self.method)
             if getattr(self.method, field.name) != field.default
         }
-        return super().configure({**own, **options}, minibatches)
+        return super().configure({**own, **options}, minibatches, strict)
 
 
 def _with_one_matrix(method: Method, hess: Any) -> Method:

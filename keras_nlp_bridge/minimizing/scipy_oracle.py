@@ -117,9 +117,9 @@ class ScipyOracle:
         return f, self.grad(x) if np.isfinite(f) else np.full_like(x, np.nan)
 
     def hvp(self, x: NDArray[Any], p: NDArray[Any]) -> NDArray[Any]:
-        """Return the product of the Hessian at x with p."""
+        """Return the product of the Hessian at x with p; as in SciPy, `hess` wins."""
         self._nhev += 1
-        if self._hessp is not None:
+        if self._hess is None:
             with np.errstate(**self._errstate):
                 product = self._hessp(x.copy(), p.copy(), *self._args)
             return self._vector(product, x, "hessp")
@@ -266,7 +266,7 @@ def require_products(name: str, hess: Any, hessp: Any) -> None:
             f"`hessp` or `hess` must be given for {name}; got None. "
             "`hess=keras_nlp_bridge.LSR1()` learns one from the gradients."
         )
-    if hessp is None and not (known or learns(hess) or _is_matrix(hess)):
+    if hess is not None and not (known or learns(hess) or _is_matrix(hess)):
         raise ValueError(
             "`hess` must be callable, a matrix, a LinearOperator, a "
             f"HessianUpdateStrategy, '2-point' or '3-point'; got {hess!r}."

@@ -95,6 +95,7 @@ def test_everything_rejected_ends_honestly(method):
     assert res.status_name in ("small_step", "stalled")
     assert not res.success
     np.testing.assert_allclose(res.x, [1.0], rtol=1e-11)
+    assert res.fun <= 1  # not worse than the start, by no rounding error
     assert res.nit < 200
 
 

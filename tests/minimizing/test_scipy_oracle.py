@@ -17,7 +17,7 @@ from contract import (
     solve,
 )
 from problems import EASY
-from scipy.optimize import SR1, Bounds, LinearConstraint
+from scipy.optimize import SR1, Bounds, LinearConstraint, rosen_hess
 
 import keras_nlp_bridge as knb
 from keras_nlp_bridge.minimizing.minimize import minimize as knb_minimize
@@ -238,3 +238,15 @@ def test_a_gradient_that_is_remembered_is_that_of_the_present_sample():
     oracle.value(x)
     problem.next_batch(x)
     np.testing.assert_array_equal(oracle.grad(x), problem.jac(x))
+
+
+def test_a_hessian_wins_over_products():
+    def products(x, p):
+        raise AssertionError("called")
+
+    given = {"jac": ROSEN.jac, "method": knb.trunk}
+    alone = minimize(ROSEN.fun, X0, hess=rosen_hess, **given)
+    both = minimize(ROSEN.fun, X0, hess=rosen_hess, hessp=products, **given)
+    assert both.nit == alone.nit
+    with pytest.raises(ValueError, match="`hess` must be callable"):
+        minimize(ROSEN.fun, X0, hess="none", hessp=products, **given)
