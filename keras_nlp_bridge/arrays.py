@@ -134,6 +134,12 @@ class NumPyNamespace:
         return [A @ v for v in vectors]
 
     @staticmethod
+    def grams(A: Array, B: Array, mask: Array) -> tuple[Array, Array, Array]:
+        """Return ``A A'``, ``A B'`` and ``B B'`` of the columns that a mask selects."""
+        A, B = A[:, mask], B[:, mask]
+        return A @ A.T, A @ B.T, B @ B.T
+
+    @staticmethod
     def combine(
         a: Array, A: Array, b: Array, B: Array, scale: Array, v: Array
     ) -> Array:
@@ -235,6 +241,13 @@ class KerasNamespace:
 
     def moved(self, x: Array, t: Array, d: Array) -> Array:
         return x + t * d
+
+    def grams(self, A: Array, B: Array, mask: Array) -> tuple[Array, Array, Array]:
+        own = self.cast(mask, self.dtype(A))
+        a, b = A * own, B * own
+        products = (a, A), (a, B), (b, B)
+        first, mixed, last = (self.matmul(u, self.transpose(v)) for u, v in products)
+        return first, mixed, last
 
     def dots(self, *pairs: tuple[Array, Array]) -> list[Array]:
         return [self.dot(a, b) for a, b in pairs]

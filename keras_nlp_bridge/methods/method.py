@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.checks import Options
+from keras_nlp_bridge.methods.box import box_of
 from keras_nlp_bridge.methods.state import Iterate, Status, no_counts, verdict
 
 __all__ = [
@@ -27,7 +28,8 @@ __all__ = [
 class Oracle(Protocol):
     """Values and derivatives of the objective, all on one fixed sample.
 
-    What else one can do it says by being `Donating`, `Fusing` or `Counting` too.
+    What else one can do it says by being `Donating`, `Fusing` or `Counting` too, and
+    where x may be by being `Projecting` or `Boxed`.
     """
 
     def value(self, x: Array) -> Array:
@@ -98,7 +100,8 @@ class Method(Options):
 
     def refresh(self, oracle: Oracle, state: Any) -> Any:
         """Evaluate f and g again at x: the sample has changed."""
-        at = Iterate.of(state.at.x, *oracle.value_and_grad(state.at.x))
+        x = state.at.x
+        at = Iterate.of(x, *oracle.value_and_grad(x), box_of(oracle))
         return state._replace(at=at, counts=state.counts.plus(1, 1))
 
     def step(self, oracle: Oracle, state: Any) -> Any:
@@ -114,6 +117,13 @@ class Method(Options):
         """Whether each iterate is where the oracle's ``project`` leaves it."""
         return False
 
+    @property
+    def bounded(self) -> bool:
+        """Whether all points that it evaluates are in the oracle's ``box``."""
+        return self.takes_bounds
+
+    # Whether `bounded` may be true.
+    takes_bounds: ClassVar[bool] = False
     # Whether a step makes several evaluations, no more than ``counts.left``.
     limited: ClassVar[bool] = False
     # Whether ``project`` may be of a kind that moves on what it has put somewhere.
@@ -129,7 +139,9 @@ class Method(Options):
 
 def start(oracle: Oracle, x: Array) -> dict[str, Any]:
     """Evaluate at x: the fields of `State`, by name."""
-    xp, at = namespace(x), Iterate.of(x, *oracle.value_and_grad(x))
+    xp, box = namespace(x), box_of(oracle)
+    x = x if box is None else box.project(x)
+    at = Iterate.of(x, *oracle.value_and_grad(x), box)
     sound = xp.isfinite(at.f) & xp.isfinite(at.gnorm)
     return {
         "at": at,

@@ -5,6 +5,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
+from keras_nlp_bridge.methods.box import Box, stationarity
 
 
 class Status(IntEnum):
@@ -56,13 +57,12 @@ class Iterate(NamedTuple):
     x: Array  # (n,)
     f: Array
     g: Array  # (n,)
-    gnorm: Array  # infinity norm of g
+    gnorm: Array  # infinity norm of g, or of the projected gradient
 
     @classmethod
-    def of(cls, x: Array, f: Array, g: Array) -> "Iterate":
-        """Measure the gradient."""
-        xp = namespace(g)
-        return cls(x, f, g, xp.max(xp.abs(g)))
+    def of(cls, x: Array, f: Array, g: Array, box: Box | None = None) -> "Iterate":
+        """Measure the gradient; where x has bounds, the projected one."""
+        return cls(x, f, g, stationarity(box, x, g))
 
 
 class Counts(NamedTuple):

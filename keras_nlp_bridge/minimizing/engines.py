@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.arrays import Array, namespace
+from keras_nlp_bridge.methods.box import Box
 from keras_nlp_bridge.methods.method import Counting, Method, Oracle
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
 from keras_nlp_bridge.methods.state import Status
+from keras_nlp_bridge.minimizing.bounds import Ends
 from keras_nlp_bridge.minimizing.driver import Budget, Final, Report
 
 if TYPE_CHECKING:
@@ -153,6 +155,7 @@ class SampleOracle(NamedTuple):
     traceable: Any
     sample: Any
     project: Any = None
+    box: Box | None = None
 
     donated = True  # the engine keeps one state
 
@@ -188,17 +191,34 @@ class DeviceEngine:
         The problem.
         stride : int
         Largest number of steps in one call.
+    ends : Ends, optional
+        Bounds of x, those of the problem among them.  They go in once, and stay.
     """
 
-    def __init__(self, method: Method, problem: OnDevice, stride: int = 16) -> None:
+    def __init__(
+        self,
+        method: Method,
+        problem: OnDevice,
+        stride: int = 16,
+        ends: Ends | None = None,
+    ) -> None:
         self._method, self._problem, self.stride = method, problem, stride
+        self._box: Box | None = None
+        if ends is not None:
+            self._box = problem.compiled(("box", ends.key), self._moved(ends))
         self._counted = (0, 0, 0)
         self._leaves: list[NDArray[Any]] = []
         self.traced = False
 
+    def _moved(self, ends: Ends) -> Callable[[], Box]:
+        """Return what makes a box on the device; it stays there, as the data do."""
+        problem = self._problem
+        move = problem.backend.to_device
+        return lambda: Box(*(move(end) for end in ends.box(problem.dtype)))
+
     def _compiled(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return a compiled function, and note whether it is new."""
-        self.traced = False
+        self.traced, key = False, (key, self._box is not None)
 
         def made() -> Any:
             self.traced = True
@@ -206,18 +226,39 @@ class DeviceEngine:
 
         return self._problem.compiled(key, made)
 
+    @property
+    def _given(self) -> tuple[Any, Box | None]:
+        """What compiled functions get beside the state: the sample, and bounds."""
+        return self._problem.sample, self._box
+
+    def _oracles(self) -> Callable[[Any], SampleOracle]:
+        """Return what makes an oracle of `_given`, in compiled functions."""
+        traceable, project = self._problem.traceable, self._problem.projection
+        # Bounds alone are the box; where there is more, they are a part of that.
+        alone = self._box is not None and not (project and project.constraints)
+
+        def oracle(given: tuple[Any, Box | None]) -> SampleOracle:
+            sample, box = given
+            if box is None:
+                return SampleOracle(traceable, sample, project)
+            if alone:
+                return SampleOracle(traceable, sample, box.project, box)
+            within = box.project
+            return SampleOracle(traceable, sample, lambda x: within(project(x)))
+
+        return oracle
+
     def start(self, x0: NDArray[Any]) -> Report:
         """Make the first state."""
-        problem, method = self._problem, self._method
+        problem, method, oracle = self._problem, self._method, self._oracles()
 
-        def init(x: Array, sample: Any) -> tuple[Any, Any]:
-            state = method.init(SampleOracle(traceable, sample, project), x)
+        def init(x: Array, given: Any) -> tuple[Any, Any]:
+            state = method.init(oracle(given), x)
             return state, _numbers(state)
 
-        traceable, project = problem.traceable, problem.projection
         run = self._compiled(("init", method), lambda: problem.backend.compile(init))
         self._sample = problem.sample_id
-        self._state, numbers = run(problem.to_device(x0), problem.sample)
+        self._state, numbers = run(problem.to_device(x0), self._given)
         if self._leaves:
             there = [problem.backend.to_device(leaf) for leaf in self._leaves]
             self._state = _packed(self._state, there)
@@ -226,21 +267,19 @@ class DeviceEngine:
 
     def advance(self, budget: Budget) -> tuple[int, Report]:
         """Take steps in one compiled call, on the present sample."""
-        problem, method = self._problem, self._method
+        problem, method, oracle = self._problem, self._method, self._oracles()
 
-        def run(state: Any, sample: Any, knobs: Array) -> tuple[Any, Any]:
-            oracle = SampleOracle(traceable, sample, project)
-            state, steps = _advanced(method, oracle, state, knobs)
+        def run(state: Any, given: Any, knobs: Array) -> tuple[Any, Any]:
+            state, steps = _advanced(method, oracle(given), state, knobs)
             return state, (steps, _numbers(state))
 
-        traceable, project = problem.traceable, problem.projection
         advance = self._compiled(
             ("advance", method), lambda: problem.backend.compile(run, donate=True)
         )
         stale = problem.sample_id != self._sample
         self._sample = problem.sample_id
         knobs = problem.backend.to_device(np.array([*budget, stale], problem.dtype))
-        self._state, result = advance(self._state, problem.sample, knobs)
+        self._state, result = advance(self._state, self._given, knobs)
         steps, numbers = problem.fetch(result)
         return int(steps), self._report(numbers)
 
@@ -251,23 +290,21 @@ class DeviceEngine:
     def finish(self, converged: bool) -> Final:
         """Return the solution with f and g that belong to it."""
         del converged  # a second point is not kept on the device
-        problem, method = self._problem, self._method
+        problem, method, oracle = self._problem, self._method, self._oracles()
         again = isinstance(method, Clocked) or problem.sample_id != self._sample
 
-        def final(state: Any, sample: Any) -> tuple[Any, Any]:
+        def final(state: Any, given: Any) -> tuple[Any, Any]:
             if again:
-                oracle = SampleOracle(traceable, sample, project)
-                state = _at_solution(method, oracle, state)
-                state = method.refresh(oracle, state)
+                state = _at_solution(method, oracle(given), state)
+                state = method.refresh(oracle(given), state)
             at = state.at
             both = namespace(at.x).concatenate([at.x, at.g], axis=0)
             return both, _numbers(state)
 
-        traceable, project = problem.traceable, problem.projection
         run = self._compiled(
             ("final", method, again), lambda: problem.backend.compile(final)
         )
-        both, numbers = run(self._state, problem.sample)
+        both, numbers = run(self._state, self._given)
         report, both = self._report(problem.fetch(numbers)), problem.to_host(both)
         return Final(report, both[: problem.n].copy(), both[problem.n :].copy())
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult, OptimizeWarning
 
 from keras_nlp_bridge.methods import Clocked, Method, Trunk
+from keras_nlp_bridge.minimizing.bounds import Ends, ends_of
 from keras_nlp_bridge.minimizing.callback import Watcher
 from keras_nlp_bridge.minimizing.driver import Engine, Outcome, drive
 from keras_nlp_bridge.minimizing.engines import DeviceEngine, HostEngine
@@ -35,6 +36,7 @@ from keras_nlp_bridge.minimizing.solvers import (
     SOLVERS,
     Solver,
     ours,
+    refuse_bounds,
     refuse_limits,
     refuse_projection,
 )
@@ -126,6 +128,7 @@ class ScipyMethod:
         args = args if isinstance(args, tuple) else (args,)
         start = start_vector(x0)
         refuse_limits(self.row, bounds, constraints)
+        ends = ends_of(bounds, start)
         fun, jac = unwrapped(fun, jac)
         source = sampled(fun)
         watched = callback is not None
@@ -133,17 +136,22 @@ class ScipyMethod:
         run, method = self.configure(options, minibatches, strict)
         projection = source.projection if is_problem(source) else None
         refuse_projection(self.row, projection, method)
+        refuse_bounds(self.row, None if ends is None else bounds, method)
+        if projection is not None and projection.bounds is not None:
+            ends = (ends or Ends.none(start.size)).also(projection.bounds)
         method = _with_one_matrix(method, hess)
         products = (hess, hessp) if method.uses_hvp else ()
         problem = None if args else owner_of(fun, jac, *products)
         if problem is not None:
             _check_length(start, problem.n)
-            engine: Engine = DeviceEngine(method, problem, int(run.check_every))
+            stride = int(run.check_every)
+            engine: Engine = DeviceEngine(method, problem, stride, ends)
         else:
             if method.uses_hvp:
                 require_products(self.name, hess, hessp)
             functions = fun, jac, hess, hessp, args
-            engine = _on_host(method, functions, start.dtype, source, projection)
+            oracle = _on_host(functions, start.dtype, source, projection, ends)
+            engine = HostEngine(method, oracle, _sample_id(source))
         watcher = Watcher(engine, callback, start if run.return_all else None)
 
         def on_batch() -> bool:
@@ -159,6 +167,9 @@ class ScipyMethod:
             on_batch=on_batch,
         )
         result = _result(outcome, watcher.iterates)
+        if ends is not None:
+            dtype = start.dtype.name if problem is None else problem.dtype
+            result.active_mask = ends.active(result.x, dtype)
         return _printed(self.name, result) if run.disp else result
 
     def _most_steps(self, run: RunOptions, method: Method) -> float:
@@ -270,20 +281,27 @@ def _sample_id(source: Sampled | None) -> Callable[[], Any]:
 
 
 def _on_host(
-    method: Method, functions: tuple[Any, ...], dtype: Any, source: Any, projection: Any
-) -> HostEngine:
-    """Return the engine of SciPy's five functions, which see NumPy arrays."""
+    functions: tuple[Any, ...],
+    dtype: Any,
+    source: Any,
+    projection: Any,
+    ends: Ends | None,
+) -> ScipyOracle:
+    """Return the oracle of SciPy's five functions, which see NumPy arrays."""
+    box = None if ends is None else ends.box(dtype.name)
 
     def project(x: NDArray[Any]) -> NDArray[Any]:
         moved = source.to_host(projection(source.to_device(x)))
-        return moved.astype(x.dtype, copy=False)
+        moved = moved.astype(x.dtype, copy=False)
+        return moved if box is None else box.project(moved)
 
-    name = _sample_id(source)
     fun, jac, hess, hessp, args = functions
-    oracle = ScipyOracle(fun, jac, hess, hessp, args, dtype, name)
-    if projection is not None:
+    oracle = ScipyOracle(fun, jac, hess, hessp, args, dtype, _sample_id(source))
+    if projection is not None and projection.constraints:
         oracle.project = project
-    return HostEngine(method, oracle, name)
+    elif box is not None:
+        oracle.project, oracle.box = box.project, box
+    return oracle
 
 
 def _check_length(x0: NDArray[Any], n: int) -> None:

@@ -11,6 +11,8 @@ from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator
 
 from keras_nlp_bridge.arrays import epsilon
+from keras_nlp_bridge.methods.box import Box
+from keras_nlp_bridge.minimizing.differences import along, gradient
 
 __all__ = [
     "ScipyOracle",
@@ -44,6 +46,8 @@ class ScipyOracle:
         self._args, self._dtype, self._sample_id = args, dtype, sample_id
         # What puts x where it may be; settable.
         self.project: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+        # The bounds of x; settable.
+        self.box: Box | None = None
         self._fun, self._jac = fun, jac
         self._hess, self._hessp = copy.deepcopy(hess) if learns(hess) else hess, hessp
         # Where `hess` has been evaluated, or has learned last; and its value.
@@ -190,12 +194,19 @@ class ScipyOracle:
         central = self._hess == "3-point"
         h = eps ** (1 / 3 if central else 1 / 2) * (1 + np.linalg.norm(x)) / length
 
-        def gradient(z: NDArray[Any]) -> NDArray[Any]:
+        def slope(z: NDArray[Any]) -> NDArray[Any]:
             self.value(z)  # `grad` may need it, and methods count on the order
             return self.grad(z)
 
-        behind = gradient(x - h * p) if central else self._start_gradient(x, gradient)
-        return (gradient(x + h * p) - behind) / ((2 if central else 1) * h)
+        box = self.box
+        if central and (box is None or min(box.longest(x, q, h) for q in (p, -p)) >= h):
+            back = x - h * p if box is None else box.project(x - h * p)
+            behind = slope(back)
+            front = x + h * p if box is None else box.project(x + h * p)
+            return (slope(front) - behind) / (2 * h)
+        behind = self._start_gradient(x, slope)
+        h, front = along(x, p, h, box)
+        return (slope(front) - behind) / h
 
     def _start_gradient(
         self, x: NDArray[Any], gradient: Callable[[NDArray[Any]], NDArray[Any]]
@@ -222,9 +233,13 @@ class ScipyOracle:
         def fun(z: NDArray[Any]) -> Any:
             return f if np.array_equal(z, x) else self.value(z)
 
+        scale = np.maximum(1, np.abs(x)).astype(self._dtype)
+        if self.box is not None and kind != "cs":
+            central = kind == "3-point"
+            h = eps ** (1 / 3) * scale if central else np.sqrt(eps) * scale
+            return gradient(fun, x, f, h, self.box, central)
         if kind == "2-point":
             return approx_fprime(x, fun, np.sqrt(eps))
-        scale = np.maximum(1, np.abs(x)).astype(self._dtype)
         if kind == "3-point":
             h = eps ** (1 / 3) * scale
             sides = approx_fprime(x, fun, h), approx_fprime(x, fun, -h)

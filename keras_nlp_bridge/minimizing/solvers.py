@@ -37,6 +37,7 @@ __all__ = [
     "ingredients",
     "listing",
     "ours",
+    "refuse_bounds",
     "refuse_limits",
     "refuse_projection",
 ]
@@ -115,10 +116,11 @@ class Solver:
 def ours(name: str, full: type[Method], kind: Kind, **more: Any) -> Solver:
     """Return the row of a method of ours."""
     products = {"hessp", "hess"} if full.uses_hvp else set()
+    bounds = {"bounds"} if full.takes_bounds else set()
     return Solver(
         name=name,
         kind=kind,
-        takes=frozenset({"jac"} | products),
+        takes=frozenset({"jac"} | products | bounds),
         tolerances=("gtol",),
         full=full,
         **more,
@@ -303,17 +305,15 @@ def refuse_limits(solver: Solver, bounds: Any, constraints: Any = ()) -> None:
     ValueError
         The solvers that can are named.
     """
-    given = {"constraints": constraints, "bounds": bounds}
-    there = {
-        "constraints": constraints is not None and bool(np.size(constraints)),
-        "bounds": bounds is not None and _are_finite(bounds),
-    }
-    for name, least in (("constraints", "empty"), ("bounds", "None")):
-        if there[name] and name not in solver.takes:
+    for name, given, least, there in (
+        ("constraints", constraints, "empty", np.size),
+        ("bounds", bounds, "None", _are_finite),
+    ):
+        if name not in solver.takes and given is not None and there(given):
             able = [s.name for s in (*OURS, *_SCIPYS) if {"jac", name} <= s.takes]
             raise ValueError(
                 f"`{name}` must be {least} for {solver.name}, which cannot honour "
-                f"them; got {given[name]!r}. {', '.join(able[:-1])} and {able[-1]} can."
+                f"them; got {given!r}. {', '.join(able[:-1])} and {able[-1]} can."
             )
 
 
@@ -335,6 +335,9 @@ def refuse_projection(solver: Solver, limits: Any, method: Method | None) -> Non
     """
     if limits is None or solver.kind == "keras":
         return
+    if not limits.constraints and method is not None:
+        refuse_bounds(solver, limits.bounds, method)
+        return
     if method is not None and method.projects:
         if limits.constraints and not method.any_projection and limits.moving:
             raise ValueError(
@@ -350,6 +353,30 @@ def refuse_projection(solver: Solver, limits: Any, method: Method | None) -> Non
             f"got {solver.name!r} and the constraint {limits}."
         )
     refuse_limits(solver, limits.bounds)
+
+
+def refuse_bounds(solver: Solver, bounds: Any, method: Method) -> None:
+    """Raise if there are bounds, and a method of ours with its options takes none.
+
+    Parameters
+    ----------
+    solver : Solver
+    bounds : object
+        Those given; None for none.
+    method : Method
+
+    Raises
+    ------
+    ValueError
+        Named are the options that are in the way, or solvers that can.
+    """
+    if bounds is None or method.bounded:
+        return
+    refuse_limits(solver, bounds)
+    raise ValueError(
+        f"`bounds` must be None for {solver.name} with momentum, step='tr' or "
+        f"nonmonotone; got {bounds!r}."
+    )
 
 
 def _are_finite(bounds: Any) -> bool:

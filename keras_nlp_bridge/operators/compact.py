@@ -35,6 +35,22 @@ def compact(
     return Compact(gamma, over_s, over_y, M, gram)
 
 
+def restricted(b: Compact, pairs: Pairs, free: Array) -> Compact:
+    """Return a matrix with the Gram matrix of the columns of W that are `free`.
+
+    That is all that changes where the other variables are held: W and M stay.
+    """
+    xp = namespace(pairs.S)
+    wide = xp.dtype(b.M)
+    SS, SY, YY = xp.cond(
+        xp.all(free),
+        lambda: (pairs.SS, pairs.SY, pairs.YY),
+        lambda: tuple(xp.cast(a, wide) for a in xp.grams(pairs.S, pairs.Y, free)),
+    )
+    part = pairs._replace(SS=SS, SY=SY, YY=YY)
+    return compact(part, b.gamma, b.over_s, b.over_y, b.M)
+
+
 def project(b: Compact, Sv: Array, Yv: Array) -> Array:
     """Return ``W v`` from ``S v`` and ``Y v``, in the dtype of the small matrices."""
     xp = namespace(b.M)

@@ -105,13 +105,16 @@ def test_every_epoch_ends_within(method):
     assert max(norms) <= 0.5 + 1e-6
 
 
-@pytest.mark.parametrize("method", [*MINIBATCH, "L-BFGS-B", "SLSQP", "full r2"])
+FULL = ("full r2", "full tr-lsr1", "full trunk")
+
+
+@pytest.mark.parametrize("method", [*MINIBATCH, "L-BFGS-B", "SLSQP", "lbfgs", *FULL])
 def test_bounds_of_fit(method):
     model, x, y = line(4.0)
     path = model.trainable_variables[0].path
-    if method == "full r2":
+    if method in FULL:
         problem = knb.KerasProblem(model, x, y, bounds={path: (None, 1.5)})
-        knb.minimize(problem, method="r2")
+        knb.minimize(problem, method=method.split()[1])
     else:
         run(model, x, y, method, bounds={path: (None, 1.5)})
     np.testing.assert_allclose(model.get_weights()[0], [[1.5]], atol=1e-6)
@@ -139,16 +142,41 @@ def test_full_sample_methods_refuse_constraints_that_are_no_bound(method):
 
 def test_methods_that_ignore_bounds_are_refused():
     model, x, y = line(-1.0, "non_neg")
-    for method in ("BFGS", "lbfgs"):
-        with pytest.raises(ValueError, match=f"`bounds` must be None for {method}"):
-            run(model, x, y, method)
+    with pytest.raises(ValueError, match="`bounds` must be None for BFGS"):
+        run(model, x, y, "BFGS")
     problem = knb.KerasProblem(model, x, y)
     with pytest.raises(ValueError, match="`bounds` must be None for CG"):
         knb.minimize(problem, method="CG")
-    with pytest.raises(ValueError, match="`bounds` must be None for tr-lsr1"):
+    with pytest.raises(ValueError, match="`bounds` must be None for r2 with momentum"):
         optimize.minimize(
-            problem.fun, problem.x0, jac=problem.jac, method=knb.METHODS["tr-lsr1"]
+            *(problem.fun, problem.x0),
+            jac=problem.jac,
+            method=knb.r2,
+            options={"momentum": 0.5},
         )
+
+
+@pytest.mark.parametrize("method", ["r2", "tr-lsr1", "lbfgs", "slbfgs", "trunk"])
+def test_methods_on_all_samples_keep_to_bounds_on_the_device(method):
+    """Those of the problem, others beside them, and both sides of one variable."""
+    model, x, y = plane("non_neg")
+    expected, _ = optimize.nnls(x, y[:, 0])
+    problem = knb.KerasProblem(model, x, y)
+    given = {"jac": problem.jac, "method": knb.METHODS[method]}
+    given |= {"hessp": problem.hessp} if method == "trunk" else {}
+    start = np.array([0.5, 0.5])
+    res = optimize.minimize(problem.fun, start, options={"maxiter": 100}, **given)
+    np.testing.assert_allclose(res.x, expected, atol=1e-4)
+    assert res.success
+    assert res.active_mask.tolist() == [-1, 0]
+    more = optimize.Bounds([-1, 1.5 * expected[1]], np.inf)
+    start[1] = 2 * expected[1]
+    res = optimize.minimize(problem.fun, start, bounds=more, **given)
+    assert res.active_mask.tolist() == [-1, -1]
+    assert 0 <= res.x[1] - more.lb[1] < 1e-6
+    assert res.x[0] == 0
+    with pytest.raises(ValueError, match="`bounds` must allow something"):
+        optimize.minimize(problem.fun, -3 - 0 * start, bounds=[(None, -1)] * 2, **given)
 
 
 @pytest.mark.parametrize(

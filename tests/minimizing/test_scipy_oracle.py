@@ -17,7 +17,7 @@ from contract import (
     solve,
 )
 from problems import EASY
-from scipy.optimize import SR1, Bounds, LinearConstraint, rosen_hess
+from scipy.optimize import SR1, LinearConstraint, rosen_hess
 
 import keras_nlp_bridge as knb
 from keras_nlp_bridge.minimizing.minimize import minimize as knb_minimize
@@ -112,14 +112,10 @@ def test_scalar_and_integer_starts(method, x0):
 
 
 @each_method
-def test_bounds_and_constraints_are_refused(method):
-    for bounds in ([(0, 1), (None, 2)], Bounds([0, 0], [1, 1])):
-        with pytest.raises(ValueError, match="`bounds` must be None"):
-            solve(ROSEN, method, bounds=bounds)
+def test_constraints_are_refused(method):
     constraint = LinearConstraint(np.eye(2), 0, 1)
     with pytest.raises(ValueError, match="`constraints` must be empty"):
         solve(ROSEN, method, constraints=[constraint])
-    solve(ROSEN, method, bounds=[(None, None)] * 2, options={"maxiter": 1})
 
 
 @each_method

@@ -172,15 +172,18 @@ LIMITS = [(0, 1), (None, 2)]
 
 
 @pytest.mark.parametrize("call", REFUSED.values(), ids=REFUSED)
-@pytest.mark.parametrize("method", ["CG", "lbfgs"])
+@pytest.mark.parametrize("method", ["CG"])
 def test_bounds_that_cannot_be_honoured_are_refused_in_one_sentence(call, method):
     start = f"`bounds` must be None for {method}, which cannot honour them; got"
-    end = r"L-BFGS-B, TNC, SLSQP and trust-constr can\."
+    able = "r2, tr-lsr1, lbfgs, slbfgs, trunk, L-BFGS-B, TNC, SLSQP and trust-constr"
+    end = rf"{able} can\."
     with pytest.raises(ValueError, match=rf"{start}.* {end}"):
         call(method)
 
 
-@pytest.mark.parametrize("method", ["L-BFGS-B", "TNC", "SLSQP", "trust-constr", "adam"])
+@pytest.mark.parametrize(
+    "method", ["L-BFGS-B", "TNC", "SLSQP", "trust-constr", "lbfgs", "adam"]
+)
 def test_fit_honours_bounds_wherever_minimize_does(method):
     model, x, y = line(kernel_constraint="non_neg")
     knb.fit(model, x, y, method=method, epochs=30, verbose=0)

@@ -24,6 +24,8 @@ class Problem:
     hessp: Callable[[Vector, Vector], Vector] | None = None
     solvertest: bool = field(default=False)
     bounded: bool = field(default=True)
+    low: Vector | None = None  # bounds of x
+    high: Vector | None = None
 
     def __str__(self) -> str:
         return self.name

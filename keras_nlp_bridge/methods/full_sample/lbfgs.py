@@ -5,10 +5,13 @@ from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.checks import Count, In, Maybe, option
+from keras_nlp_bridge.methods.box import Box, box_of
 from keras_nlp_bridge.methods.method import Method, Oracle, donated, start
 from keras_nlp_bridge.methods.state import Counts, Iterate, Progress, Status, verdict
+from keras_nlp_bridge.methods.steps.box_step import box_step
 from keras_nlp_bridge.methods.steps.line_search import Conditions, Found, line_search
-from keras_nlp_bridge.operators.lbfgs import inverse_product
+from keras_nlp_bridge.methods.steps.models import ByPairs
+from keras_nlp_bridge.operators.lbfgs import inverse_product, lbfgs
 from keras_nlp_bridge.operators.pairs import (
     Pairs,
     empty_pairs,
@@ -23,6 +26,10 @@ __all__ = ["LBFGSMethod"]
 
 # Variables beyond which pairs are worth less than the memory traffic they cost.
 LARGE = 10_000
+# In a box, the share of the model's projected gradient that a step may leave.
+_SOLVED = 1e-3
+# A radius whose square is a number in single precision, too.
+_ENDLESS = 1e18
 
 
 class LBFGSState(NamedTuple):
@@ -99,6 +106,7 @@ class LBFGSMethod(Method):
     )
 
     limited: ClassVar[bool] = True
+    takes_bounds: ClassVar[bool] = True
 
     def init(self, oracle: Oracle, x: Array) -> LBFGSState:
         """Evaluate f and g at the start; there is no pair yet."""
@@ -127,7 +135,11 @@ class LBFGSMethod(Method):
         """Search along the quasi-Newton direction, and learn from the step."""
         xp = namespace(state.at.x)
         fresh = ~xp.any(state.pairs.live)
-        d, slope, newton = self._direction(state, fresh)
+        box = box_of(oracle)
+        if box is None:
+            d, slope, newton = self._direction(state, fresh)
+        else:
+            d, slope, newton = self._direction_in_box(state, fresh, box)
         found = line_search(
             oracle,
             state.at[:3],
@@ -142,6 +154,7 @@ class LBFGSMethod(Method):
         # Nothing found: forget the pairs; so they are if they give no descent.
         pairs = pairs._replace(live=pairs.live & accepted & (newton | fresh))
         at = Iterate(found.x, found.f, found.g, xp.largest(found.g))
+        at = at if box is None else Iterate.of(*at[:3], box)
         progress = state.progress.after(accepted, at)
         return state._replace(
             at=at,
@@ -176,6 +189,34 @@ class LBFGSMethod(Method):
         d, slope = xp.cond(descent, lambda: (d, slope), steepest)
         return d, slope, descent
 
+    def _direction_in_box(
+        self, state: LBFGSState, fresh: Array, box: Box
+    ) -> tuple[Array, Array, Array]:
+        """Return the same where there are bounds: the end of the direction is there."""
+        xp, x, g = namespace(state.at.x), state.at.x, state.at.g
+        dtype, no = xp.dtype(x), xp.scalar(False, "bool")
+
+        def steepest() -> tuple[Array, Array]:
+            # To the projected point; where that may be far, a step of length one.
+            d = box.around(x).project(-g)
+            length = xp.sqrt(xp.dot(d, d))
+            closed = xp.all(xp.isfinite(box.low) & xp.isfinite(box.high))
+            short = closed | ~(length > 1)
+            d = d / xp.where(short, xp.ones_like(length), length)
+            return d, xp.dot(g, d)
+
+        def newton() -> tuple[Array, Array]:
+            b = lbfgs(state.pairs, 1 / state.scale)
+            model = ByPairs(b, state.pairs, 100 * epsilon(dtype), no)
+            radius = xp.scalar(_ENDLESS, dtype)
+            found = box_step(model, x, g, radius, box, _SOLVED)
+            return found.p, found.slope
+
+        d, slope = xp.cond(fresh, steepest, newton)
+        descent = (slope < 0) & xp.isfinite(slope)
+        d, slope = xp.cond(descent, lambda: (d, slope), steepest)
+        return d, slope, descent
+
     def _learned(
         self, oracle: Oracle, state: LBFGSState, d: Array, found: Found
     ) -> tuple[Pairs, Array, tuple[Array, Array]]:
@@ -188,8 +229,10 @@ class LBFGSMethod(Method):
         y, dtype = found.g - state.at.g, xp.dtype(d)
         least = max(self.min_curvature, 4 * epsilon(dtype))
         pair = pair_of(d, y, found.t > 0, found.t, least, found.g)
-        # The inverse matrix needs no products of the new s with the older pairs.
+        # The inverse matrix needs no products of the new s with the older pairs; that
+        # of a box does.
         nothing = xp.zeros_like(state.products[0])
+        of_s = (nothing, nothing) if box_of(oracle) is None else None
         of_g = products(old, found.g)
         length = xp.sqrt(pair.yy) / pair.y_scale
         clear = length > epsilon(dtype) ** 0.25 * xp.sqrt(pair.vv)
@@ -198,7 +241,7 @@ class LBFGSMethod(Method):
             lambda: (of_g[0] - state.products[0], of_g[1] - state.products[1]),
             lambda: products(old, y),
         )
-        pairs = push(old, pair, (nothing, nothing), of_y, donated(oracle))
+        pairs = push(old, pair, of_s, of_y, donated(oracle))
         here = newest(old, pairs.pushes > old.pushes)
         of_g = tuple(
             xp.where(here, new, a) for new, a in zip(pair.of_v, of_g, strict=True)

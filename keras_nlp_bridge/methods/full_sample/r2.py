@@ -6,6 +6,7 @@ from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.checks import Count, In, Maybe, OneOf, option, require
+from keras_nlp_bridge.methods.box import box_of
 from keras_nlp_bridge.methods.method import (
     Method,
     Oracle,
@@ -134,12 +135,13 @@ class R2(Method):
         "Weight of another: ``l0`` times the number of entries of x that are not zero.",
     )
 
+    takes_bounds: ClassVar[bool] = True
     aliases: ClassVar[dict[str, str]] = {"step": "step_rule"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require("l0", self.l0, not (self.l1 and self.l0), "0 where `l1` is not")
-        plain = not self.momentum and self.step_rule == "r2" and self.nonmonotone == 1
+        plain = self._plain
         name = "l1" if self.l1 else "l0"
         rule = "0 with `momentum`, `step='tr'` or `nonmonotone`"
         require(name, getattr(self, name), plain or not self._regularized, rule)
@@ -147,8 +149,16 @@ class R2(Method):
     @property
     def projects(self) -> bool:
         """Whether each iterate is where the oracle's ``project`` leaves it."""
-        plain = not self.momentum and self.step_rule == "r2" and self.nonmonotone == 1
-        return plain and not self._regularized
+        return self._plain and not self._regularized
+
+    @property
+    def bounded(self) -> bool:
+        """Whether all points that it evaluates are in the oracle's ``box``."""
+        return self._plain
+
+    @property
+    def _plain(self) -> bool:
+        return not self.momentum and self.step_rule == "r2" and self.nonmonotone == 1
 
     @property
     def _regularized(self) -> bool:
@@ -178,13 +188,24 @@ class R2(Method):
 
     def _nearest(self, oracle: Oracle, z: Array, mu: Array) -> Array:
         """Minimize ``|x - z|^2 / (2 mu)`` plus what there is beside f."""
-        return projected(oracle, self._thresholded(z, mu))
+        box = box_of(oracle)
+        if not self.l0 or box is None:
+            return projected(oracle, self._thresholded(z, mu))
+        # In a box, an entry that is not zero may be far from z.
+        xp, near, nothing = namespace(z), box.project(z), namespace(z).zeros_like(z)
+        loss = (near - z) * (near - z) + 2 * mu * self.l0
+        allowed = (box.low <= nothing) & (box.high >= nothing)
+        return xp.where(allowed & (z * z <= loss), nothing, near)
 
     def _measured(self, oracle: Oracle, state: R2State) -> R2State:
         """Set the measure of stationarity, where there is more than f."""
         if not self._proximal(oracle):
             return state
         xp, at, alpha = namespace(state.at.x), state.at, state.alpha
+        box = box_of(oracle)
+        if box is not None and not self._regularized:
+            gnorm = box.optimality(at.x, at.g)
+            return state._replace(at=at._replace(gnorm=gnorm))
         distance = at.x - self._nearest(oracle, at.x - alpha * at.g, alpha)
         gnorm = xp.max(xp.abs(distance)) / alpha
         return state._replace(at=at._replace(gnorm=gnorm))

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.checks import Count, In, option
+from keras_nlp_bridge.methods.box import Box, box_of
 from keras_nlp_bridge.methods.method import Oracle, start
 from keras_nlp_bridge.methods.radius import RadiusMethod
 from keras_nlp_bridge.methods.state import (
@@ -16,11 +17,23 @@ from keras_nlp_bridge.methods.state import (
     verdict,
 )
 from keras_nlp_bridge.methods.steps.backtracking import Rules, Trial, tried, whole
+from keras_nlp_bridge.methods.steps.box_step import BoxStep, Model, box_step
 from keras_nlp_bridge.methods.steps.exact_region import ModelStep, model_step
+from keras_nlp_bridge.methods.steps.models import ByPairs
 from keras_nlp_bridge.operators.compact import Compact
 from keras_nlp_bridge.operators.pairs import Pairs
 
-__all__ = ["Judged", "Proposal", "Region", "RegionState", "exactly", "proposed"]
+__all__ = [
+    "Judged",
+    "Proposal",
+    "Region",
+    "RegionState",
+    "boxed",
+    "by_pairs",
+    "exactly",
+    "proposed",
+    "proposed_in_box",
+]
 
 
 class RegionState(NamedTuple):
@@ -81,8 +94,9 @@ class Region(RadiusMethod):
     )
 
     limited: ClassVar[bool] = True
+    takes_bounds: ClassVar[bool] = True
 
-    def first_radius(self, at: Iterate) -> Array:
+    def first_radius(self, at: Iterate, box: Box | None) -> Array:
         """Return the radius at the start."""
         raise NotImplementedError
 
@@ -113,7 +127,7 @@ class Region(RadiusMethod):
         return RegionState(
             **first,
             progress=Progress.begin(at),
-            radius=self.first_radius(at),
+            radius=self.first_radius(at, box_of(oracle)),
             model=self.first_model(at),
         )
 
@@ -131,7 +145,7 @@ class Region(RadiusMethod):
             trial = whole(*line)
         else:
             trial = tried(*line, self.reference(state), rules)
-        end = Iterate.of(trial.x, trial.f, trial.g)
+        end = Iterate.of(trial.x, trial.f, trial.g, box_of(oracle))
         found = self.judged(state, step, trial, end)
         progress = state.progress.after(found.accepted, end)
         reasons = {
@@ -177,9 +191,12 @@ class Region(RadiusMethod):
 
 def exactly(b: Compact, pairs: Pairs, state: RegionState, first: Array) -> ModelStep:
     """Minimize the model of a matrix of pairs; where `first`, go along -g."""
-    g = state.at.g
-    tolerance = 100 * epsilon(namespace(g).dtype(g))
-    return model_step(b, pairs, g, state.radius, tolerance, first)
+    return model_step(b, pairs, state.at.g, state.radius, _tolerance(state), first)
+
+
+def _tolerance(state: RegionState) -> float:
+    """Return the relative size below which an eigenvalue is taken for zero."""
+    return 100 * epsilon(namespace(state.at.g).dtype(state.at.g))
 
 
 def proposed(state: RegionState, found: ModelStep, notes: Any) -> Proposal:
@@ -189,3 +206,20 @@ def proposed(state: RegionState, found: ModelStep, notes: Any) -> Proposal:
     bend, boundary = -2 * (found.pred + slope), found.length >= 0.8 * state.radius
     none = xp.scalar(0, "int32")
     return Proposal(found.p, slope, bend, found.length, boundary, none, notes)
+
+
+def by_pairs(b: Compact, pairs: Pairs, state: RegionState, first: Array) -> ByPairs:
+    """Return the model of a matrix of pairs for a box."""
+    return ByPairs(b, pairs, _tolerance(state), first)
+
+
+def boxed(state: RegionState, model: Model, box: Box, tolerance: Any) -> BoxStep:
+    """Minimize a model in the region and the box."""
+    return box_step(model, state.at.x, state.at.g, state.radius, box, tolerance)
+
+
+def proposed_in_box(state: RegionState, found: BoxStep, notes: Any) -> Proposal:
+    """Propose the step of a model in a box."""
+    boundary = found.length >= 0.8 * state.radius
+    ends = found.slope, found.bend, found.length, boundary, found.products
+    return Proposal(found.p, *ends, notes)

@@ -5,17 +5,22 @@ from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
 from keras_nlp_bridge.checks import Count, In, Maybe, OneOf, option, require
+from keras_nlp_bridge.methods.box import Box, box_of
 from keras_nlp_bridge.methods.full_sample.region import (
     Judged,
     Proposal,
     Region,
     RegionState,
+    boxed,
+    by_pairs,
     exactly,
     proposed,
+    proposed_in_box,
 )
 from keras_nlp_bridge.methods.method import Oracle, donated
 from keras_nlp_bridge.methods.state import Iterate
 from keras_nlp_bridge.methods.steps.backtracking import Rules
+from keras_nlp_bridge.methods.steps.models import ByProducts
 from keras_nlp_bridge.methods.steps.truncated_cg import truncated_cg
 from keras_nlp_bridge.operators.lbfgs import lbfgs
 from keras_nlp_bridge.operators.pairs import Pairs, empty_pairs, pair_of, push
@@ -26,6 +31,8 @@ __all__ = ["Trunk"]
 SMALL = 500
 # Beyond, the pairs would be most of the memory.
 LARGE = 10_000
+# In a box, the share of the learned model's projected gradient that a step may leave.
+_SOLVED = 1e-3
 
 
 _TRUNK = "JSOSolvers, src/trunk.jl"
@@ -130,12 +137,13 @@ class Trunk(Region):
         alone = not self.memory or self.preconditioner == "none"
         require("memory", self.memory, alone, "0 with a preconditioner")
 
-    def first_radius(self, at: Iterate) -> Array:
+    def first_radius(self, at: Iterate, box: Box | None) -> Array:
         """Return the radius at the start."""
         xp, dtype = namespace(at.g), namespace(at.g).dtype(at.g)
         if self.radius is not None:
             return xp.scalar(self.radius, dtype)
-        return xp.clip(xp.sqrt(xp.dot(at.g, at.g)) / 10, *_limits(xp, dtype, 1, 100))
+        g = at.g if box is None else box.project(at.x - at.g) - at.x
+        return xp.clip(xp.sqrt(xp.dot(g, g)) / 10, *_limits(xp, dtype, 1, 100))
 
     def first_model(self, at: Iterate) -> Learned:
         """Return what is known at the start: nothing."""
@@ -170,7 +178,7 @@ class Trunk(Region):
             return self._by_products(oracle, state)
         return namespace(state.at.x).cond(
             self._trusted(state.model),
-            lambda: self._by_pairs(state),
+            lambda: self._by_pairs(oracle, state),
             lambda: self._by_products(oracle, state),
         )
 
@@ -208,11 +216,15 @@ class Trunk(Region):
             return 0
         return 30 if n <= LARGE else 10
 
-    def _by_pairs(self, state: RegionState) -> Proposal:
+    def _by_pairs(self, oracle: Oracle, state: RegionState) -> Proposal:
         """Minimize the learned model, exactly."""
         model, no = state.model, namespace(state.at.x).scalar(False, "bool")
-        found = exactly(lbfgs(model.pairs, model.scale), model.pairs, state, no)
-        return proposed(state, found, (model.forcing, model.weights))
+        of_b = lbfgs(model.pairs, model.scale), model.pairs, state, no
+        box, notes = box_of(oracle), (model.forcing, model.weights)
+        if box is not None:
+            best = boxed(state, by_pairs(*of_b), box, _SOLVED)
+            return proposed_in_box(state, best, notes)
+        return proposed(state, exactly(*of_b), notes)
 
     def _by_products(self, oracle: Oracle, state: RegionState) -> Proposal:
         """Conjugate gradients in the metric; the forcing term; the next weights."""
@@ -227,17 +239,28 @@ class Trunk(Region):
         def product(p: Array) -> Array:
             return oracle.hvp(at.x, p)
 
-        if self.preconditioner == "none":
+        plain, box, w = self.preconditioner == "none", box_of(oracle), model.weights
+        if box is not None:
+            of_h = ByProducts(product, 1, forcing, most, None if plain else w)
+            best = boxed(state, of_h, box, forcing)
+            notes = forcing, w if plain else self._reweighted(w, best.p, best.of_p)
+            return proposed_in_box(state, best, notes)
+        if plain:
             cg = truncated_cg(product, g, state.radius, forcing, most)
             ends = xp.dot(g, cg.p), xp.dot(cg.p, cg.Hp), cg.length, cg.boundary
-            return Proposal(cg.p, *ends, cg.products, (forcing, model.weights))
+            return Proposal(cg.p, *ends, cg.products, (forcing, w))
         # Conjugate gradients in the variables w p, with the weights w.
-        w = model.weights
         cg = truncated_cg(
             lambda p: product(p / w) / w, g / w, state.radius, forcing, most
         )
         p, Hp = cg.p / w, cg.Hp * w
-        # Andrei's diagonal quasi-Newton update of w^2, with the pair (p, Hp).
+        ends = xp.dot(g, p), xp.dot(p, Hp), cg.length, cg.boundary
+        notes = forcing, self._reweighted(w, p, Hp)
+        return Proposal(p, *ends, cg.products, notes)
+
+    def _reweighted(self, w: Array, p: Array, Hp: Array) -> Array:
+        """Andrei's diagonal quasi-Newton update of w^2, with the pair (p, Hp)."""
+        xp, dtype = namespace(w), namespace(w).dtype(w)
         squares = p * p
         excess = xp.dot(p, Hp) - xp.dot(squares, w * w)
         fourth = xp.dot(squares, squares)
@@ -248,9 +271,7 @@ class Trunk(Region):
         floor = xp.maximum(1e-6 * largest, xp.scalar(1e-12, dtype))
         updated = xp.sqrt(xp.maximum(updated, floor))
         usable = xp.isfinite(largest) & xp.isfinite(change)
-        ends = xp.dot(g, p), xp.dot(p, Hp), cg.length, cg.boundary
-        notes = forcing, xp.where(usable, updated, w)
-        return Proposal(p, *ends, cg.products, notes)
+        return xp.where(usable, updated, w)
 
 
 def _limits(xp: Namespace, dtype: str, low: float, high: float) -> list[Array]:

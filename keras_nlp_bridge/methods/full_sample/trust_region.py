@@ -5,18 +5,24 @@ from typing import NamedTuple
 
 from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.checks import Count, In, OneOf, option
+from keras_nlp_bridge.methods.box import Box, box_of
 from keras_nlp_bridge.methods.full_sample.region import (
     Judged,
     Proposal,
     Region,
     RegionState,
+    boxed,
+    by_pairs,
     exactly,
     proposed,
+    proposed_in_box,
 )
 from keras_nlp_bridge.methods.method import Oracle, donated
 from keras_nlp_bridge.methods.state import Iterate
 from keras_nlp_bridge.methods.steps.backtracking import Rules
+from keras_nlp_bridge.methods.steps.box_step import Model
 from keras_nlp_bridge.methods.steps.exact_region import ModelStep, initial_curvature
+from keras_nlp_bridge.methods.steps.models import ByProducts
 from keras_nlp_bridge.methods.steps.truncated_cg import truncated_cg
 from keras_nlp_bridge.operators.compact import Compact, product
 from keras_nlp_bridge.operators.lbfgs import lbfgs
@@ -32,6 +38,8 @@ from keras_nlp_bridge.operators.pairs import (
 __all__ = ["TRLBFGS", "TRLSR1"]
 
 _TRUNK = "JSOSolvers, src/trunk.jl"
+# In a box, the share of the model's projected gradient that a step may leave.
+_SOLVED = 1e-3
 
 
 class Learned(NamedTuple):
@@ -57,8 +65,9 @@ class QuasiNewtonRegion(Region):
         source="Yousefi and Martinez Calomardo, section 5",
     )
 
-    def first_radius(self, at: Iterate) -> Array:
+    def first_radius(self, at: Iterate, box: Box | None) -> Array:
         """Return the radius at the start."""
+        del box
         xp = namespace(at.x)
         return xp.scalar(self.radius, xp.dtype(at.x))
 
@@ -69,7 +78,11 @@ class QuasiNewtonRegion(Region):
 
     def proposed(self, oracle: Oracle, state: RegionState) -> Proposal:
         """Return a minimizer of the model."""
-        found = self.minimizer(state, self.matrix(*state.model), state.model.pairs)
+        b, pairs, box = self.matrix(*state.model), state.model.pairs, box_of(oracle)
+        if box is not None:
+            best = boxed(state, self.in_box(state, b, pairs), box, _SOLVED)
+            return proposed_in_box(state, best, products(pairs, best.p))
+        found = self.minimizer(state, b, pairs)
         return proposed(state, found, found.products)
 
     def learned(self, oracle: Oracle, state: RegionState, found: Judged) -> Learned:
@@ -82,6 +95,10 @@ class QuasiNewtonRegion(Region):
     def minimizer(self, state: RegionState, b: Compact, pairs: Pairs) -> ModelStep:
         """Return a minimizer of the model; without a pair, go to the boundary."""
         return exactly(b, pairs, state, pairs.pushes == 0)
+
+    def in_box(self, state: RegionState, b: Compact, pairs: Pairs) -> Model:
+        """Return the model where there are bounds; without a pair, a plane."""
+        return by_pairs(b, pairs, state, pairs.pushes == 0)
 
     def matrix(self, pairs: Pairs, gamma: Array) -> Compact:
         """Return the matrix of the pairs on ``gamma I``."""
@@ -174,9 +191,8 @@ class TRLSR1(QuasiNewtonRegion):
         if self.subproblem == "exact":
             return super().minimizer(state, b, pairs)
         xp, g, radius = namespace(state.at.g), state.at.g, state.radius
-        # In exact arithmetic, one iteration more than the matrix has pairs is enough.
-        most = 2 * int(self.memory) + 2
-        cg = truncated_cg(lambda p: product(b, pairs, p), g, radius, self.forcing, most)
+        most, forcing = self._most, self.forcing
+        cg = truncated_cg(lambda p: product(b, pairs, p), g, radius, forcing, most)
         # Nothing is known of the curvature at the start: go to the boundary.
         first, gg = pairs.pushes == 0, xp.sqrt(xp.dot(g, g))
         along = radius / xp.where(gg > 0, gg, xp.ones_like(gg))
@@ -184,6 +200,22 @@ class TRLSR1(QuasiNewtonRegion):
         slope = xp.dot(g, p)
         pred = xp.where(first, -slope, -(slope + xp.dot(cg.p, cg.Hp) / 2))
         return ModelStep(p, xp.sqrt(xp.dot(p, p)), pred, products(pairs, p))
+
+    def in_box(self, state: RegionState, b: Compact, pairs: Pairs) -> Model:
+        """Return the model where there are bounds, exact or not."""
+        if self.subproblem == "exact":
+            return super().in_box(state, b, pairs)
+        xp = namespace(state.at.g)
+        known = xp.cast(pairs.pushes > 0, xp.dtype(state.at.g))
+        forcing = xp.scalar(self.forcing, xp.dtype(state.at.g))
+        return ByProducts(
+            lambda p: known * product(b, pairs, p), 0, forcing, self._most
+        )
+
+    @property
+    def _most(self) -> int:
+        # In exact arithmetic, one iteration more than the matrix has pairs is enough.
+        return 2 * int(self.memory) + 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,6 +71,7 @@ class Clocked(Method):
     )
     max_rejections: int = option(120, Count(), "Rejections in a row that end the run.")
 
+    takes_bounds: ClassVar[bool] = True
     # All that are defined, by module and name: a checkpoint finds its method here.
     kinds: ClassVar[dict[tuple[str, str], type[Clocked]]] = {}
 

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, namespace
+from keras_nlp_bridge.methods.box import box_of, ended
 from keras_nlp_bridge.methods.method import Oracle
 from keras_nlp_bridge.methods.steps.line_search import reduction
 
@@ -33,7 +34,7 @@ class Trial(NamedTuple):
 
 def whole(oracle: Oracle, state: Any, p: Array, slope: Array, bend: Array) -> Trial:
     """Evaluate at the end of a step; `slope` is g'p, `bend` p'Bp."""
-    xp, x = namespace(p), state.at.x + p
+    xp, x = namespace(p), ended(box_of(oracle), state.at.x, p)
     f, g = oracle.value_and_grad(x)
     count, gradients = xp.scalar(1, "int32"), xp.cast(xp.isfinite(f), "int32")
     one = xp.ones_like(slope)
@@ -84,7 +85,7 @@ def tried(
 
     def backtracked() -> Trial:
         share, f, n = _shorter(oracle, step, full.f, decreased, rules.most)
-        x = state.at.x + share * p
+        x = ended(box_of(oracle), state.at.x, share * p)
         better = (share < 1) & decreased(f, share)
         g = xp.cond(better, lambda: oracle.grad(x), lambda: full.g)
         pred, ared = _compared(step, f, g, share)
@@ -117,7 +118,7 @@ def _shorter(
 ) -> tuple[Array, Array, Array]:
     """Interpolate f along the step until it decreases; share, f and evaluations."""
     state, p, slope, _ = step
-    xp = namespace(p)
+    xp, box = namespace(p), box_of(oracle)
     dtype = xp.dtype(p)
     first = (xp.ones_like(slope), f_full, xp.scalar(1, "int32"))
 
@@ -134,6 +135,7 @@ def _shorter(
         factor = xp.where(xp.isfinite(factor), factor, 0 * slope + 0.2)
         limits = (xp.scalar(v, dtype) for v in (0.1, 0.8))
         share = share * xp.clip(factor, *limits)
-        return share, oracle.value(state.at.x + share * p), n + 1
+        end = ended(box, state.at.x, share * p)
+        return share, oracle.value(end), n + 1
 
     return xp.while_loop(unfinished, shorter, first)

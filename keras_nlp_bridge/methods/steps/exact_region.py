@@ -5,10 +5,10 @@ costs a few eigendecompositions of the size of M; n-vectors appear only in produ
 with W.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
-from keras_nlp_bridge.operators.compact import Compact, lift, project
+from keras_nlp_bridge.operators.compact import Compact, lift, project, restricted
 from keras_nlp_bridge.operators.pairs import Pairs, curvature_range, products
 
 __all__ = [
@@ -173,7 +173,7 @@ class SmallStep(NamedTuple):
 
 
 def step_in_span(
-    b: Compact, spec: Spectrum, Wg: Array, gg: Array, n: int, radius: Array
+    b: Compact, spec: Spectrum, Wg: Array, gg: Array, n: Any, radius: Array
 ) -> SmallStep:
     """Solve the subproblem for a compact matrix with ``gamma > 0``.
 
@@ -187,7 +187,7 @@ def step_in_span(
         Product of W with the gradient.
     gg : scalar
         Squared length of the gradient.
-    n : int
+    n : int or int32 scalar
         Number of variables.
     radius : scalar
         The radius.
@@ -296,22 +296,35 @@ class ModelStep(NamedTuple):
 
 
 def model_step(
-    b: Compact, pairs: Pairs, g: Array, radius: Array, tolerance: float, first: Array
+    b: Compact,
+    pairs: Pairs,
+    g: Array,
+    radius: Array,
+    tolerance: float,
+    first: Array,
+    free: Array | None = None,
 ) -> ModelStep:
     """Minimize ``g'p + p'Bp/2`` over ``|p| <= radius``; where `first`, go along -g.
+
+    Where it is not `free`, p is zero: a mask of shape (n,), by default all true.
 
     The decrease is computed from the step as rounded, not from the solution of the
     subproblem, so that it is the decrease of this very model at this very step.
     """
     xp = namespace(g)
     dtype, wide = xp.dtype(g), xp.dtype(b.M)
+    n, part = g.shape[0], b
+    if free is not None:
+        g = xp.where(free, g, xp.zeros_like(g))
+        n, part = xp.sum(xp.cast(free, "int32")), restricted(b, pairs, free)
     gg = xp.cast(xp.dot(g, g), wide)
     Wg = project(b, *products(pairs, g))
     radius_w = xp.cast(radius, wide)
-    small = step_in_span(b, spectrum(b, tolerance), Wg, gg, g.shape[0], radius_w)
+    small = step_in_span(part, spectrum(part, tolerance), Wg, gg, n, radius_w)
     scale = xp.where(first, xp.sqrt(gg) / radius_w, small.scale)
     c = xp.where(first, xp.zeros_like(small.c), small.c)
     p = lift(b, pairs, c) - g * xp.cast(1 / scale, dtype)
+    p = p if free is None else xp.where(free, p, xp.zeros_like(p))
     # Rounding may leave the region by a little, never by much.
     length = xp.sqrt(xp.dot(p, p))
     shorter = xp.minimum(radius / length, xp.ones_like(length))

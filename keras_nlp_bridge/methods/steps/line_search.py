@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
+from keras_nlp_bridge.methods.box import Box, box_of
 from keras_nlp_bridge.methods.method import Oracle
 from keras_nlp_bridge.methods.state import unbounded_below
 
@@ -13,6 +14,8 @@ _SHRINK = 0.66
 _LONGER, _LONGEST = 1.1, 4.0
 # Where f is not finite at the end of the bracket nothing can be interpolated.
 _BLIND = 0.2
+# A line without end in a box.
+_FARTHEST = 1e30
 
 
 class Conditions(NamedTuple):
@@ -64,6 +67,8 @@ class _Line(NamedTuple):
     slope: Array
     bounds: tuple[Array, Array]
     wanted: Conditions
+    box: Box | None
+    longest: Array | None  # the largest t in the box
 
 
 def reduction(
@@ -114,6 +119,8 @@ def line_search(
     -------
     Found
         A point with both conditions, or else the best with the decrease, or the start.
+        Where the oracle has bounds, a point with the decrease at the last bound on the
+        way is one, too, if f still falls there.
 
     Notes
     -----
@@ -133,7 +140,9 @@ def line_search(
     found = Found(zero, *start, count, count, no, start[0])
     wide = zero + 1e30
     state = _Search(found, zero + 1, low, low, no, wide, wide, zero, yes, no)
-    line = _Line(oracle, start, d, slope, bounds, wanted)
+    box = box_of(oracle)
+    longest = None if box is None else box.longest(start[0], d, _FARTHEST)
+    line = _Line(oracle, start, d, slope, bounds, wanted, box, longest)
 
     def unfinished(s: _Search) -> Array:
         tried = s.found.trials
@@ -146,7 +155,8 @@ def _tried(line: _Line, s: _Search) -> _Search:
     """Evaluate at the next trial; end, or choose another."""
     (x, f, _), slope, wanted = line.start, line.slope, line.wanted
     xp = namespace(x)
-    point = xp.moved(x, s.t, line.d)
+    box, longest = line.box, line.longest
+    point = xp.moved(x, s.t, line.d) if box is None else box.end(x, s.t * line.d)
     f_new, g_new = line.oracle.value_and_grad(point)
     slope_new = xp.dot(g_new, line.d)
     finite = xp.isfinite(f_new) & xp.isfinite(slope_new)
@@ -162,11 +172,14 @@ def _tried(line: _Line, s: _Search) -> _Search:
     first = s.first & ~(enough & (slope_new >= needed))
     s = s._replace(found=found, psi=xp.where(take, psi, s.psi), first=first)
     done = wolfe | unbounded
-    return xp.cond(
-        done,
-        lambda: s._replace(done=xp.ones_like(done)),
-        lambda: _narrowed(xp, s, here, finite, needed),
-    )
+    if longest is not None:
+        done = done | (enough & (here.t >= longest) & (slope_new < 0))
+
+    def narrowed() -> _Search:
+        new = _narrowed(xp, s, here, finite, needed)
+        return new if longest is None else new._replace(t=xp.minimum(new.t, longest))
+
+    return xp.cond(done, lambda: s._replace(done=xp.ones_like(done)), narrowed)
 
 
 def _best(

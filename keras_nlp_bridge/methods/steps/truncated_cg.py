@@ -35,6 +35,7 @@ def truncated_cg(
     radius: Array,
     tolerance: Array,
     most: int,
+    free: Array | None = None,
 ) -> TruncatedStep:
     """Minimize ``g'p + p'Hp/2`` over ``|p| <= radius`` by conjugate gradients.
 
@@ -50,6 +51,8 @@ def truncated_cg(
         The residual ``g + Hp`` is brought down to this share of g.
     most : int
         Most products.
+    free : bool array of shape (n,), optional
+        The variables that p may change, by default all; g is then zero elsewhere.
 
     Returns
     -------
@@ -76,14 +79,16 @@ def truncated_cg(
         return ~s.done & (s.count < most)
 
     def better(s: _Conjugate) -> _Conjugate:
-        return _advanced(s, product(s.d), radius, limit)
+        return _advanced(s, product(s.d), radius, limit, free)
 
     end = xp.while_loop(unfinished, better, start)
     length = xp.sqrt(xp.dot(end.p, end.p))
     return TruncatedStep(end.p, end.Hp, length, end.boundary, end.count)
 
 
-def _advanced(s: _Conjugate, Hd: Array, radius: Array, limit: Array) -> _Conjugate:
+def _advanced(
+    s: _Conjugate, Hd: Array, radius: Array, limit: Array, free: Array | None
+) -> _Conjugate:
     """Make one iteration: to the minimizer along d, or to the boundary."""
     xp = namespace(s.p)
     curvature = xp.dot(s.d, Hd)
@@ -92,7 +97,8 @@ def _advanced(s: _Conjugate, Hd: Array, radius: Array, limit: Array) -> _Conjuga
     p = s.p + step * s.d
     outside = ~positive | ~(xp.dot(p, p) < radius * radius)
     step = xp.where(outside, _exit(xp, s.p, s.d, radius), step)
-    p, Hp, r = s.p + step * s.d, s.Hp + step * Hd, s.r + step * Hd
+    on_r = Hd if free is None else xp.where(free, Hd, xp.zeros_like(Hd))
+    p, Hp, r = s.p + step * s.d, s.Hp + step * Hd, s.r + step * on_r
     rr = xp.dot(r, r)
     return _Conjugate(
         *(p, Hp, r, -r + (rr / s.rr) * s.d, rr),
