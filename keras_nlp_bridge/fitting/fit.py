@@ -116,9 +116,10 @@ def fit(
         Of the order of arrays; the order of an epoch depends on it and on the
         number of the epoch alone, so that an interrupted run can be resumed.
     bounds : mapping of str to (low, high), optional
-        Limits by variable path, as in `KerasProblem`. Minibatch methods and "r2" put
-        the weights back into them, and where the variables' constraints allow, after
-        each step. Of SciPy's methods, some take bounds; none takes other constraints.
+        Limits by variable path, as in `KerasProblem`. All of our methods keep to them.
+        Minibatch methods and "r2" also put the weights back where the variables'
+        constraints allow, after each step. Of SciPy's methods, some take bounds; none
+        takes other constraints.
 
     Returns
     -------

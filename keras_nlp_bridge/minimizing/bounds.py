@@ -12,7 +12,7 @@ from scipy.optimize import Bounds, OptimizeWarning
 
 from keras_nlp_bridge.methods.box import Box
 
-__all__ = ["Ends", "ends_of"]
+__all__ = ["Ends", "ends_of", "within"]
 
 Vector = NDArray[np.float64]
 
@@ -106,6 +106,11 @@ def ends_of(bounds: Any, x0: NDArray[Any]) -> Ends | None:
         told = "Initial guess is not within the specified bounds"
         warnings.warn(told, OptimizeWarning, stacklevel=5)
     return ends
+
+
+def within(bounds: Any, x: NDArray[Any]) -> NDArray[Any]:
+    """Return x within bounds of SciPy's form, if there are any."""
+    return x if bounds is None else np.clip(x, *_two(bounds))
 
 
 def _two(bounds: Any) -> tuple[Vector, Vector]:

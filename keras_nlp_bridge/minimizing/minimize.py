@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult
 
 from keras_nlp_bridge.checks import Count, Flag, Maybe, Number, mapping, require
+from keras_nlp_bridge.minimizing.bounds import within
 from keras_nlp_bridge.minimizing.callback import guarded
 from keras_nlp_bridge.minimizing.owner import is_problem
 from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod, minimizer
@@ -72,7 +73,8 @@ def minimize(
         Write the solution into the model of a problem.
     **keywords
         Further arguments of `scipy.optimize.minimize`: ``hess``, ``hessp``, ``bounds``,
-        ``constraints``, ``tol``, ``callback``.
+        ``constraints``, ``tol``, ``callback``.  Our methods take bounds, and honour
+        those of a problem beside the ones given; constraints are for SciPy's.
 
     Returns
     -------
@@ -104,6 +106,8 @@ def minimize(
         return guarded(fun, start, args, solver, jac, given, keywords, row.stops)
 
     starts = _starts(np.asarray(x0), problem, int(multistart), seed)
+    bounds = keywords.get("bounds")
+    starts[1:] = [within(bounds, start) for start in starts[1:]]
     limits = None if problem is None else problem.projection
     if limits is not None:
         starts = [limits.within(start) for start in starts]
@@ -111,6 +115,13 @@ def minimize(
     best = min(results, key=lambda r: r.fun if np.isfinite(r.fun) else math.inf)
     if len(results) > 1:
         best.starts = np.array([r.fun for r in results])
+    return _handed_out(best, problem, limits, bool(assign))
+
+
+def _handed_out(
+    best: OptimizeResult, problem: KerasProblem | None, limits: Any, assign: bool
+) -> OptimizeResult:
+    """Return the result, its x within the limits, and write that into the model."""
     if limits is not None:  # SciPy's may end a rounding error beyond
         best.x = limits.within(best.x)
     if not (np.isfinite(best.fun) and np.isfinite(best.x).all()):

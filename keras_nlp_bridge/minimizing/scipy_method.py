@@ -138,20 +138,11 @@ class ScipyMethod:
         refuse_projection(self.row, projection, method)
         refuse_bounds(self.row, None if ends is None else bounds, method)
         if projection is not None and projection.bounds is not None:
+            _check_length(start, source.n)
             ends = (ends or Ends.none(start.size)).also(projection.bounds)
         method = _with_one_matrix(method, hess)
-        products = (hess, hessp) if method.uses_hvp else ()
-        problem = None if args else owner_of(fun, jac, *products)
-        if problem is not None:
-            _check_length(start, problem.n)
-            stride = int(run.check_every)
-            engine: Engine = DeviceEngine(method, problem, stride, ends)
-        else:
-            if method.uses_hvp:
-                require_products(self.name, hess, hessp)
-            functions = fun, jac, hess, hessp, args
-            oracle = _on_host(functions, start.dtype, source, projection, ends)
-            engine = HostEngine(method, oracle, _sample_id(source))
+        functions = fun, jac, hess, hessp, args
+        engine, dtype = self._engine(method, functions, start, (source, ends), run)
         watcher = Watcher(engine, callback, start if run.return_all else None)
 
         def on_batch() -> bool:
@@ -168,9 +159,30 @@ class ScipyMethod:
         )
         result = _result(outcome, watcher.iterates)
         if ends is not None:
-            dtype = start.dtype.name if problem is None else problem.dtype
             result.active_mask = ends.active(result.x, dtype)
         return _printed(self.name, result) if run.disp else result
+
+    def _engine(
+        self,
+        method: Method,
+        functions: tuple[Any, ...],
+        start: NDArray[Any],
+        where: tuple[Any, Ends | None],
+        run: RunOptions,
+    ) -> tuple[Engine, str]:
+        """Return where the steps happen, and the dtype there."""
+        (fun, jac, hess, hessp, args), (source, ends) = functions, where
+        products = (hess, hessp) if method.uses_hvp else ()
+        problem = None if args else owner_of(fun, jac, *products)
+        if problem is not None:
+            _check_length(start, problem.n)
+            stride = int(run.check_every)
+            return DeviceEngine(method, problem, stride, ends), problem.dtype
+        if method.uses_hvp:
+            require_products(self.name, hess, hessp)
+        oracle = _on_host(functions, start.dtype, source, ends)
+        engine = HostEngine(method, oracle, _sample_id(source))
+        return engine, start.dtype.name
 
     def _most_steps(self, run: RunOptions, method: Method) -> float:
         # Minibatch training with a time limit is limited by that alone.
@@ -281,13 +293,10 @@ def _sample_id(source: Sampled | None) -> Callable[[], Any]:
 
 
 def _on_host(
-    functions: tuple[Any, ...],
-    dtype: Any,
-    source: Any,
-    projection: Any,
-    ends: Ends | None,
+    functions: tuple[Any, ...], dtype: Any, source: Any, ends: Ends | None
 ) -> ScipyOracle:
     """Return the oracle of SciPy's five functions, which see NumPy arrays."""
+    projection = source.projection if is_problem(source) else None
     box = None if ends is None else ends.box(dtype.name)
 
     def project(x: NDArray[Any]) -> NDArray[Any]:

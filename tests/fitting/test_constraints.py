@@ -156,7 +156,7 @@ def test_methods_that_ignore_bounds_are_refused():
         )
 
 
-@pytest.mark.parametrize("method", ["r2", "tr-lsr1", "lbfgs", "slbfgs", "trunk"])
+@pytest.mark.parametrize("method", ["r2", "tr-lsr1", "lbfgs", "trunk"])
 def test_methods_on_all_samples_keep_to_bounds_on_the_device(method):
     """Those of the problem, others beside them, and both sides of one variable."""
     model, x, y = plane("non_neg")
@@ -164,8 +164,10 @@ def test_methods_on_all_samples_keep_to_bounds_on_the_device(method):
     problem = knb.KerasProblem(model, x, y)
     given = {"jac": problem.jac, "method": knb.METHODS[method]}
     given |= {"hessp": problem.hessp} if method == "trunk" else {}
+    # Few pairs: what is compiled grows with them.
+    given["options"] = {} if method in ("r2", "trunk") else {"memory": 3}
     start = np.array([0.5, 0.5])
-    res = optimize.minimize(problem.fun, start, options={"maxiter": 100}, **given)
+    res = optimize.minimize(problem.fun, start, **given)
     np.testing.assert_allclose(res.x, expected, atol=1e-4)
     assert res.success
     assert res.active_mask.tolist() == [-1, 0]

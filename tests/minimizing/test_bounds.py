@@ -273,3 +273,18 @@ def test_the_prox_of_a_box_and_a_regularizer(weight, regularizer):
     found = R2(**{weight: 0.2})._nearest(oracle, z, 0.5)
     wanted = nearest_on_a_grid(z, low, high, 0.1, regularizer)
     np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_further_starts_are_within():
+    given = Watched(rosen, rosen_der, np.full(2, -2.0), np.full(2, 0.5))
+    bounds = [(-2, 0.5)] * 2
+    for method in ("lbfgs", "L-BFGS-B"):  # a warning is an error
+        res = knb.minimize(
+            *(given.fun, [0.2, 0.2]),
+            method=method,
+            jac=given.jac,
+            bounds=bounds,
+            multistart=4,
+        )
+        assert len(res.starts) == 4
+        np.testing.assert_allclose(res.x, [0.5, 0.25], atol=1e-3)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
-from keras_nlp_bridge.checks import Count, In, Maybe, OneOf, option, require
+from keras_nlp_bridge.checks import Count, Flag, In, Maybe, OneOf, option, require
 from keras_nlp_bridge.methods.box import box_of
 from keras_nlp_bridge.methods.method import (
     Method,
@@ -45,14 +45,23 @@ class R2State(NamedTuple):
 
 
 _FOMO = "JSOSolvers, src/fomo.jl"
+# Of the spectral steps: values of f, and the ratio of lengths that is far apart.
+_VALUES, _RATIO = 10, 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
 class R2(Method):
     """Quadratic regularization: ``s = -g / sigma`` minimizes ``g's + sigma |s|^2 / 2``.
 
+    Sigma begins at the curvature that the last step has seen, and grows until f has
+    decreased enough, measured from the largest of ten values.  Without ``spectral`` the
+    ratio alone controls it.
+
     Notes
     -----
+    With ``spectral``, the spectral projected gradient of [3]_ on its projected path,
+    with the shorter spectral length where the two are far apart [4]_.
+
     With a regularizer h, or constraints that the oracle projects on, ``fun`` of a
     result is ``f + h``, its ``jac`` the gradient of f, and its ``optimality``, which
     ``gtol`` is for, the infinity norm of ``(x - prox(x - alpha grad f)) / alpha`` [2]_.
@@ -70,6 +79,10 @@ class R2(Method):
        JuliaSmoothOptimizers/JSOSolvers.jl, ``src/fomo.jl``.
     .. [2] A. Y. Aravkin, R. Baraldi, D. Orban, A proximal quasi-Newton trust-region
        method for nonsmooth regularized optimization, SIAM J. Optim. 32, 2022 (R2).
+    .. [3] E. G. Birgin, J. M. Martinez, M. Raydan, Nonmonotone spectral projected
+       gradient methods on convex sets, SIAM J. Optim. 10, 2000 (SPG1).
+    .. [4] B. Zhou, L. Gao, Y.-H. Dai, Gradient methods with adaptive step-sizes,
+       Comput. Optim. Appl. 35, 2006.
     """
 
     momentum: float = option(
@@ -85,6 +98,14 @@ class R2(Method):
     )
     nonmonotone: int = option(
         1, Count(), "The decrease counts from the largest of so many accepted values."
+    )
+    spectral: bool | None = option(
+        None,
+        Maybe(Flag()),
+        "Begin each step with the sigma that the last one saw, a curvature, and count "
+        "its decrease from the largest of ten values. By default so; not with other "
+        "variants, regularizers, or constraints that are no bounds.",
+        source="Birgin, Martinez and Raydan, SIAM J. Optim. 10, 2000",
     )
     eta1: float | None = option(
         None,
@@ -143,6 +164,9 @@ class R2(Method):
         require("l0", self.l0, not (self.l1 and self.l0), "0 where `l1` is not")
         plain = self._plain
         name = "l1" if self.l1 else "l0"
+        alone = self._plain and not self._regularized
+        no = "false with `momentum`, `step='tr'`, `nonmonotone`, `l1` or `l0`"
+        require("spectral", self.spectral, alone or not self.spectral, no)
         rule = "0 with `momentum`, `step='tr'` or `nonmonotone`"
         require(name, getattr(self, name), plain or not self._regularized, rule)
 
@@ -159,6 +183,12 @@ class R2(Method):
     @property
     def _plain(self) -> bool:
         return not self.momentum and self.step_rule == "r2" and self.nonmonotone == 1
+
+    def _spectral(self, oracle: Oracle) -> bool:
+        """Whether the last step says how long the next one is."""
+        wanted = self.spectral is None or self.spectral
+        bounds_alone = not constrained(oracle) or box_of(oracle) is not None
+        return wanted and bounds_alone and self._plain and not self._regularized
 
     @property
     def _regularized(self) -> bool:
@@ -220,13 +250,14 @@ class R2(Method):
         alpha = 2.0 ** -xp.round(xp.log(length + 1) / math.log(2))
         alpha = alpha if self.step_rule == "r2" else alpha * length
         f = f + self._regularizer(x) if self._regularized else f
+        spectral = self._spectral(oracle)
         state = R2State(
             **first,
             at=at._replace(f=f),
             alpha=alpha,
             blend=xp.zeros_like(f),
             average=xp.zeros_like(g) if self.momentum else xp.zeros((0,), xp.dtype(x)),
-            history=xp.stack([f] * int(self.nonmonotone)),
+            history=xp.stack([f] * (_VALUES if spectral else int(self.nonmonotone))),
             rejections=xp.scalar(0, "int32"),
             f_start=f,
             f_best=f,
@@ -276,20 +307,51 @@ class R2(Method):
         very_good = accepted & (ared >= self.eta2 * pred)
         tried = state.counts.plus(1, xp.cast(promising, "int32"))
         state = state._replace(accepted=accepted, counts=tried)
-        after = self._ended(state, end, very_good)
+        if self._spectral(oracle):
+            alpha = self._seen(state, end, model)
+        else:
+            alpha = self._adapted(state, very_good)
+        after = self._ended(state, end, alpha)
         if self.momentum:
             return self._blended(g, after)
         return self._measured(oracle, after)
 
-    def _ended(self, state: R2State, end: Iterate, very_good: Array) -> R2State:
-        """Go to the end of a step, if it was accepted, and say how long the next is."""
-        x, f, f_new = state.at.x, state.at.f, end.f
-        xp, accepted = namespace(x), state.accepted
-        eps = epsilon(xp.dtype(x))
+    def _adapted(self, state: R2State, very_good: Array) -> Array:
+        """Return the next alpha, as the ratio has it."""
+        xp, f = namespace(state.at.x), state.at.f
+        eps = epsilon(xp.dtype(state.at.x))
         limit = 1 / eps if self.alpha_max is None else self.alpha_max
         longer = xp.minimum(self.gamma2 * state.alpha, limit * xp.ones_like(f))
         alpha = xp.where(very_good, longer, state.alpha)
-        alpha = xp.where(accepted, alpha, self.gamma1 * state.alpha)
+        return xp.where(state.accepted, alpha, self.gamma1 * state.alpha)
+
+    def _seen(self, state: R2State, end: Iterate, model: Array) -> Array:
+        """Return the inverse of the curvature along a step; interpolate a rejected one.
+
+        The shorter of the two spectral lengths where they are far apart: then the step
+        has seen large curvatures, too.
+        """
+        xp, at, alpha = namespace(end.x), state.at, state.alpha
+        eps = epsilon(xp.dtype(end.x))
+        limit = 1 / eps if self.alpha_max is None else self.alpha_max
+        s, y = end.x - at.x, end.g - at.g
+        ss, sy, yy = xp.dots((s, s), (s, y), (y, y))
+        bent = (sy > 0) & xp.isfinite(yy)
+        one = xp.ones_like(sy)
+        long, short = ss / xp.where(bent, sy, one), sy / xp.where(bent, yy, one)
+        known = xp.where(short < _RATIO * long, short, long)
+        known = xp.where(bent, known, self.gamma2 * alpha)
+        known = xp.clip(known, eps * eps * one, limit * one)
+        excess = end.f - at.f + model
+        share = model / (2 * xp.where(excess > 0, excess, one))
+        share = xp.where(xp.isfinite(share) & (excess > 0), share, 0.1 * one)
+        share = xp.clip(share, 0.1 * one, self.gamma1 * one)
+        return xp.where(state.accepted, known, share * alpha)
+
+    def _ended(self, state: R2State, end: Iterate, alpha: Array) -> R2State:
+        """Go to the end of a step, if it was accepted; `alpha` is the next one."""
+        x, f_new = state.at.x, end.f
+        xp, accepted = namespace(x), state.accepted
         newest = xp.concatenate([state.history[1:], xp.stack([f_new])], axis=0)
         rejections = xp.where(accepted, state.rejections * 0, state.rejections + 1)
         reasons = {

@@ -1,5 +1,6 @@
 """Minimizers of a quadratic model in a trust region and a box."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from keras_nlp_bridge.arrays import Array, namespace
@@ -33,6 +34,12 @@ class Model(Protocol):
 
     def measured(self, v: Array) -> Any:
         """Return what is needed for v'Bv and Bv: linear in v, a tree of arrays."""
+
+    def nothing(self, v: Array) -> Any:
+        """Return the same of zero, without cost."""
+
+    def plus(self, a: Any, b: Any) -> Any:
+        """Return the same of a sum."""
 
     def bend(self, v: Array, of_v: Any) -> Array:
         """Return ``v'Bv``."""
@@ -102,22 +109,7 @@ def box_step(
     .. [1] C.-J. Lin, J. J. More, Newton's method for large bound-constrained
        optimization problems, SIAM J. Optim. 9, 1999.
     """
-    xp, steps = namespace(g), box.around(x)
-    search = _Search(model, g, radius, steps, tolerance)
-    nothing = xp.zeros_like(g)
-    first = model.newton(steps.free(nothing, g), g, radius)
-
-    def plain() -> BoxStep:
-        return search.at(first.w, first.of_w, first.products)
-
-    def projected() -> BoxStep:
-        clipped = search.measured(steps.project(first.w), first.products)
-        cauchy = search.cauchy(clipped.products)
-        better = clipped.value < cauchy.value
-        begin = xp.cond(better, lambda: clipped, lambda: cauchy)
-        return search.faces(begin._replace(products=cauchy.products))
-
-    return xp.cond(steps.holds(first.w), plain, projected)
+    return _Search(model, g, radius, box.around(x), tolerance).best()
 
 
 class _Face(NamedTuple):
@@ -129,6 +121,15 @@ class _Face(NamedTuple):
     done: Array
 
 
+class _Trial(NamedTuple):
+    """A point of a projected path."""
+
+    share: Array
+    step: BoxStep
+    poor: Array  # whether a shorter one is to be tried
+    count: Array  # int32
+
+
 class _Search(NamedTuple):
     model: Model
     g: Array
@@ -136,19 +137,74 @@ class _Search(NamedTuple):
     steps: Box
     tolerance: float
 
-    def at(self, p: Array, of_p: Any, products: Array) -> BoxStep:
-        """Say what the model says of a step."""
-        xp, model = namespace(p), self.model
-        slope, bend = xp.dot(self.g, p), model.bend(p, of_p)
-        return BoxStep(p, of_p, slope, bend, model.length(p), products)
+    def best(self) -> BoxStep:
+        """Minimize over the free variables, face by face."""
+        xp, g, model = namespace(self.g), self.g, self.model
+        none, nothing = xp.scalar(0, "int32"), xp.zeros_like(g)
+        limit = self.tolerance * self.steps.optimality(nothing, g)
+        begin = self.at(nothing, model.nothing(g), none)
 
-    def measured(self, p: Array, products: Array) -> BoxStep:
-        """Measure a step."""
-        of_p = self.model.measured(p)
-        return self.at(p, of_p, products + self.model.cost)
+        def unfinished(s: _Face) -> Array:
+            return ~s.done & (s.count < _FACES)
 
-    def cauchy(self, products: Array) -> BoxStep:
-        """Go along the projected gradient path until the model has decreased enough."""
+        def next_face(s: _Face) -> _Face:
+            step, ended = self.searched(s)
+            ended = ended | (step.length >= _BOUNDARY * self.radius)
+
+            def gradient() -> Array:
+                return g + model.product(step.p, step.of_p)
+
+            r = xp.cond(ended, lambda: s.r, gradient)
+            ended = ended | (self.steps.optimality(step.p, r) <= limit)
+            return _Face(step, r, s.count + 1, ended)
+
+        start = _Face(begin, g, none, xp.scalar(False, "bool"))
+        return xp.while_loop(unfinished, next_face, start).step
+
+    def searched(self, s: _Face) -> tuple[BoxStep, Array]:
+        """Go to the minimizer of a face, or along the projected path to it.
+
+        Whether that ends the search comes with the step.
+        """
+        xp, old, steps, model = namespace(s.r), s.step, self.steps, self.model
+        free, first = steps.free(old.p, s.r), s.count == 0
+        newton = model.newton(free, s.r, self.radius - old.length)
+        count, end = old.products + newton.products, old.p + newton.w
+
+        def whole() -> tuple[BoxStep, Array]:
+            of_p = model.plus(old.of_p, newton.of_w)
+            return self.at(end, of_p, count), first
+
+        def projected() -> tuple[BoxStep, Array]:
+            found = self.along(s, newton.w, count)
+            kept = old._replace(products=found.step.products)
+            step = xp.cond(found.poor, lambda: kept, lambda: found.step)
+            return xp.cond(
+                first,
+                lambda: (self.or_cauchy(step), ~first),
+                lambda: (step, found.poor),
+            )
+
+        return xp.cond(steps.holds(end), whole, projected)
+
+    def along(self, s: _Face, w: Array, products: Array) -> _Trial:
+        """Find a decrease along a projected path."""
+        xp, old = namespace(w), s.step
+
+        def poor(step: BoxStep) -> Array:
+            promised = xp.dot(s.r, step.p - old.p)
+            enough = step.value - old.value < _ENOUGH * promised
+            return ~(enough & (promised < 0))
+
+        one = xp.ones_like(old.slope)
+        begin = old._replace(products=products)
+        return self.shortened(old.p, w, one, begin, poor, 0.5)
+
+    def or_cauchy(self, step: BoxStep) -> BoxStep:
+        """Return the Cauchy point, along the projected gradient path, if it is better.
+
+        There the model has decreased enough.
+        """
         xp, g, steps, model = namespace(self.g), self.g, self.steps, self.model
         nothing = xp.zeros_like(g)
         d = xp.where(steps.free(nothing, g), -g, nothing)
@@ -159,66 +215,41 @@ class _Search(NamedTuple):
         best = square / xp.where(bend > 0, bend, one)
         t = xp.where((bend > 0) & (best < most), best, most)
 
-        def point(t: Array, products: Array) -> BoxStep:
-            return self.measured(steps.project(t * d), products)
-
-        def short(s: tuple[Array, BoxStep, Array]) -> Array:
-            return (s[1].value > _ENOUGH * s[1].slope) & (s[2] < 2 * _TRIALS)
-
-        def shorter(s: tuple[Array, BoxStep, Array]) -> Any:
-            t = s[0] * 0.25
-            return t, point(t, s[1].products), s[2] + 1
-
-        begin = t, point(t, products + model.cost), xp.scalar(0, "int32")
-        return xp.while_loop(short, shorter, begin)[1]
-
-    def faces(self, begin: BoxStep) -> BoxStep:
-        """Minimize over the free variables, face by face."""
-        xp = namespace(begin.p)
-        limit = self.tolerance * self.steps.optimality(0 * self.g, self.g)
-
-        def face(step: BoxStep, count: Array, failed: Array) -> _Face:
-            r = self.g + self.model.product(step.p, step.of_p)
-            stationary = self.steps.optimality(step.p, r) <= limit
-            boundary = step.length >= _BOUNDARY * self.radius
-            return _Face(step, r, count, failed | stationary | boundary)
-
-        def unfinished(s: _Face) -> Array:
-            return ~s.done & (s.count < _FACES)
-
-        def next_face(s: _Face) -> _Face:
-            step, failed = self.searched(s)
-            return face(step, s.count + 1, failed)
-
-        no = xp.scalar(False, "bool")
-        start = face(begin, xp.scalar(0, "int32"), no)
-        return xp.while_loop(unfinished, next_face, start).step
-
-    def searched(self, s: _Face) -> tuple[BoxStep, Array]:
-        """Search along the projected path to the minimizer of a face."""
-        xp, old, steps = namespace(s.r), s.step, self.steps
-        free = steps.free(old.p, s.r)
-        newton = self.model.newton(free, s.r, self.radius - old.length)
-        count = old.products + newton.products
-
-        def point(share: Array, products: Array) -> BoxStep:
-            return self.measured(steps.project(old.p + share * newton.w), products)
-
         def poor(step: BoxStep) -> Array:
-            promised = xp.dot(s.r, step.p - old.p)
-            least = _ENOUGH * xp.minimum(promised, 0 * promised)
-            return ~(step.value - old.value < least) | ~(promised < 0)
+            return step.value > _ENOUGH * step.slope
 
-        def short(loop: tuple[Array, BoxStep, Array]) -> Array:
-            return poor(loop[1]) & (loop[2] < _TRIALS)
+        begin = step._replace(products=step.products + model.cost)
+        cauchy = self.shortened(nothing, d, t, begin, poor, 0.25).step
+        kept = step._replace(products=cauchy.products)
+        return xp.cond(step.value < cauchy.value, lambda: kept, lambda: cauchy)
 
-        def shorter(loop: tuple[Array, BoxStep, Array]) -> Any:
-            share = loop[0] * 0.5
-            return share, point(share, loop[1].products), loop[2] + 1
+    def shortened(
+        self,
+        p: Array,
+        d: Array,
+        share: Array,
+        begin: BoxStep,
+        poor: Callable[[BoxStep], Array],
+        factor: float,
+    ) -> _Trial:
+        """Shorten a share of d, from p, until its projected end is not poor."""
+        xp, steps, cost = namespace(p), self.steps, self.model.cost
 
-        one = xp.ones_like(old.slope)
-        begin = one, point(one, count), xp.scalar(0, "int32")
-        _, found, _ = xp.while_loop(short, shorter, begin)
-        failed = poor(found)
-        kept = old._replace(products=found.products)
-        return xp.cond(failed, lambda: kept, lambda: found), failed
+        def unfinished(trial: _Trial) -> Array:
+            return trial.poor & (trial.count < _TRIALS)
+
+        def shorter(trial: _Trial) -> _Trial:
+            shrunk = xp.where(trial.count > 0, factor * trial.share, trial.share)
+            end = steps.project(p + shrunk * d)
+            count = trial.step.products + cost
+            step = self.at(end, self.model.measured(end), count)
+            return _Trial(shrunk, step, poor(step), trial.count + 1)
+
+        none, yes = xp.scalar(0, "int32"), xp.scalar(True, "bool")
+        return xp.while_loop(unfinished, shorter, _Trial(share, begin, yes, none))
+
+    def at(self, p: Array, of_p: Any, products: Array) -> BoxStep:
+        """Say what the model says of a step."""
+        xp, model = namespace(p), self.model
+        slope, bend = xp.dot(self.g, p), model.bend(p, of_p)
+        return BoxStep(p, of_p, slope, bend, model.length(p), products)

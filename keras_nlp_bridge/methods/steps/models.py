@@ -36,6 +36,16 @@ class ByPairs(NamedTuple):
         """Return ``S v`` and ``Y v``."""
         return products(self.pairs, v)
 
+    def nothing(self, v: Array) -> _Products:
+        """Return those of zero."""
+        xp = namespace(v)
+        none = xp.zeros(self.pairs.live.shape, xp.dtype(v))
+        return none, none
+
+    def plus(self, a: _Products, b: _Products) -> _Products:
+        """Return those of a sum."""
+        return a[0] + b[0], a[1] + b[1]
+
     def bend(self, v: Array, of_v: _Products) -> Array:
         """Return ``v'Bv``."""
         xp, b, Wv = namespace(v), self.b, project(self.b, *of_v)
@@ -75,6 +85,14 @@ class ByProducts(NamedTuple):
     def measured(self, v: Array) -> Array:
         """Return ``B v``."""
         return self.apply(v)
+
+    def nothing(self, v: Array) -> Array:
+        """Return zero."""
+        return namespace(v).zeros_like(v)
+
+    def plus(self, a: Array, b: Array) -> Array:
+        """Return the sum."""
+        return a + b
 
     def bend(self, v: Array, of_v: Array) -> Array:
         """Return ``v'Bv``."""

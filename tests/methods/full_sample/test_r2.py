@@ -38,6 +38,22 @@ def test_first_order_trust_region_takes_the_first_step_of_r2():
     np.testing.assert_allclose(runs[0].x, runs[1].x)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_spectral_steps_need_a_hundredth_of_the_evaluations(dtype):
+    """SPG needs about a hundred for this; a fixed scale, thousands."""
+    x0 = np.array([-1.2, 1], dtype)
+    given = {"jac": ROSEN.jac, "gtol": 1e-3}
+    res = knb.r2(ROSEN.fun, x0, **given)
+    assert res.success
+    assert res.nfev < 200
+    assert not knb.r2(ROSEN.fun, x0, spectral=False, maxiter=1000, **given).success
+
+
+def test_the_first_step_of_a_quadratic_shows_its_curvature():
+    res = knb.r2(lambda x: 3 * x @ x, [1.0, -2.0], jac=lambda x: 6 * x, maxiter=2)
+    np.testing.assert_allclose(res.x, 0, atol=1e-14)
+
+
 class Lasso:
     """Least squares with a sparse solution."""
 
@@ -92,6 +108,8 @@ def test_l0_keeps_the_large_entries_only():
         {"l1": 1, "momentum": 0.5},
         {"l1": 1, "nonmonotone": 2},
         {"l0": 1, "step": "tr"},
+        {"spectral": True, "momentum": 0.5},
+        {"spectral": True, "l1": 1},
     ],
     ids=str,
 )
