@@ -136,8 +136,13 @@ class NumPyNamespace:
     @staticmethod
     def grams(A: Array, B: Array, mask: Array) -> tuple[Array, Array, Array]:
         """Return ``A A'``, ``A B'`` and ``B B'`` of the columns that a mask selects."""
-        A, B = A[:, mask], B[:, mask]
-        return A @ A.T, A @ B.T, B @ B.T
+        own, m = mask.astype(A.dtype), A.shape[0]
+        total = np.zeros((2 * m, 2 * m), A.dtype)
+        for i in range(0, A.shape[1], _PART):  # what stays in the cache is read once
+            k = slice(i, i + _PART)
+            part = np.concatenate([A[:, k], B[:, k]])
+            total += (part * own[k]) @ part.T
+        return total[:m, :m], total[:m, m:], total[m:, m:]
 
     @staticmethod
     def combine(
