@@ -36,6 +36,9 @@ METHODS: dict[str, tuple[Any, dict[str, Any], bool]] = {
     "tr_lsr1": (knb.tr_lsr1, OURS, False),
     "slbfgs": (knb.slbfgs, OURS, False),
     "trunk": (knb.trunk, OURS, True),
+    "bfgs": (knb.bfgs, OURS, False),
+    "ssbfgs": (knb.ssbfgs, OURS, False),
+    "ssbroyden": (knb.ssbroyden, OURS, False),
     "r2": (knb.r2, OURS, False),
     "L-BFGS-B": (
         "L-BFGS-B",

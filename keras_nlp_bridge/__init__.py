@@ -37,9 +37,12 @@ if TYPE_CHECKING:
     from keras_nlp_bridge.landscapes.landscape import landscape as landscape
     from keras_nlp_bridge.minimizing.minimize import minimize as minimize
     from keras_nlp_bridge.minimizing.scipy_method import METHODS as METHODS
+    from keras_nlp_bridge.minimizing.scipy_method import bfgs as bfgs
     from keras_nlp_bridge.minimizing.scipy_method import lbfgs as lbfgs
     from keras_nlp_bridge.minimizing.scipy_method import r2 as r2
     from keras_nlp_bridge.minimizing.scipy_method import slbfgs as slbfgs
+    from keras_nlp_bridge.minimizing.scipy_method import ssbfgs as ssbfgs
+    from keras_nlp_bridge.minimizing.scipy_method import ssbroyden as ssbroyden
     from keras_nlp_bridge.minimizing.scipy_method import tr_lsr1 as tr_lsr1
     from keras_nlp_bridge.minimizing.scipy_method import trunk as trunk
     from keras_nlp_bridge.operators import LBFGS as LBFGS
@@ -57,6 +60,7 @@ _HOME = {
     "LSR1": "operators",
     "Landscape": "landscapes.landscape",
     "METHODS": "minimizing.scipy_method",
+    "bfgs": "minimizing.scipy_method",
     "benchmark": "benchmarking.benchmark",
     "MultitargetNeuralNetworkRegressor": "estimators",
     "NeuralNetworkBinaryClassifier": "estimators",
@@ -68,6 +72,8 @@ _HOME = {
     "minimize": "minimizing.minimize",
     "r2": "minimizing.scipy_method",
     "slbfgs": "minimizing.scipy_method",
+    "ssbfgs": "minimizing.scipy_method",
+    "ssbroyden": "minimizing.scipy_method",
     "tr_lsr1": "minimizing.scipy_method",
     "trunk": "minimizing.scipy_method",
 }

@@ -118,6 +118,28 @@ class NumPyNamespace:
         return np.linalg.solve(a, b)
 
     @staticmethod
+    def definite(a: Array) -> Array:
+        """Whether a symmetric matrix is positive definite, by Cholesky."""
+        try:
+            np.linalg.cholesky(a)
+        except np.linalg.LinAlgError:
+            return np.bool_(False)
+        return np.isfinite(a).all()
+
+    @staticmethod
+    def rank_update(
+        a: Array, scale: Array, rows: Array, signs: Array, keep: Array, donate: bool
+    ) -> Array:
+        """Return ``scale a + rows' diag(signs) rows`` if `keep`; else the same a."""
+        if not keep:
+            return a
+        a = a if donate else a.copy()
+        (gemm,) = get_blas_funcs(("gemm",), (a, rows))
+        # BLAS wants columns: it sees the transpose, which is the same matrix.
+        gemm(1.0, rows.T * signs, rows, beta=scale, c=a.T, overwrite_c=True)
+        return a
+
+    @staticmethod
     def set_row(
         a: Array, i: Array, row: Array, scale: Array, keep: Array, donate: bool
     ) -> Array:
@@ -205,8 +227,8 @@ class KerasNamespace:
         self._ops = ops
         self._standardize = backend.standardize_dtype
         for name in (
-            *("combine", "dot", "eigh", "matmul", "maximum", "minimum"),
-            *("on_rows", "select", "set_row"),
+            *("combine", "definite", "dot", "eigh", "matmul", "maximum", "minimum"),
+            *("on_rows", "rank_update", "select", "set_row"),
         ):
             setattr(self, name, getattr(current(), name))
         for name in (

@@ -205,6 +205,29 @@ class Backend(ABC):
         """Return ``A'a + B'b + scale v`` for matrices with few and long rows."""
         return keras.ops.matmul(a, A) + keras.ops.matmul(b, B) + scale * v
 
+    def definite(self, a: Tensor) -> Tensor:
+        """Tell whether a symmetric matrix is positive definite, by Cholesky."""
+        return keras.ops.all(keras.ops.isfinite(keras.ops.cholesky(a)))
+
+    def rank_update(
+        self,
+        a: Tensor,
+        scale: Tensor,
+        rows: Tensor,
+        signs: Tensor,
+        keep: Tensor,
+        donate: bool,
+    ) -> Tensor:
+        """Return ``scale a + rows' diag(signs) rows``; `a` may be used up if `donate`.
+
+        Unless `keep`, the rows are zero and the scale is one.
+        """
+        del keep, donate  # a compiler sees for itself what is not used again
+        out = scale * a
+        for i in range(rows.shape[0]):
+            out = out + signs[i] * (rows[i][:, None] * rows[i][None, :])
+        return out
+
     def select(self, condition: Tensor, a: Tree, b: Tree) -> Tree:
         """Return one of two trees of vectors, by a truth value."""
         return keras.tree.map_structure(

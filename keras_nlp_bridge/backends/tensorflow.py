@@ -18,6 +18,7 @@ from keras_nlp_bridge.backends.strategies import Replicated
 
 __all__ = ["Backend"]
 
+WIDE_MATRIX = 500  # rows from which another program costs less than its passes
 LONG = 10_000  # numbers from which a copy costs more than a branch
 
 
@@ -59,6 +60,28 @@ class Backend(Replicated):
         if (v.shape[0] or 0) < LONG:
             return super().combine(a, A, b, B, scale, v)
         return self.fused(combined_rows, a, A, b, B, scale, v)
+
+    def definite(self, a: Tensor) -> Tensor:
+        # TensorFlow's own raises, within a graph too.
+        found = tf.numpy_function(_is_definite, [a], tf.bool)
+        return tf.ensure_shape(found, ())
+
+    def rank_update(
+        self,
+        a: Tensor,
+        scale: Tensor,
+        rows: Tensor,
+        signs: Tensor,
+        keep: Tensor,
+        donate: bool,
+    ) -> Tensor:
+        if (a.shape[0] or 0) >= WIDE_MATRIX:  # one pass over memory instead of three
+            update = super().rank_update
+            return self.fused(
+                lambda a, c, rows, signs: update(a, c, rows, signs, None, donate),
+                *(a, scale, rows, signs),
+            )
+        return scale * a + tf.matmul(rows, signs[:, None] * rows, transpose_a=True)
 
     def select(self, condition: Tensor, a: Tree, b: Tree) -> Tree:
         if max(t.shape.num_elements() or 0 for t in tf.nest.flatten(a)) < LONG:
@@ -249,6 +272,14 @@ class _Own:
         if self._first is not None:
             args = self._first(args[0]), *args[1:]
         return self._function(*args)
+
+
+def _is_definite(a: NDArray[Any]) -> np.bool_:
+    try:
+        np.linalg.cholesky(a)
+    except np.linalg.LinAlgError:
+        return np.bool_(False)
+    return np.isfinite(a).all()
 
 
 def _refuse_wrong_derivatives() -> None:

@@ -80,6 +80,24 @@ class Backend(base.Backend):
     ) -> Tensor:
         return (scale * v).addmv_(A.T, a).addmv_(B.T, b)
 
+    def definite(self, a: Tensor) -> Tensor:
+        factor, failed = torch.linalg.cholesky_ex(a)
+        return (failed == 0) & torch.isfinite(factor).all()
+
+    def rank_update(
+        self,
+        a: Tensor,
+        scale: Tensor,
+        rows: Tensor,
+        signs: Tensor,
+        keep: Tensor,
+        donate: bool,
+    ) -> Tensor:
+        if not keep:
+            return a
+        a, columns = a if donate else a.clone(), (signs[:, None] * rows).T
+        return a.addmm_(columns, rows, beta=float(scale))
+
     def select(self, condition: Tensor, a: Tree, b: Tree) -> Tree:
         return a if condition else b
 

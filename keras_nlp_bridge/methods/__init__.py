@@ -1,5 +1,10 @@
 """Minimizers: frozen hyper-parameters and pure functions over an oracle."""
 
+from keras_nlp_bridge.methods.full_sample.dense import (
+    BFGSMethod,
+    SSBFGSMethod,
+    SSBroydenMethod,
+)
 from keras_nlp_bridge.methods.full_sample.lbfgs import LBFGSMethod
 from keras_nlp_bridge.methods.full_sample.r2 import R2
 from keras_nlp_bridge.methods.full_sample.trunk import Trunk
@@ -26,6 +31,7 @@ __all__ = [
     "R2",
     "TRLBFGS",
     "TRLSR1",
+    "BFGSMethod",
     "Clock",
     "Clocked",
     "Counts",
@@ -35,6 +41,8 @@ __all__ = [
     "Oracle",
     "Past",
     "Progress",
+    "SSBFGSMethod",
+    "SSBroydenMethod",
     "State",
     "Status",
     "StochasticLBFGS",

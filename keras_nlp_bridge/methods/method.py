@@ -94,6 +94,10 @@ class Method(Options):
     traced once, as one compiled call on a device.
     """
 
+    def check_size(self, n: int, itemsize: int) -> None:
+        """Raise a `ValueError` for more variables than the method is made for."""
+        del n, itemsize
+
     def init(self, oracle: Oracle, x: Array) -> Any:
         """Evaluate at the start and return the first state."""
         raise NotImplementedError

@@ -141,6 +141,7 @@ class ScipyMethod:
             _check_length(start, source.n)
             ends = (ends or Ends.none(start.size)).also(projection.bounds)
         method = _with_one_matrix(method, hess)
+        method.check_size(start.size, start.itemsize)
         functions = fun, jac, hess, hessp, args
         engine, dtype = self._engine(method, functions, start, (source, ends), run)
         watcher = Watcher(engine, callback, start if run.return_all else None)

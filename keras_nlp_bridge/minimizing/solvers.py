@@ -14,9 +14,12 @@ from keras_nlp_bridge.methods import (
     R2,
     TRLBFGS,
     TRLSR1,
+    BFGSMethod,
     Clocked,
     LBFGSMethod,
     Method,
+    SSBFGSMethod,
+    SSBroydenMethod,
     StochasticLBFGS,
     StochasticR2,
     StochasticTRLSR1,
@@ -60,7 +63,9 @@ class Solver:
     Attributes
     ----------
     name : str
-        As its authors write it; found in any case, with ``_`` for ``-`` too.
+        As its authors write it; found in any case, with ``_`` for ``-`` too. (What
+        differs in its case alone is found as written: ``bfgs`` is ours, ``BFGS``
+        SciPy's.)
     kind : {"full", "minibatch", "both", "keras"}
         What `fit` gives it: all samples; minibatches; minibatches if there is a
         `batch_size`; or Keras's own loop, since it is an optimizer of Keras.
@@ -151,6 +156,10 @@ OURS = (
     ours("lbfgs", LBFGSMethod, "full", stochastic=StochasticLBFGS),
     ours("slbfgs", TRLBFGS, "minibatch", stochastic=StochasticLBFGS),
     ours("trunk", Trunk, "both", stochastic=StochasticTrunk),
+    # Matrices of n by n numbers, learned from exact differences of gradients.
+    ours("bfgs", BFGSMethod, "full"),
+    ours("ssbfgs", SSBFGSMethod, "full"),
+    ours("ssbroyden", SSBroydenMethod, "full"),
 )
 
 _SCIPYS = (
@@ -189,6 +198,8 @@ def _key(name: str) -> str:
     return name.strip().lower().replace("_", "-")
 
 
+# Where two differ in their case alone, as SciPy's BFGS and our bfgs, each is found by
+# its exact name, and SciPy's by any other.
 _BY_KEY = {_key(name): solver for name, solver in SOLVERS.items()}
 
 
@@ -208,7 +219,8 @@ def find(given: Any) -> Solver:
     if isinstance(given, Solver):
         return given
     if isinstance(given, str):
-        found = _BY_KEY.get(_key(given)) or _registered_in_keras(given)
+        exact = SOLVERS.get(given.strip())
+        found = exact or _BY_KEY.get(_key(given)) or _registered_in_keras(given)
         if found is None:
             raise ValueError(_unknown(given))
         return found

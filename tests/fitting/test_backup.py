@@ -54,6 +54,7 @@ def backup(folder):
     ("method", "epochs"),
     [
         ("lbfgs", 5),
+        ("ssbroyden", 5),
         ("trunk", 5),
         (knb.METHODS["tr-lsr1"].full(), 5),
         ("r2", 4),
