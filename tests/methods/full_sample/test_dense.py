@@ -37,7 +37,8 @@ def test_a_quadratic_teaches_the_inverse_matrix(method):
     with pytest.MonkeyPatch.context() as patch:
         home = "keras_nlp_bridge.minimizing.scipy_method.HostEngine"
         patch.setattr(home, Watched)
-        res = method(fun, np.ones(12), jac=jac, gtol=1e-10)
+        options = {"gtol": 1e-10, "initial_scale": False}
+        res = method(fun, np.ones(12), jac=jac, **options)
     assert res.success
     H = engines[0]._state.inverse
     np.testing.assert_array_equal(H, H.T)
