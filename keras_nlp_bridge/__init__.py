@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from keras_nlp_bridge.fitting.fit import fit as fit
     from keras_nlp_bridge.landscapes.landscape import Landscape as Landscape
     from keras_nlp_bridge.landscapes.landscape import landscape as landscape
+    from keras_nlp_bridge.minimizing.least_squares import least_squares as least_squares
     from keras_nlp_bridge.minimizing.minimize import minimize as minimize
     from keras_nlp_bridge.minimizing.scipy_method import METHODS as METHODS
     from keras_nlp_bridge.minimizing.scipy_method import bfgs as bfgs
     from keras_nlp_bridge.minimizing.scipy_method import lbfgs as lbfgs
+    from keras_nlp_bridge.minimizing.scipy_method import lm as lm
     from keras_nlp_bridge.minimizing.scipy_method import r2 as r2
     from keras_nlp_bridge.minimizing.scipy_method import slbfgs as slbfgs
     from keras_nlp_bridge.minimizing.scipy_method import ssbfgs as ssbfgs
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from keras_nlp_bridge.minimizing.scipy_method import trunk as trunk
     from keras_nlp_bridge.operators import LBFGS as LBFGS
     from keras_nlp_bridge.operators import LSR1 as LSR1
+    from keras_nlp_bridge.problem.blocks import Residual as Residual
     from keras_nlp_bridge.problem.problem import KerasProblem as KerasProblem
 
 # Each public name and its module; loaded when first used, so that importing the
@@ -66,9 +69,12 @@ _HOME = {
     "NeuralNetworkBinaryClassifier": "estimators",
     "NeuralNetworkClassifier": "estimators",
     "NeuralNetworkRegressor": "estimators",
+    "Residual": "problem.blocks",
     "fit": "fitting.fit",
     "landscape": "landscapes.landscape",
     "lbfgs": "minimizing.scipy_method",
+    "least_squares": "minimizing.least_squares",
+    "lm": "minimizing.scipy_method",
     "minimize": "minimizing.minimize",
     "r2": "minimizing.scipy_method",
     "slbfgs": "minimizing.scipy_method",

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.linalg import get_blas_funcs
+from scipy.linalg import cho_factor, cho_solve, get_blas_funcs
 
 __all__ = ["Array", "Namespace", "epsilon", "namespace"]
 
@@ -116,6 +116,20 @@ class NumPyNamespace:
     def solve(a: Array, b: Array) -> Array:
         """Solve a square linear system with right-hand-side columns `b`."""
         return np.linalg.solve(a, b)
+
+    @staticmethod
+    def qr(a: Array) -> tuple[Array, Array]:
+        """Return Q with orthonormal columns and R of a matrix of long columns."""
+        q, r = np.linalg.qr(a)
+        return q, r
+
+    @staticmethod
+    def solve_definite(a: Array, b: Array) -> Array:
+        """Solve for one right-hand side by Cholesky; NaN if `a` is not definite."""
+        try:
+            return cho_solve(cho_factor(a, check_finite=False), b, check_finite=False)
+        except np.linalg.LinAlgError:
+            return np.full_like(b, np.nan)
 
     @staticmethod
     def definite(a: Array) -> Array:
@@ -228,7 +242,7 @@ class KerasNamespace:
         self._standardize = backend.standardize_dtype
         for name in (
             *("combine", "definite", "dot", "eigh", "matmul", "maximum", "minimum"),
-            *("on_rows", "rank_update", "select", "set_row"),
+            *("on_rows", "rank_update", "select", "set_row", "solve_definite"),
         ):
             setattr(self, name, getattr(current(), name))
         for name in (
@@ -236,7 +250,7 @@ class KerasNamespace:
             *("isfinite", "transpose", "stack"),
             *("concatenate", "take", "sort", "zeros_like", "cast", "zeros", "where"),
             *("ones_like", "round"),
-            *("clip", "solve", "cond"),
+            *("clip", "qr", "solve", "cond"),
         ):
             setattr(self, name, getattr(ops, name))
 

@@ -150,6 +150,25 @@ class Backend(ABC):
         """Return the transposed Jacobian of a vector function times `dual`."""
 
     @abstractmethod
+    def row_jacobians(
+        self,
+        function: Callable[[Tensor, list[Tensor]], Tensor],
+        x: Tensor,
+        rows: list[Tensor],
+    ) -> Tensor:
+        """Return the Jacobians in x, each of shape (k, n), of single samples.
+
+        The function takes x and some samples, the leading axis of `rows`, to a tensor
+        of shape (samples, k), whose rows depend on their own sample alone.
+        """
+
+    @abstractmethod
+    def shape_of(
+        self, function: Callable[[Tensor], Tensor], x: Tensor
+    ) -> tuple[int, ...]:
+        """Return the shape of what a function makes of x, which it may have to do."""
+
+    @abstractmethod
     def constant(self, tree: Tree) -> Tree:
         """Cut a tree of tensors off from what it was computed from."""
 
@@ -204,6 +223,13 @@ class Backend(ABC):
     ) -> Tensor:
         """Return ``A'a + B'b + scale v`` for matrices with few and long rows."""
         return keras.ops.matmul(a, A) + keras.ops.matmul(b, B) + scale * v
+
+    def solve_definite(self, a: Tensor, b: Tensor) -> Tensor:
+        """Solve for one right-hand side; no numbers if `a` is not definite."""
+        factor = keras.ops.cholesky(a)
+        half = keras.ops.solve_triangular(factor, b[:, None], lower=True)
+        turned = keras.ops.transpose(factor)
+        return keras.ops.solve_triangular(turned, half, lower=False)[:, 0]
 
     def definite(self, a: Tensor) -> Tensor:
         """Tell whether a symmetric matrix is positive definite, by Cholesky."""

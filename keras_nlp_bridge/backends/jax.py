@@ -138,6 +138,23 @@ class Backend(base.Backend):
     ) -> Tensor:
         return fast(lambda x, dual: jax.vjp(function, x)[1](dual)[0], x, dual)
 
+    def row_jacobians(
+        self,
+        function: Callable[[Tensor, list[Tensor]], Tensor],
+        x: Tensor,
+        rows: list[Tensor],
+    ) -> Tensor:
+        def one(row: list[Tensor]) -> Tensor:
+            few = [a[None] for a in row]
+            return jax.jacrev(lambda z: function(z, few)[0])(x)
+
+        return jax.vmap(one)(rows)
+
+    def shape_of(
+        self, function: Callable[[Tensor], Tensor], x: Tensor
+    ) -> tuple[int, ...]:
+        return tuple(jax.eval_shape(function, x).shape)
+
     def combine(
         self, a: Tensor, A: Tensor, b: Tensor, B: Tensor, scale: Tensor, v: Tensor
     ) -> Tensor:

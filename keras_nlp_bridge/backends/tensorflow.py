@@ -61,6 +61,10 @@ class Backend(Replicated):
             return super().combine(a, A, b, B, scale, v)
         return self.fused(combined_rows, a, A, b, B, scale, v)
 
+    def solve_definite(self, a: Tensor, b: Tensor) -> Tensor:
+        # Its Cholesky raises, within a graph too, where a matrix is not definite.
+        return tf.linalg.solve(a, b[:, None])[:, 0]
+
     def definite(self, a: Tensor) -> Tensor:
         # TensorFlow's own raises, within a graph too.
         found = tf.numpy_function(_is_definite, [a], tf.bool)
@@ -199,6 +203,27 @@ class Backend(Replicated):
             tape.watch(x)
             y = function(x)
         return _grad(tape, y, x, dual)
+
+    def row_jacobians(
+        self,
+        function: Callable[[Tensor, list[Tensor]], Tensor],
+        x: Tensor,
+        rows: list[Tensor],
+    ) -> Tensor:
+        def one(row: list[Tensor]) -> Tensor:
+            with tf.GradientTape(
+                persistent=True, watch_accessed_variables=False
+            ) as tape:
+                tape.watch(x)
+                parts = tf.unstack(function(x, [a[None] for a in row])[0])
+            return tf.stack([_grad(tape, part, x) for part in parts])
+
+        return tf.vectorized_map(one, rows)
+
+    def shape_of(
+        self, function: Callable[[Tensor], Tensor], x: Tensor
+    ) -> tuple[int, ...]:
+        return tuple(function(x).shape)
 
     def constant(self, tree: Tree) -> Tree:
         return tf.nest.map_structure(tf.stop_gradient, tree)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -79,6 +80,11 @@ class Backend(base.Backend):
         self, a: Tensor, A: Tensor, b: Tensor, B: Tensor, scale: Tensor, v: Tensor
     ) -> Tensor:
         return (scale * v).addmv_(A.T, a).addmv_(B.T, b)
+
+    def solve_definite(self, a: Tensor, b: Tensor) -> Tensor:
+        factor, failed = torch.linalg.cholesky_ex(a)
+        found = torch.cholesky_solve(b[:, None], factor)[:, 0]
+        return torch.where(failed == 0, found, torch.nan)
 
     def definite(self, a: Tensor) -> Tensor:
         factor, failed = torch.linalg.cholesky_ex(a)
@@ -213,6 +219,34 @@ class Backend(base.Backend):
             z = x.detach().requires_grad_()
             return _grad(function(z), z, dual).detach()
 
+    def row_jacobians(
+        self,
+        function: Callable[[Tensor, list[Tensor]], Tensor],
+        x: Tensor,
+        rows: list[Tensor],
+    ) -> Tensor:
+        def one(*row: Tensor) -> Tensor:
+            few = [a[None] for a in row]
+            return torch.func.jacrev(lambda z: function(z, few)[0])(x)
+
+        try:
+            return torch.func.vmap(one)(*rows)
+        except RuntimeError as error:
+            # As where a residual calls `torch.autograd.grad`.
+            warnings.warn(
+                "residuals are differentiated sample by sample, which is slow: torch "
+                "cannot do it in one pass. Take derivatives in them by `torch.func`. "
+                f"It said: {str(error).splitlines()[0]}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return torch.stack([_jacobian_of(function, x, row) for row in _each(rows)])
+
+    def shape_of(
+        self, function: Callable[[Tensor], Tensor], x: Tensor
+    ) -> tuple[int, ...]:
+        return tuple(function(x).shape)
+
     def constant(self, tree: Tree) -> Tree:
         return keras.tree.map_structure(lambda a: a.detach(), tree)
 
@@ -232,6 +266,20 @@ class Backend(base.Backend):
     def gather(self, tree: Tree, index: Tensor) -> Tree:
         at = index.long()
         return keras.tree.map_structure(lambda a: None if a is None else a[at], tree)
+
+
+def _each(rows: list[Tensor]) -> Iterator[list[Tensor]]:
+    for i in range(rows[0].shape[0]):
+        yield [a[i : i + 1] for a in rows]
+
+
+def _jacobian_of(
+    function: Callable[[Tensor, list[Tensor]], Tensor], x: Tensor, row: list[Tensor]
+) -> Tensor:
+    with torch.enable_grad():
+        z = x.detach().requires_grad_()
+        found = function(z, row)[0]
+        return torch.stack([_grad(part, z, create_graph=True) for part in found])
 
 
 def _beside(a: Tensor, b: Any) -> Tensor:

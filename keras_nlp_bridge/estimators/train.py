@@ -264,6 +264,11 @@ class _Penalty(keras.regularizers.Regularizer):
             total = total + self.l1 * keras.ops.sum(keras.ops.absolute(x))
         return total
 
+    @property
+    def square_factor(self) -> float:
+        """What the sum of squares is multiplied by, if that is all; else 0."""
+        return 0.0 if self.l1 else self.l2 / 2
+
     def get_config(self) -> dict[str, float]:
         return {"l1": self.l1, "l2": self.l2}
 
@@ -285,6 +290,11 @@ class _Penalized(keras.Model):
             if self._l1:
                 self.add_loss(l1 * keras.ops.sum(keras.ops.absolute(variable)))
         return outputs
+
+    def square_factors(self) -> dict[int, Any]:
+        """Return what sums of squares are multiplied by, by the id of the variable."""
+        kernels = [] if self._l1 else _kernels(self.inner)
+        return {id(v): 0.5 * self.strengths[1] for v in kernels}
 
 
 def _copy(source: keras.Model, target: keras.Model) -> None:

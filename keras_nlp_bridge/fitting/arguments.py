@@ -103,14 +103,14 @@ def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:
     return found
 
 
-def check_model(model: Any, loss: Any) -> None:
-    """Raise unless this is a model that can be trained, with a loss."""
+def check_model(model: Any, loss: Any, alone: bool = True) -> None:
+    """Raise unless this is a model that can be trained, with a loss where `alone`."""
     backends.current()  # says what to set where there are no derivatives
     if not isinstance(model, keras.Model):
         raise TypeError(f"`model` must be a keras.Model; got {type(model)}.")
     if model.built:
         check_trainable(model)
-    if loss is None and not model.compiled:
+    if alone and loss is None and not model.compiled:
         raise ValueError(
             "`loss` must be given for a model that is not compiled; got loss=None."
         )

@@ -73,7 +73,11 @@ def start_statistics(problem: KerasProblem) -> bool:
         Whether statistics were computed.
     """
     model: Any = problem.model
-    if problem.training or not any(map(_as_made, _batch_norms(model))):
+    if (
+        problem.training
+        or problem.blocks
+        or not any(map(_as_made, _batch_norms(model)))
+    ):
         return False
     fixed = fixed_batch(model)
     size = fixed or max(_SAMPLES, -(-problem.size // _BATCHES))

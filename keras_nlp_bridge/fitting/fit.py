@@ -29,6 +29,7 @@ from keras_nlp_bridge.fitting.rates import check_rates
 from keras_nlp_bridge.fitting.time_limit import TimeLimit
 from keras_nlp_bridge.methods import Clocked, Status
 from keras_nlp_bridge.minimizing.options import unknown_option
+from keras_nlp_bridge.minimizing.owner import is_problem
 from keras_nlp_bridge.minimizing.solvers import DEFAULT, PLAIN, Solver, find
 from keras_nlp_bridge.problem import data
 from keras_nlp_bridge.problem.data import is_arrays
@@ -154,7 +155,8 @@ def fit(
     computed on the data before they start.
     """
     given = checked_arguments(dict(locals()))
-    check_model(model, loss)
+    blocks = x.blocks if is_problem(x) else []
+    check_model(model, loss, alone=not blocks)
     if is_arrays(x):
         check_targets(model, model.loss if loss is None else loss, y)
     phases, arguments = _planned(model, method, given, averaging)

@@ -15,7 +15,7 @@ from keras_nlp_bridge.fitting.limits import check_limits
 from keras_nlp_bridge.fitting.rates import without_rates
 from keras_nlp_bridge.fitting.time_limit import TimeLimit
 from keras_nlp_bridge.methods import Method
-from keras_nlp_bridge.minimizing.scipy_method import configured
+from keras_nlp_bridge.minimizing.scipy_method import configured, refuse_unfit
 from keras_nlp_bridge.minimizing.solvers import DEFAULT, Solver, refuse_projection
 from keras_nlp_bridge.problem.models import check_trained_by_loss
 from keras_nlp_bridge.problem.problem import KerasProblem
@@ -126,7 +126,10 @@ class FullSample:
         seed: int,
     ) -> KerasProblem:
         x, y, weight = given
+        method = self._method
         if isinstance(x, KerasProblem):
+            if method is not None:
+                refuse_unfit(method, x.n, x)
             return x
         with warnings.catch_warnings():  # what is refused is so by now
             warnings.filterwarnings("ignore", "the constraint .* is no bound")
@@ -142,5 +145,7 @@ class FullSample:
                 seed=seed,
                 bounds=arguments["bounds"],
             )
-        refuse_projection(self.solver, problem.projection, self._method)
+        refuse_projection(self.solver, problem.projection, method)
+        if method is not None:
+            refuse_unfit(method, problem.n, problem)
         return problem

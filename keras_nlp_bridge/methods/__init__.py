@@ -6,6 +6,7 @@ from keras_nlp_bridge.methods.full_sample.dense import (
     SSBroydenMethod,
 )
 from keras_nlp_bridge.methods.full_sample.lbfgs import LBFGSMethod
+from keras_nlp_bridge.methods.full_sample.levenberg import LevenbergMarquardt
 from keras_nlp_bridge.methods.full_sample.r2 import R2
 from keras_nlp_bridge.methods.full_sample.trunk import Trunk
 from keras_nlp_bridge.methods.full_sample.trust_region import TRLBFGS, TRLSR1
@@ -37,6 +38,7 @@ __all__ = [
     "Counts",
     "Iterate",
     "LBFGSMethod",
+    "LevenbergMarquardt",
     "Method",
     "Oracle",
     "Past",

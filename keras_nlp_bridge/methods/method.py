@@ -134,6 +134,8 @@ class Method(Options):
     any_projection: ClassVar[bool] = False
     # Whether the oracle needs ``hvp``.
     uses_hvp: ClassVar[bool] = False
+    # Whether it needs ``residual`` and ``residual_jac``.
+    uses_residuals: ClassVar[bool] = False
 
     @classmethod
     def option_names(cls) -> tuple[str, ...]:

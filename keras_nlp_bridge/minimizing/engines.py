@@ -171,6 +171,14 @@ class SampleOracle(NamedTuple):
         """Return the gradient at x."""
         return self.traceable.value_and_grad(x, self.sample)[1]
 
+    def residual(self, x: Array) -> Array:
+        """Return the residuals at x, where the objective is their sum of squares."""
+        return self.traceable.residual(x, self.sample)
+
+    def residual_jac(self, x: Array) -> Array:
+        """Return their dense Jacobian at x."""
+        return self.traceable.residual_jac(x, self.sample)
+
     def hvp(self, x: Array, p: Array) -> Array:
         """Return the product of the curvature matrix at x with p."""
         return self.traceable.hvp(x, p, self.sample)

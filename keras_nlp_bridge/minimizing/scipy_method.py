@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult, OptimizeWarning
@@ -27,8 +27,10 @@ from keras_nlp_bridge.minimizing.owner import (
 )
 from keras_nlp_bridge.minimizing.scipy_oracle import (
     ScipyOracle,
+    SquaresOracle,
     learns,
     require_products,
+    require_residuals,
     start_vector,
 )
 from keras_nlp_bridge.minimizing.solvers import (
@@ -41,7 +43,10 @@ from keras_nlp_bridge.minimizing.solvers import (
     refuse_projection,
 )
 
-__all__ = ["METHODS", "Configured", "ScipyMethod", "minimizer"]
+if TYPE_CHECKING:
+    from keras_nlp_bridge.problem.problem import KerasProblem
+
+__all__ = ["METHODS", "Configured", "ScipyMethod", "minimizer", "refuse_unfit"]
 
 
 class ScipyMethod:
@@ -141,7 +146,6 @@ class ScipyMethod:
             _check_length(start, source.n)
             ends = (ends or Ends.none(start.size)).also(projection.bounds)
         method = _with_one_matrix(method, hess)
-        method.check_size(start.size, start.itemsize)
         functions = fun, jac, hess, hessp, args
         engine, dtype = self._engine(method, functions, start, (source, ends), run)
         watcher = Watcher(engine, callback, start if run.return_all else None)
@@ -177,10 +181,14 @@ class ScipyMethod:
         problem = None if args else owner_of(fun, jac, *products)
         if problem is not None:
             _check_length(start, problem.n)
+            refuse_unfit(method, problem.n, problem)
             stride = int(run.check_every)
             return DeviceEngine(method, problem, stride, ends), problem.dtype
+        refuse_unfit(method, start.size)
         if method.uses_hvp:
             require_products(self.name, hess, hessp)
+        if method.uses_residuals:
+            require_residuals(self.name, fun)
         oracle = _on_host(functions, start.dtype, source, ends)
         engine = HostEngine(method, oracle, _sample_id(source))
         return engine, start.dtype.name
@@ -278,6 +286,14 @@ class Configured(ScipyMethod):
         return super().configure({**own, **options}, minibatches, strict)
 
 
+def refuse_unfit(method: Method, n: int, problem: KerasProblem | None = None) -> None:
+    """Raise a `ValueError` where a method cannot work on a problem of n variables."""
+    single = problem is not None and problem.dtype == "float32"
+    method.check_size(n, 4 if single else 8)
+    if problem is not None and method.uses_residuals:
+        problem.require_residuals()
+
+
 def _with_one_matrix(method: Method, hess: Any) -> Method:
     """Let a method learn none beside the matrix that SciPy's `hess` learns."""
     if isinstance(method, Trunk) and method.memory is None and learns(hess):
@@ -306,6 +322,8 @@ def _on_host(
         return moved if box is None else box.project(moved)
 
     fun, jac, hess, hessp, args = functions
+    if isinstance(fun, SquaresOracle):
+        return fun  # type: ignore[return-value]
     oracle = ScipyOracle(fun, jac, hess, hessp, args, dtype, _sample_id(source))
     if projection is not None and projection.constraints:
         oracle.project = project

@@ -16,8 +16,10 @@ from keras_nlp_bridge.minimizing.differences import along, gradient
 
 __all__ = [
     "ScipyOracle",
+    "SquaresOracle",
     "learns",
     "require_products",
+    "require_residuals",
     "start_vector",
 ]
 
@@ -251,6 +253,55 @@ class ScipyOracle:
         return np.reshape(values, x.shape) / step
 
 
+class SquaresOracle:
+    """Residuals in the form of SciPy's `least_squares` as an oracle that counts.
+
+    Parameters
+    ----------
+    fun, jac : callable
+        Residuals of shape (m,) and their Jacobian of shape (m, n), of x and `args`.
+    args : tuple
+    """
+
+    donated = True
+
+    def __init__(
+        self, fun: Callable[..., Any], jac: Callable[..., Any], args: tuple[Any, ...]
+    ) -> None:
+        self._fun, self._jac, self._args = fun, jac, args
+        self._nfev = self._njev = 0
+        self._errstate = np.geterr()
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return the numbers of calls of fun and jac."""
+        return self._nfev, self._njev, 0
+
+    def residual(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return the residuals at x."""
+        self._nfev += 1
+        with np.errstate(**self._errstate):
+            found = np.atleast_1d(np.asarray(self._fun(x.copy(), *self._args)))
+        if found.ndim != 1 or found.dtype.kind not in "buif":
+            raise ValueError(
+                "`fun` must return real residuals of shape (m,); got shape "
+                f"{found.shape} of {found.dtype}."
+            )
+        self._rows = found.size
+        return np.array(found, x.dtype)
+
+    def residual_jac(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return their Jacobian at x, after `residual`."""
+        self._njev += 1
+        with np.errstate(**self._errstate):
+            found = np.atleast_2d(np.asarray(self._jac(x.copy(), *self._args)))
+        if found.shape != (self._rows, x.size) or found.dtype.kind not in "buif":
+            raise ValueError(
+                f"`jac` must return real numbers of shape {(self._rows, x.size)}; got "
+                f"shape {found.shape} of {found.dtype}."
+            )
+        return np.array(found, x.dtype)
+
+
 _DIFFERENCES = ("2-point", "3-point", "cs")
 
 
@@ -285,6 +336,16 @@ def require_products(name: str, hess: Any, hessp: Any) -> None:
         raise ValueError(
             "`hess` must be callable, a matrix, a LinearOperator, a "
             f"HessianUpdateStrategy, '2-point' or '3-point'; got {hess!r}."
+        )
+
+
+def require_residuals(name: str, fun: Any) -> None:
+    """Raise unless a function is one of residuals."""
+    if not isinstance(fun, SquaresOracle):
+        raise ValueError(
+            f"`fun` must be that of a KerasProblem for {name}, which needs residuals; "
+            f"got {fun!r}. keras_nlp_bridge.least_squares takes a function of x that "
+            "returns residuals."
         )
 
 

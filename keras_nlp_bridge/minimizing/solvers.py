@@ -17,6 +17,7 @@ from keras_nlp_bridge.methods import (
     BFGSMethod,
     Clocked,
     LBFGSMethod,
+    LevenbergMarquardt,
     Method,
     SSBFGSMethod,
     SSBroydenMethod,
@@ -160,6 +161,8 @@ OURS = (
     ours("bfgs", BFGSMethod, "full"),
     ours("ssbfgs", SSBFGSMethod, "full"),
     ours("ssbroyden", SSBroydenMethod, "full"),
+    # Of residuals, and their dense Jacobian.
+    ours("lm", LevenbergMarquardt, "full"),
 )
 
 _SCIPYS = (

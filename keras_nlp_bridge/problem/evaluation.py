@@ -14,9 +14,11 @@ import numpy as np
 from keras import ops
 
 from keras_nlp_bridge.backends import Backend
+from keras_nlp_bridge.problem.blocks import BlockLoss
 from keras_nlp_bridge.problem.data import Batch, Tree
 from keras_nlp_bridge.problem.objective import Objective
 from keras_nlp_bridge.problem.samples import Chunks
+from keras_nlp_bridge.problem.squares import jacobian, vector
 
 Tensor = Any
 
@@ -200,11 +202,30 @@ class Evaluation:
     ) -> Tensor:
         """Product of the curvature matrix at x with p, of shape (n,)."""
         kind = curvature or self.curvature
+        if kind == "gauss-newton" and isinstance(self.objective.trainer, BlockLoss):
+            along = self.residual_jvp(x, p, sample)
+            return 2 * self.residual_vjp(x, self.backend.constant(along), sample)
 
         def one(loss: BatchLoss) -> Tree:
             return (loss.hvp(x, p, kind),)
 
         return self._add_up(one, sample, (ops.zeros_like(x),))[0]
+
+    def residual(self, x: Tensor, sample: Sample) -> Tensor:
+        """Residuals at x of shape (m,), whose squares add up to the objective."""
+        return vector(self.objective, self.backend, x, sample)
+
+    def residual_jac(self, x: Tensor, sample: Sample) -> Tensor:
+        """Jacobian of the residuals at x, of shape (m, n)."""
+        return jacobian(self.objective, self.backend, x, sample)
+
+    def residual_jvp(self, x: Tensor, v: Tensor, sample: Sample) -> Tensor:
+        """Jacobian of the residuals at x times v of shape (n,)."""
+        return self.backend.jvp(lambda z: self.residual(z, sample), x, v)[1]
+
+    def residual_vjp(self, x: Tensor, u: Tensor, sample: Sample) -> Tensor:
+        """Transposed Jacobian of the residuals at x times u of shape (m,)."""
+        return self.backend.vjp(lambda z: self.residual(z, sample), x, u)
 
     def _add_up(
         self, one: Callable[[BatchLoss], Tree], sample: Sample, zero: Tree

@@ -171,6 +171,13 @@ class Objective:
             y_pred = self.model(batch.x, training=self.training)
         return self.join(keras.tree.flatten(y_pred))
 
+    def called(
+        self, function: Callable[[], Any], x: Tensor, others: Sequence[Tensor]
+    ) -> Any:
+        """Call a function that calls the model, which sees x."""
+        with self._scope(x, others):
+            return function()
+
     def counts(self, x: Tensor, batch: Batch, others: Sequence[Tensor]) -> Tensor:
         """Divisor of the mean loss of a batch, one per output."""
         with self._scope(x, others):

@@ -16,7 +16,14 @@ from keras_nlp_bridge import backends
 from keras_nlp_bridge.backends import Backend
 from keras_nlp_bridge.checks import mapping
 from keras_nlp_bridge.problem import data as data_of
-from keras_nlp_bridge.problem.data import Batch
+from keras_nlp_bridge.problem.blocks import (
+    Residual,
+    block_loss,
+    nothing,
+    refuse_beside_blocks,
+    refuse_pickling,
+)
+from keras_nlp_bridge.problem.data import Batch, is_dataset
 from keras_nlp_bridge.problem.device_functions import DeviceFunctions
 from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
 from keras_nlp_bridge.problem.host_functions import HostFunctions, Transfers, Vector
@@ -32,6 +39,7 @@ from keras_nlp_bridge.problem.own_loss import own_loss
 from keras_nlp_bridge.problem.pickling import parts_of, rebuilt
 from keras_nlp_bridge.problem.prepare import SetupMaker
 from keras_nlp_bridge.problem.projection import Projection
+from keras_nlp_bridge.problem.residual_functions import ResidualFunctions
 from keras_nlp_bridge.problem.samples import Samples
 from keras_nlp_bridge.problem.scores import Scores
 from keras_nlp_bridge.problem.settings import SETTABLE, checked
@@ -113,6 +121,12 @@ class KerasProblem(keras.callbacks.Callback):
         evaluation moves (`fit` computes them on the data where they still show the
         initialization); True on minibatches, where statistics are those of the batch
         and each sample has its own fixed dropout mask.
+    residuals : sequence of Residual, optional
+        In the place of x, y and a loss: blocks of residuals at points of their own. f
+        is the sum over the blocks of weight
+        times mean of squares; `residual` and `residual_jac` are what
+        `scipy.optimize.least_squares` takes, also where the compiled loss is the mean
+        squared error. All points are evaluated at once.
     curvature : {"hessian", "gauss-newton"}, default "hessian"
         What `hessp` and `hess` multiply with.
     random : "fixed", optional
@@ -183,9 +197,10 @@ class KerasProblem(keras.callbacks.Callback):
     def __init__(
         self,
         model: keras.Model,
-        x: Any,
+        x: Any = None,
         y: Any = None,
         *,
+        residuals: Sequence[Residual] | None = None,
         sample_weight: Any = None,
         class_weight: Mapping[int, float] | None = None,
         loss: Any = None,
@@ -201,16 +216,24 @@ class KerasProblem(keras.callbacks.Callback):
         name: str = "problem",
     ) -> None:
         backend = backends.current()  # says what to set where there are no derivatives
-        check_objective(model, loss)
+        blocks = None if residuals is None else block_loss(model, residuals)
+        if blocks is None:
+            check_objective(model, loss)
+        else:
+            given = (x, y, sample_weight, class_weight, loss, batch_size, chunk_size)
+            refuse_beside_blocks(given)
+            x = blocks.given
         super().__init__()
         super().set_model(model)
-        self._net, self._loss = model, loss
+        self._net, self._loss, self._blocks = model, loss, blocks
         self.name = name
         mapping("bounds", bounds)
         self._bounds = dict(bounds or {})
         chunk_size = checked("chunk_size", chunk_size)
         random = checked("random", random)
-        maker = SetupMaker(backend, model, loss, chunk_size, variables, random)
+        maker = SetupMaker(
+            backend, blocks or model, loss, chunk_size, variables, random
+        )
         self._samples = Samples(
             backend,
             checked("batch_size", batch_size),
@@ -225,6 +248,7 @@ class KerasProblem(keras.callbacks.Callback):
         )
         self._host = HostFunctions(self._samples, self._device)
         self._scores = Scores(self._samples, self._device, model, loss)
+        self._squares = ResidualFunctions(self._device, self._host)
         self._load(x, y, sample_weight, class_weight)
         _ = self.sample  # all that can be wrong is said now
         self._warn_of_constraints()
@@ -378,6 +402,10 @@ class KerasProblem(keras.callbacks.Callback):
     fun_and_jac = _of("_host", HostFunctions.fun_and_jac)
     hessp = _of("_host", HostFunctions.hessp)
     hess = _of("_host", HostFunctions.hess)
+    residual = _of("_squares", ResidualFunctions.residual)
+    residual_jac = _of("_squares", ResidualFunctions.residual_jac)
+    residual_jac_operator = _of("_squares", ResidualFunctions.residual_jac_operator)
+    require_residuals = _of("_squares", ResidualFunctions.require_residuals)
     count = _of("_host", HostFunctions.count)
     telling = _of("_host", HostFunctions.telling)
     reset_counters = _of("_host", HostFunctions.reset_counters)
@@ -387,6 +415,8 @@ class KerasProblem(keras.callbacks.Callback):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy by the model's own serialization."""
+        if self._blocks is not None:
+            refuse_pickling()
         settings = {name: getattr(self, name) for name in _KEPT}
         settings |= {
             "chunk_size": self._device.chunk_size,
@@ -402,10 +432,18 @@ class KerasProblem(keras.callbacks.Callback):
     def __repr__(self) -> str:
         """One line: size, samples, loss evaluations."""
         part = f"batch_size={self.batch_size}" if self.stochastic else "all samples"
+        part = f"{self.size} samples, {part}"
+        if self.blocks:
+            part = f"residuals {', '.join(self.blocks)}"
         return (
             f"<KerasProblem {self.name!r}: model {self._net.name!r}, n={self.n}, "
-            f"{self.size} samples, {part}, nfev={self.nfev}>"
+            f"{part}, nfev={self.nfev}>"
         )
+
+    @property
+    def blocks(self) -> list[str]:
+        """Names of the blocks of `residuals`; none where there are samples."""
+        return [] if self._blocks is None else self._blocks.names
 
     # ------------------------------------------------------------------ the vector
 
@@ -468,7 +506,11 @@ class KerasProblem(keras.callbacks.Callback):
         sample_weight: Any = None,
         class_weight: Mapping[int, float] | None = None,
     ) -> None:
-        """Replace the data; the arguments are those of the constructor."""
+        """Replace the data; the arguments are those of the constructor.
+
+        Of a problem with `residuals` x is a list with the points of each block, or a
+        tuple of points and targets. Points of the same shapes trace nothing anew.
+        """
         with self._all_or_nothing():
             self._load(x, y, sample_weight, class_weight)
 
@@ -529,6 +571,10 @@ class KerasProblem(keras.callbacks.Callback):
     def _load(self, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> None:
         """Read data, build the model from it where needed, copy it to the device."""
         net, backend = self._net, self.backend
+        kinds: Any = None
+        if self._blocks is not None:
+            refuse_beside_blocks((None, y, sample_weight, class_weight), "set_data")
+            kinds, x = self._blocks.put(x), nothing()
         backend.check(net)
         dtypes = {str(v.dtype) for v in net.weights} | {keras.config.floatx()}
         wide = "float64" if "float64" in dtypes else "float32"
@@ -544,7 +590,7 @@ class KerasProblem(keras.callbacks.Callback):
             build(net, backend.rows(held, 0, few).x)
         check_sizes(net, loaded.size, batch_size=self.batch_size)
         check_labels(net, net.loss if self._loss is None else self._loss, loaded.batch)
-        shapes = keras.tree.map_structure(
+        shapes = kinds or keras.tree.map_structure(
             lambda a: None if a is None else (a.shape, str(a.dtype)), loaded.batch
         )
         self._device.expect(shapes)

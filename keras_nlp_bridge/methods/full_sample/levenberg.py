@@ -1,0 +1,267 @@
+"""Levenberg-Marquardt with geodesic acceleration, for sums of squares."""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol
+
+from keras_nlp_bridge.arrays import Array, epsilon, namespace
+from keras_nlp_bridge.checks import Count, Flag, In, option
+from keras_nlp_bridge.methods.method import Method
+from keras_nlp_bridge.methods.state import (
+    Counts,
+    Iterate,
+    Progress,
+    Status,
+    no_counts,
+    verdict,
+)
+
+__all__ = ["LevenbergMarquardt", "Squares"]
+
+_GAVIN = "Transtrum and Sethna"
+
+# Length of the step along which the second derivative is measured.
+_PROBE = 0.1
+# Relative error of a step by normal equations beyond which it is made by QR.
+_ROUGH = 1e-8
+
+
+class Squares(Protocol):
+    """An oracle of residuals F, whose squares add up to f."""
+
+    def residual(self, x: Array) -> Array:
+        """Return F(x), of shape (m,)."""
+        ...
+
+    def residual_jac(self, x: Array) -> Array:
+        """Return the Jacobian of F at x, of shape (m, n)."""
+        ...
+
+
+class Linear(NamedTuple):
+    """The residuals and what is known of them around x."""
+
+    F: Array  # (m,)
+    J: Array  # (m, n)
+    scale: Array  # (n,), D^1/2: the longest columns of J so far
+    gram: Array  # of J D^-1/2: its columns' products, or its rows' if these are fewer
+
+
+class LMState(NamedTuple):
+    """State of `LevenbergMarquardt`."""
+
+    at: Iterate
+    counts: Counts
+    accepted: Array
+    stop: Array
+    progress: Progress
+    model: Linear
+    damping: Array  # lambda
+
+
+class _Step(NamedTuple):
+    p: Array
+    pred: Array
+    evaluations: Array  # int32
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevenbergMarquardt(Method):
+    """Levenberg-Marquardt: damped Gauss-Newton steps, bent along the curve of F.
+
+    Minimizes ``f = |F|^2``.  A step is ``d + a / 2``: d minimizes ``|F + J d|^2 +
+    lambda |d|_D^2``, and a, which costs one more evaluation of F, does the same with
+    the second derivative of F along d in the place of F.  D holds the largest squares
+    of the columns of J so far, so that the units of the variables do not matter.  A
+    trial that is not finite is a rejected one.
+
+    Notes
+    -----
+    The acceleration is that of [1]_ and is left out where it is longer than
+    `acceleration_limit` allows; D is that of [2]_.  The systems are solved by Cholesky,
+    with ``J'J`` or, for fewer residuals than variables, ``J J'``; where that has lost
+    digits, by QR of J and the damping below each other.
+
+    References
+    ----------
+    .. [1] M. K. Transtrum, J. P. Sethna, Improvements to the Levenberg-Marquardt
+       algorithm for nonlinear least-squares minimization, arXiv 1201.5885, 2012.
+    .. [2] J. J. More, The Levenberg-Marquardt algorithm: implementation and theory,
+       Lecture Notes in Mathematics 630, 1978.
+    """
+
+    damping: float = option(
+        1e-3, In(0), "First value of lambda.", source="MATLAB's trainlm, 'mu'"
+    )
+    grow: float = option(4.0, In(1), "Factor of lambda after a rejected step.")
+    shrink: float = option(3.0, In(1), "Divisor of lambda after a good one.")
+    accept: float = option(
+        1e-3,
+        In(0, "low"),
+        "A step is accepted if f falls by this share of what the model predicts.",
+    )
+    low: float = option(0.25, In(0, 1), "Below this share lambda is doubled.")
+    high: float = option(0.75, In("low", 1), "Above it, lambda shrinks.")
+    acceleration: bool = option(True, Flag(), "Whether steps are bent.", source=_GAVIN)
+    acceleration_limit: float = option(
+        0.75, In(0), "Most of ``2 |a| / |d|``, in the norm of D.", source=_GAVIN
+    )
+    max_rejections: int = option(
+        50, Count(), "Steps in a row that end the run if none lowers f or the gradient."
+    )
+    max_bytes: float = option(
+        4e9, In(0), "Most memory of the Jacobian and the matrix of its products."
+    )
+
+    limited: ClassVar[bool] = True
+    uses_residuals: ClassVar[bool] = True
+
+    def init(self, oracle: Squares, x: Array) -> LMState:  # type: ignore[override]
+        """Evaluate F and J at the start."""
+        xp = namespace(x)
+        F = oracle.residual(x)
+        self._check_bytes(F.shape[0], x.shape[0], F)
+        J = oracle.residual_jac(x)
+        at = _iterate(x, F, J)
+        sound = xp.isfinite(at.f) & xp.isfinite(at.gnorm)
+        return LMState(
+            at=at,
+            counts=no_counts(x).plus(1, 1),
+            accepted=xp.scalar(True, "bool"),
+            stop=verdict({Status.EXCEPTION: ~sound}),
+            progress=Progress.begin(at),
+            model=_linear(F, J, 0 * x),
+            damping=xp.scalar(self.damping, xp.dtype(x)),
+        )
+
+    def refresh(self, oracle: Squares, state: LMState) -> LMState:  # type: ignore[override]
+        """Evaluate F and J again at x; the scales are kept."""
+        x = state.at.x
+        F, J = oracle.residual(x), oracle.residual_jac(x)
+        at = _iterate(x, F, J)
+        return state._replace(
+            at=at,
+            counts=state.counts.plus(1, 1),
+            progress=state.progress.refreshed(at),
+            model=_linear(F, J, state.model.scale),
+        )
+
+    def step(self, oracle: Squares, state: LMState) -> LMState:  # type: ignore[override]
+        """Try one step."""
+        xp, at, model = namespace(state.at.x), state.at, state.model
+        step = self._bent(oracle, state)
+        x = at.x + step.p
+        F = oracle.residual(x)
+        # Of a difference of squares the product keeps more digits.
+        ared = xp.dot(model.F - F, model.F + F)
+        good = xp.isfinite(ared) & (step.pred > 0) & (ared >= self.accept * step.pred)
+        J = xp.cond(good, lambda: oracle.residual_jac(x), lambda: model.J)
+        end = _iterate(x, F, J)
+        accepted = good & xp.isfinite(end.gnorm)
+        progress = state.progress.after(accepted, end)
+        shrunk = xp.maximum(state.damping / self.shrink, 0 * ared + 1e-15)
+        better = xp.where(ared > self.high * step.pred, shrunk, state.damping)
+        worse = ared < self.low * step.pred
+        damping = xp.where(
+            accepted,
+            xp.where(worse, 2 * state.damping, better),
+            self.grow * state.damping,
+        )
+        counts = state.counts.plus(step.evaluations + 1, xp.cast(good, "int32"))
+        reasons = {
+            Status.STALLED: progress.idle >= self.max_rejections,
+            Status.SMALL_STEP: ~accepted & xp.all(x == at.x),
+        }
+        return LMState(
+            at=xp.select(accepted, end, at),
+            counts=counts,
+            accepted=accepted,
+            stop=verdict(reasons),
+            progress=progress,
+            model=xp.cond(accepted, lambda: _linear(F, J, model.scale), lambda: model),
+            damping=damping,
+        )
+
+    def _bent(self, oracle: Squares, state: LMState) -> _Step:
+        """Return the damped step, with its acceleration where it is short enough."""
+        model, lam, x = state.model, state.damping, state.at.x
+        xp = namespace(x)
+        d = _damped(model, lam, model.F)
+        Jd, long = xp.matmul(model.J, d), _length(model, d)
+        pred = xp.dot(Jd, Jd) + 2 * lam * long * long
+        none, one = (xp.scalar(count, "int32") for count in (0, 1))
+
+        def bent() -> tuple[Array, Array]:
+            beside = (oracle.residual(x + _PROBE * d) - model.F) / _PROBE
+            a = _damped(model, lam, 2 / _PROBE * (beside - Jd))
+            share = 2 * _length(model, a)
+            usable = share <= self.acceleration_limit * long
+            return xp.where(usable, d + a / 2, d), one
+
+        if not self.acceleration:
+            return _Step(d, pred, none)
+        p, evaluations = xp.cond(state.counts.left > 1, bent, lambda: (d, none))
+        return _Step(p, pred, evaluations)
+
+    def _check_bytes(self, m: int, n: int, F: Array) -> None:
+        size = 8 if namespace(F).dtype(F) == "float64" else 4
+        needed = size * (m * n + min(m, n) ** 2)
+        if needed > self.max_bytes:
+            raise ValueError(
+                "`max_bytes` must be at least what the dense Jacobian and the matrix "
+                f"of its products take, {needed:,} for {m:,} residuals of {n:,} "
+                f"variables; got {self.max_bytes:,.0f}. 'trunk' with Gauss-Newton "
+                "products and 'lbfgs' need no such matrix."
+            )
+
+
+def _iterate(x: Array, F: Array, J: Array) -> Iterate:
+    xp = namespace(x)
+    return Iterate.of(x, xp.dot(F, F), 2 * xp.matmul(xp.transpose(J), F))
+
+
+def _linear(F: Array, J: Array, scale: Array) -> Linear:
+    """Return residuals with the products of the scaled columns or rows of J."""
+    xp = namespace(F)
+    columns = xp.sqrt(xp.sum(J * J, axis=0))
+    largest = xp.max(columns)
+    # A variable that nothing depends on so far keeps its value.
+    least = epsilon(xp.dtype(F)) * xp.where(largest > 0, largest, largest + 1)
+    scale = xp.maximum(xp.maximum(scale, columns), least + 0 * columns)
+    Js = J / scale
+    turned = xp.transpose(Js)
+    wide = J.shape[0] < J.shape[1]
+    gram = xp.matmul(Js, turned) if wide else xp.matmul(turned, Js)
+    return Linear(F, J, scale, gram)
+
+
+def _length(model: Linear, d: Array) -> Array:
+    """Length of a step in the norm of D."""
+    xp, scaled = namespace(d), model.scale * d
+    return xp.sqrt(xp.dot(scaled, scaled))
+
+
+def _damped(model: Linear, lam: Array, r: Array) -> Array:
+    """Minimize ``|r + J d|^2 + lam |d|_D^2``; by QR where products lose digits."""
+    xp, (m, n) = namespace(r), model.J.shape
+    dtype = xp.dtype(r)
+    Js = model.J / model.scale
+    right = xp.matmul(xp.transpose(Js), r)
+    damped = model.gram + lam * xp.eye(min(m, n), dtype)
+    if m < n:  # J'(JJ' + lam)^-1 = (J'J + lam)^-1 J'
+        d = -xp.matmul(xp.transpose(Js), xp.solve_definite(damped, r))
+    else:
+        d = -xp.solve_definite(damped, right)
+    left = xp.matmul(xp.transpose(Js), r + xp.matmul(Js, d)) + lam * d
+    exact = xp.dot(left, left) <= _rough(dtype) ** 2 * xp.dot(right, right)
+
+    def by_qr() -> Array:
+        root = xp.sqrt(lam) * xp.eye(n, dtype)
+        Q, R = xp.qr(xp.concatenate([Js, root], axis=0))
+        of_r = xp.matmul(xp.transpose(Q)[:, :m], r)
+        return -xp.solve(R, of_r[:, None])[:, 0]
+
+    return xp.cond(exact, lambda: d, by_qr) / model.scale
+
+
+def _rough(dtype: str) -> float:
+    return _ROUGH if dtype == "float64" else 1e-3

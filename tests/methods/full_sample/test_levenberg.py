@@ -1,0 +1,198 @@
+"""Levenberg-Marquardt on functions of NumPy: limits, ranks, and what is rejected."""
+
+import numpy as np
+import pytest
+from scipy.optimize import least_squares as scipys
+from scipy.optimize import minimize, rosen
+
+import keras_nlp_bridge as knb
+from keras_nlp_bridge.methods import LevenbergMarquardt
+from keras_nlp_bridge.minimizing.scipy_oracle import SquaresOracle
+
+pytestmark = pytest.mark.once  # NumPy alone; devices in tests/minimizing
+
+
+def rosenbrock(x):
+    return np.array([10 * (x[1] - x[0] ** 2), 1 - x[0]])
+
+
+def rosenbrock_jac(x):
+    return np.array([[-20 * x[0], 10.0], [-1.0, 0.0]])
+
+
+def linear(m, n, rank=None, seed=0):
+    rng = np.random.default_rng(seed)
+    A, b = rng.normal(size=(m, n)), rng.normal(size=m)
+    if rank is not None:
+        A = rng.normal(size=(m, rank)) @ rng.normal(size=(rank, n))
+    return (lambda x: A @ x - b), (lambda x: A), A, b
+
+
+def first_step(fun, jac, x, **options):
+    method = LevenbergMarquardt(**options)
+    oracle = SquaresOracle(fun, jac, ())
+    state = method.init(oracle, x)
+    return method.step(oracle, state).at.x - x
+
+
+@pytest.mark.parametrize("acceleration", [True, False])
+def test_rosenbrock_is_solved_to_the_last_digit(acceleration):
+    options = {"gtol": 1e-13, "acceleration": acceleration}
+    start = [-1.2, 1.0]
+    res = knb.least_squares(rosenbrock, start, rosenbrock_jac, options=options)
+    assert res.success
+    np.testing.assert_allclose(res.x, 1, rtol=1e-13)
+    assert res.nfev < 80
+    np.testing.assert_array_equal(res.fun, rosenbrock(res.x))
+    np.testing.assert_allclose(res.grad, res.jac.T @ res.fun)
+    assert res.cost == 0.5 * res.fun @ res.fun
+
+
+@pytest.mark.parametrize(("m", "n"), [(12, 5), (5, 12)])
+def test_the_limits_of_the_damping_are_gauss_newton_and_the_gradient(m, n):
+    fun, jac, A, b = linear(m, n)
+    x = np.zeros(n)
+    newton = first_step(fun, jac, x, damping=1e-14)
+    D = np.sum(A * A, axis=0)
+    shortest = np.linalg.lstsq(A / np.sqrt(D), b)[0] / np.sqrt(D)
+    np.testing.assert_allclose(newton, shortest, rtol=1e-6, atol=1e-8)
+    far = first_step(fun, jac, x, damping=1e10)
+    np.testing.assert_allclose(far, 1e-10 * A.T @ b / D, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("m", "n", "rank"), [(20, 6, 3), (4, 9, 2), (6, 6, 5)])
+def test_a_jacobian_without_full_rank_is_no_obstacle(m, n, rank):
+    fun, jac, A, b = linear(m, n, rank)
+    res = knb.least_squares(fun, np.ones(n), jac, options={"gtol": 1e-9})
+    assert res.success
+    least = np.sum((A @ np.linalg.lstsq(A, b)[0] - b) ** 2)
+    np.testing.assert_allclose(2 * res.cost, least, rtol=1e-8, atol=1e-15)
+
+
+def test_equal_columns_and_one_of_zeros():
+    """Integers, so that the matrix of the products is singular to the last bit."""
+    A = np.array([[2.0, 2, 0], [1, 1, 0], [3, 3, 0]])
+    res = knb.least_squares(
+        lambda x: A @ x - 1, np.zeros(3), lambda x: A, options={"gtol": 1e-10}
+    )
+    assert res.success
+    np.testing.assert_allclose(res.x, [3 / 14, 3 / 14, 0], rtol=1e-8)
+
+
+@pytest.mark.parametrize("scales", [(1e-6, 1e6), (1e8, 1.0)])
+def test_the_units_of_the_variables_do_not_matter(scales):
+    s = np.array(scales)
+    counts = [
+        knb.least_squares(
+            lambda z, s=s: rosenbrock(z / s),
+            np.array([-1.2, 1.0]) * s,
+            lambda z, s=s: rosenbrock_jac(z / s) / s,
+            options={"gtol": 0, "maxiter": 15},
+        ).x
+        / s
+        for s in (s, np.ones(2))
+    ]
+    np.testing.assert_allclose(*counts, rtol=1e-6)
+
+
+def test_what_normal_equations_cannot_resolve_is_done_by_qr():
+    """A Vandermonde matrix: its products have a condition beyond the precision."""
+    t = np.linspace(0, 1, 30)
+    A = np.vander(t, 11)
+    x = np.random.default_rng(0).normal(size=11)
+    step = first_step(lambda z: A @ z - A @ x, lambda z: A, np.zeros(11), damping=1e-15)
+    assert np.linalg.norm(A @ (step - x)) < 1e-6 * np.linalg.norm(A @ x)
+
+
+def test_zero_residuals_end_at_once():
+    res = knb.least_squares(rosenbrock, [1.0, 1.0], rosenbrock_jac)
+    assert (res.success, res.nit, res.nfev, res.cost) == (True, 0, 1, 0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("of", ["residual", "jacobian"])
+def test_what_is_not_finite_is_a_rejected_step(bad, of):
+    asked = []
+
+    def fun(x):
+        asked.append(x)
+        out = x[0] < 0.4 and of == "residual"
+        return np.array([bad if out else np.log(x[0]) + 0.8])
+
+    def jac(x):
+        return np.array([[bad if x[0] < 0.4 and of == "jacobian" else 1 / x[0]]])
+
+    # The Gauss-Newton step from 2 leads below 0.4; the solution is at exp(-0.8).
+    options = {"damping": 1e-8, "gtol": 1e-9}
+    with np.errstate(all="ignore"):
+        res = knb.least_squares(fun, [2.0], jac, options=options)
+    assert min(x[0] for x in asked) < 0.4
+    assert res.success
+    np.testing.assert_allclose(res.x, np.exp(-0.8), rtol=1e-7)
+
+
+def test_a_start_that_is_not_finite_is_said():
+    res = knb.least_squares(
+        lambda x: np.array([np.nan]), [1.0], lambda x: np.ones((1, 1))
+    )
+    assert (res.success, res.status_name) == (False, "exception")
+
+
+def test_limits_of_evaluations_are_kept_and_differences_are_taken():
+    def fun(x, a):
+        return np.append(rosenbrock(x), a * (x[0] - 1))
+
+    for maxfun in (1, 2, 3, 10):
+        res = knb.least_squares(
+            fun,
+            [-1.2, 1.0],
+            lambda x, a: np.vstack([rosenbrock_jac(x), [a, 0]]),
+            args=(0.1,),
+            options={"maxfun": maxfun},
+        )
+        assert res.nfev == maxfun
+        assert res.status_name == "max_eval"
+    res = knb.least_squares(fun, [-1.2, 1.0], args=(0.1,))
+    np.testing.assert_allclose(res.x, 1, atol=1e-4)
+    theirs = scipys(fun, [-1.2, 1.0], args=(0.1,), method="lm")
+    np.testing.assert_allclose(res.cost, theirs.cost, atol=1e-9)
+
+
+def test_too_many_bytes_are_refused_before_the_jacobian():
+    calls = []
+    with pytest.raises(ValueError, match="`max_bytes` must be at least"):
+        knb.least_squares(
+            lambda x: np.ones(10), np.ones(10), calls.append, options={"max_bytes": 1e3}
+        )
+    assert calls == []
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="`fun` must be that of a KerasProblem for lm"):
+        minimize(rosen, [1.0, 2.0], method=knb.lm)
+    with pytest.raises(ValueError, match="`method` must be one for residuals"):
+        knb.least_squares(rosenbrock, [1.0, 2.0], method="lbfgs")
+    with pytest.raises(ValueError, match="`jac` must be callable, '2-point' or None"):
+        knb.least_squares(rosenbrock, [1.0, 2.0], "3-point")
+    with pytest.raises(ValueError, match="`fun` must return real residuals"):
+        knb.least_squares(lambda x: np.eye(2), [1.0, 2.0])
+    with pytest.raises(
+        ValueError, match=r"`jac` must return real numbers of shape \(2"
+    ):
+        knb.least_squares(rosenbrock, [1.0, 2.0], lambda x: np.eye(3))
+    with pytest.raises(ValueError, match="`x0` must be given"):
+        knb.least_squares(rosenbrock)
+    with pytest.raises(TypeError, match="`fun` must be a KerasProblem or callable"):
+        knb.least_squares(3, [1.0])
+
+
+def test_another_sample_takes_residuals_and_jacobian_anew():
+    method, x = LevenbergMarquardt(), np.array([-1.2, 1.0])
+    state = method.init(SquaresOracle(rosenbrock, rosenbrock_jac, ()), x)
+    twice = SquaresOracle(
+        lambda z: 2 * rosenbrock(z), lambda z: 2 * rosenbrock_jac(z), ()
+    )
+    new = method.refresh(twice, state._replace(damping=np.float64(7)))
+    np.testing.assert_allclose(new.at.f, 4 * state.at.f)
+    np.testing.assert_array_equal(new.model.J, 2 * state.model.J)
+    assert new.damping == 7

@@ -1,0 +1,91 @@
+"""Least squares of a problem: on the device, in `fit`, for estimators."""
+
+import keras
+import numpy as np
+import pytest
+from nets import DOUBLE, precision
+
+import keras_nlp_bridge as knb
+
+DTYPE = "float64" if DOUBLE else "float32"
+
+
+@pytest.fixture(autouse=True)
+def _wide():
+    with precision(DTYPE):
+        yield
+
+
+def sine(count=40):
+    x = np.linspace(-2, 2, count)[:, None]
+    keras.utils.set_random_seed(2)
+    stack = keras.layers.Dense(5, activation="tanh"), keras.layers.Dense(1)
+    model = keras.Sequential([keras.Input((1,)), *stack])
+    model.compile(loss="mse")
+    return model, x, np.sin(2 * x)
+
+
+@pytest.fixture
+def problem():
+    return knb.KerasProblem(*sine())
+
+
+def test_steps_are_those_of_the_host_and_vectors_stay_on_the_device(problem):
+    x0, options = problem.x0, {"maxiter": 8, "gtol": 0}
+    host = knb.least_squares(
+        *(problem.residual, x0, problem.residual_jac), options=options
+    )
+    problem.reset_counters()
+    res = knb.minimize(problem, x0, method="lm", options=options, assign=False)
+    moved = problem.transfers
+    assert (moved.vectors_to_device, moved.vectors_to_host) == (1, 1)
+    assert (problem.nfev, problem.njev) == (res.nfev, res.njev)
+    assert (res.nit, res.nfev) == (8, host.nfev)
+    close = {"rtol": 1e-6, "atol": 1e-8} if DOUBLE else {"rtol": 0.05, "atol": 0.02}
+    np.testing.assert_allclose(res.x, host.x, **close)
+    np.testing.assert_allclose(problem.fun(res.x), res.fun, rtol=1e-4)
+    np.testing.assert_allclose(problem.jac(res.x), res.jac, atol=1e-4)
+
+
+def test_fewer_residuals_than_weights_and_limits(problem):
+    few = knb.KerasProblem(*sine(6))
+    before = few.fun(few.x0)
+    res = knb.least_squares(few, options={"maxfun": 41, "gtol": 0})
+    assert (res.nfev, res.fun.shape, res.jac.shape) == (41, (6,), (6, 16))
+    assert 2 * res.cost < 0.05 * before
+    np.testing.assert_array_equal(few.x0, res.x)  # assigned
+
+
+def test_fit_and_callbacks(problem):
+    history = knb.fit(*sine(), method="lm", epochs=6, verbose=0)
+    res = knb.minimize(problem, method="lm", options={"maxiter": 6, "gtol": 0})
+    np.testing.assert_allclose(history.history["loss"][-1], res.fun, rtol=1e-3)
+    assert len(history.epoch) == 6
+
+
+@pytest.mark.once
+def test_fit_takes_a_problem_of_blocks_of_a_model_that_is_not_compiled(problem):
+    res = knb.minimize(problem, method="lm", options={"maxiter": 6, "gtol": 0})
+    blocks = [knb.Residual(lambda m, x, y: m(x) - y, *sine()[1:])]
+    model = keras.models.clone_model(problem.model)
+    model.set_weights(sine()[0].get_weights())
+    same = knb.KerasProblem(model, residuals=blocks)
+    history = knb.fit(model, same, method="lm", epochs=6, verbose=0)
+    np.testing.assert_allclose(history.history["loss"][-1], res.fun, rtol=1e-3)
+
+
+def test_a_problem_brings_its_own_functions(problem):
+    with pytest.raises(ValueError, match="`jac` and `args` must be left out"):
+        knb.least_squares(problem, jac=problem.residual_jac)
+    model, x, y = sine()
+    model.compile(loss="mae")
+    with pytest.raises(ValueError, match="`loss` must be a mean of squares"):
+        knb.fit(model, x, y, method="lm", verbose=0)
+
+
+@pytest.mark.once
+def test_regressors_take_it(rng):
+    x = rng.normal(size=(60, 2))
+    y = x[:, 0] ** 2 + x[:, 1]
+    regressor = knb.NeuralNetworkRegressor(method="lm", epochs=15, random_state=0)
+    assert regressor.fit(x, y).score(x, y) > 0.9
