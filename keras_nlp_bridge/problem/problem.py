@@ -23,7 +23,7 @@ from keras_nlp_bridge.problem.blocks import (
     refuse_beside_blocks,
     refuse_pickling,
 )
-from keras_nlp_bridge.problem.data import Batch, is_dataset
+from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.device_functions import DeviceFunctions
 from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
 from keras_nlp_bridge.problem.host_functions import HostFunctions, Transfers, Vector
