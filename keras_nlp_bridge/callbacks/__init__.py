@@ -3,7 +3,8 @@
 from keras_nlp_bridge.callbacks.clock import Clock
 from keras_nlp_bridge.callbacks.curvature import Curvature
 from keras_nlp_bridge.callbacks.polish import Polish
+from keras_nlp_bridge.callbacks.resample import Resample
 from keras_nlp_bridge.callbacks.trajectory import Trajectory
 from keras_nlp_bridge.fitting.time_limit import TimeLimit
 
-__all__ = ["Clock", "Curvature", "Polish", "TimeLimit", "Trajectory"]
+__all__ = ["Clock", "Curvature", "Polish", "Resample", "TimeLimit", "Trajectory"]
