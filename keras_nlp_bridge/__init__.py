@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from keras_nlp_bridge.minimizing.scipy_method import trunk as trunk
     from keras_nlp_bridge.operators import LBFGS as LBFGS
     from keras_nlp_bridge.operators import LSR1 as LSR1
+    from keras_nlp_bridge.operators import SSBroyden as SSBroyden
     from keras_nlp_bridge.problem.blocks import Residual as Residual
     from keras_nlp_bridge.problem.problem import KerasProblem as KerasProblem
 
@@ -69,6 +70,7 @@ _HOME = {
     "NeuralNetworkBinaryClassifier": "estimators",
     "NeuralNetworkClassifier": "estimators",
     "NeuralNetworkRegressor": "estimators",
+    "SSBroyden": "operators",
     "Residual": "problem.blocks",
     "fit": "fitting.fit",
     "landscape": "landscapes.landscape",

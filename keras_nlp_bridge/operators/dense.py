@@ -12,6 +12,7 @@ __all__ = [
     "Update",
     "applied",
     "both_chosen",
+    "damped_a",
     "identity_like",
     "multiplied",
     "plain",
@@ -76,7 +77,7 @@ def update_of(
     keep = keep & (sy > least) & (yHy > 0) & (sBs > 0)
     sy, yHy, sBs = (xp.where(keep, v, one) for v in (sy, yHy, sBs))
     h, b = yHy / sy, sBs / sy
-    a = xp.maximum(b * h - 1, 0 * h + _TINY)
+    a = damped_a(h, b)
     theta, tau = factors(h, b, a, s.shape[0])
     if first is not None:
         tau = xp.where(first, h / (1 + a * theta), tau)
@@ -89,6 +90,11 @@ def update_of(
     rows = xp.where(keep, rows, xp.zeros_like(rows))
     sign = xp.where(phi < 0, -one, one)
     return Update(xp.where(keep, 1 / tau, one), rows, xp.stack([-one, sign, one]), keep)
+
+
+def damped_a(h: Array, b: Array) -> Array:
+    """Return ``b h - 1``, which rounding must not make zero or negative."""
+    return namespace(h).maximum(b * h - 1, 0 * h + _TINY)
 
 
 def plain(h: Array, b: Array, a: Array, n: int) -> tuple[Array, Array]:
