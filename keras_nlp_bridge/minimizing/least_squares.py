@@ -13,7 +13,7 @@ from keras_nlp_bridge.checks import Flag
 from keras_nlp_bridge.minimizing.owner import is_problem
 from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod, minimizer
 from keras_nlp_bridge.minimizing.scipy_oracle import SquaresOracle
-from keras_nlp_bridge.minimizing.solvers import find
+from keras_nlp_bridge.minimizing.solvers import LEAST_SQUARES, find
 
 __all__ = ["least_squares"]
 
@@ -24,7 +24,7 @@ def least_squares(
     jac: Callable[..., Any] | str | None = None,
     *,
     args: tuple[Any, ...] = (),
-    method: Any = "lm",
+    method: Any = LEAST_SQUARES,
     options: Mapping[str, Any] | None = None,
     callback: Callable[..., Any] | None = None,
     assign: bool = True,
@@ -78,7 +78,7 @@ def least_squares(
     solver = minimizer(find(method))
     if not isinstance(solver, ScipyMethod) or not solver.full.uses_residuals:
         raise ValueError(
-            "`method` must be one for residuals, 'lm'; "
+            f"`method` must be one for residuals, {LEAST_SQUARES!r}; "
             f"got {method!r}. keras_nlp_bridge.minimize takes others."
         )
     Flag(numbers=True).check("assign", assign)

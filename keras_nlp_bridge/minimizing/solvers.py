@@ -33,6 +33,7 @@ __all__ = [
     "DEFAULT",
     "FULL_SAMPLE",
     "IMAGES",
+    "LEAST_SQUARES",
     "OURS",
     "PLAIN",
     "SOLVERS",
@@ -50,6 +51,7 @@ DEFAULT = "tr-lsr1"  # of minimize and fit
 FULL_SAMPLE = "L-BFGS-B"  # where a run on all samples ends by itself
 IMAGES = "r2"
 COMPARED = "L-BFGS-B,r2,tr-lsr1,Adam"
+LEAST_SQUARES = "lm"
 PLAIN = "sgd"  # for a model that is compiled for its loss: an optimizer without slots
 
 Kind = Literal["full", "minibatch", "both", "keras"]

@@ -275,6 +275,7 @@ def test_nobody_else_spells_the_name_of_a_solver():
             if isinstance(node, ast.Constant)
             and isinstance(node.value, str)
             and node.value.lower() in names
+            and node.value != "LM"  # an argument of eigsh
             and id(node) not in exported
         ]
     assert found == []
