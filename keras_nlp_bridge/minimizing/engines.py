@@ -195,9 +195,9 @@ class DeviceEngine:
     ----------
     method : Method
         The method.
-        problem : OnDevice
+    problem : OnDevice
         The problem.
-        stride : int
+    stride : int
         Largest number of steps in one call.
     ends : Ends, optional
         Bounds of x, those of the problem among them.  They go in once, and stay.

@@ -139,12 +139,13 @@ class ScipyMethod:
         watched = callback is not None
         minibatches = watched and _on_minibatch(source)
         run, method = self.configure(options, minibatches, strict)
-        projection = source.projection if is_problem(source) else None
-        refuse_projection(self.row, projection, method)
         refuse_bounds(self.row, None if ends is None else bounds, method)
-        if projection is not None and projection.bounds is not None:
-            _check_length(start, source.n)
-            ends = (ends or Ends.none(start.size)).also(projection.bounds)
+        if is_problem(source):
+            projection = source.projection
+            refuse_projection(self.row, projection, method)
+            if projection is not None and projection.bounds is not None:
+                _check_length(start, source.n)
+                ends = (ends or Ends.none(start.size)).also(projection.bounds)
         method = _with_one_matrix(method, hess)
         functions = fun, jac, hess, hessp, args
         engine, dtype = self._engine(method, functions, start, (source, ends), run)
@@ -313,23 +314,28 @@ def _on_host(
     functions: tuple[Any, ...], dtype: Any, source: Any, ends: Ends | None
 ) -> ScipyOracle:
     """Return the oracle of SciPy's five functions, which see NumPy arrays."""
-    projection = source.projection if is_problem(source) else None
-    box = None if ends is None else ends.box(dtype.name)
-
-    def project(x: NDArray[Any]) -> NDArray[Any]:
-        moved = source.to_host(projection(source.to_device(x)))
-        moved = moved.astype(x.dtype, copy=False)
-        return moved if box is None else box.project(moved)
-
     fun, jac, hess, hessp, args = functions
     if isinstance(fun, SquaresOracle):
         return fun  # type: ignore[return-value]
     oracle = ScipyOracle(fun, jac, hess, hessp, args, dtype, _sample_id(source))
+    box = None if ends is None else ends.box(dtype.name)
+    projection = source.projection if is_problem(source) else None
     if projection is not None and projection.constraints:
-        oracle.project = project
+        oracle.project = _through(source, projection, box)
     elif box is not None:
         oracle.project, oracle.box = box.project, box
     return oracle
+
+
+def _through(problem: KerasProblem, projection: Any, box: Any) -> Callable[..., Any]:
+    """Return a projection of ndarrays by one of tensors, and into bounds."""
+
+    def project(x: NDArray[Any]) -> NDArray[Any]:
+        moved = problem.to_host(projection(problem.to_device(x)))
+        moved = moved.astype(x.dtype, copy=False)
+        return moved if box is None else box.project(moved)
+
+    return project
 
 
 def _check_length(x0: NDArray[Any], n: int) -> None:
