@@ -9,6 +9,9 @@ import keras_nlp_bridge as knb
 # Those of a scalar function.
 METHODS = [m for m in knb.METHODS.values() if not m.full.uses_residuals]
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+each_bounded = pytest.mark.parametrize(
+    "method", [m for m in METHODS if m.full.takes_bounds], ids=lambda m: m.name
+)
 each_stochastic = pytest.mark.parametrize(
     "method", [m for m in METHODS if m.stochastic], ids=lambda m: m.name
 )

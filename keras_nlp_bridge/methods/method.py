@@ -116,6 +116,10 @@ class Method(Options):
         """Return the point that a run ending in this state hands out."""
         return state.at.x
 
+    def best(self, state: Any) -> Iterate:
+        """Return the best point of the sample that the state knows of."""
+        return state.at
+
     @property
     def projects(self) -> bool:
         """Whether each iterate is where the oracle's ``project`` leaves it."""

@@ -296,8 +296,10 @@ class DeviceEngine:
         return self._problem.to_host(self._state.at.x)
 
     def finish(self, converged: bool) -> Final:
-        """Return the solution with f and g that belong to it."""
-        del converged  # a second point is not kept on the device
+        """Return the solution with f and g that belong to it.
+
+        Where the run has not converged, the best point that the method has kept.
+        """
         problem, method, oracle = self._problem, self._method, self._oracles()
         again = isinstance(method, Clocked) or problem.sample_id != self._sample
 
@@ -305,12 +307,14 @@ class DeviceEngine:
             if again:
                 state = _at_solution(method, oracle(given), state)
                 state = method.refresh(oracle(given), state)
+            elif not converged:
+                state = state._replace(at=method.best(state))
             at = state.at
             both = namespace(at.x).concatenate([at.x, at.g], axis=0)
             return both, _numbers(state)
 
         run = self._compiled(
-            ("final", method, again), lambda: problem.backend.compile(final)
+            ("final", method, again, converged), lambda: problem.backend.compile(final)
         )
         both, numbers = run(self._state, self._given)
         report, both = self._report(problem.fetch(numbers)), problem.to_host(both)

@@ -24,13 +24,14 @@ import pytest
 SECONDS = 120  # a test that takes longer has failed
 METHOD = os.environ.get("SUITE_METHOD", "")
 MINIBATCH = "r2", "tr-lsr1", "slbfgs"
-rows = {}
 
 
 def pytest_configure(config):
-    workers_do_it = config.getoption("numprocesses", None)
-    if METHOD and (hasattr(config, "workerinput") or not workers_do_it):
+    is_worker = hasattr(config, "workerinput")
+    if METHOD and (is_worker or not config.getoption("numprocesses", None)):
         _take_the_place()
+    if not is_worker:  # a worker sees its own tests alone
+        config.pluginmanager.register(_Rows())
 
 
 def _take_the_place():
@@ -93,15 +94,21 @@ def pytest_runtest_call(item):
         signal.signal(signal.SIGALRM, before)
 
 
-def pytest_runtest_logreport(report):
-    if report.when == "call" or report.outcome != "passed":
+class _Rows:
+    """Writes the outcomes of all tests."""
+
+    def __init__(self):
+        self.rows = {}
+
+    def pytest_runtest_logreport(self, report):
+        if report.when != "call" and report.outcome == "passed":
+            return
         text = str(report.longrepr or "")
         said = re.findall(r"^E +(\w+(?:Error|Exception)\b.*)", text, re.MULTILINE)
         error = said[-1] if said else text
-        row = {
+        self.rows[report.nodeid] = {
             "outcome": report.outcome,
             "error": error[:500],
             "seconds": report.duration,
         }
-        rows[report.nodeid] = row
-        Path(os.environ["SUITE_ROWS"]).write_text(json.dumps(rows))
+        Path(os.environ["SUITE_ROWS"]).write_text(json.dumps(self.rows))

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from contract import each_method
+from contract import each_bounded, each_method
 from problems import BOUNDED
 from scipy.optimize import Bounds, OptimizeWarning, minimize, nnls, rosen, rosen_der
 
@@ -102,7 +102,7 @@ def test_least_squares_that_are_not_negative(method, seed):
     np.testing.assert_array_equal(res.active_mask, np.where(x > 0, 0, -1))
 
 
-@each_method
+@each_bounded
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_rounding_leads_out(method, dtype):
     """The bounds are no numbers of single precision; one variable is fixed."""
@@ -135,7 +135,7 @@ def test_bounds_that_are_none_change_nothing(method):
         assert "active_mask" not in res
 
 
-@each_method
+@each_bounded
 def test_a_start_outside_is_projected_with_scipys_warning(method):
     given = Watched(rosen, rosen_der, -2.0, 0.5)
     with pytest.warns(OptimizeWarning, match="Initial guess is not within"):
@@ -151,7 +151,7 @@ def test_a_start_outside_is_projected_with_scipys_warning(method):
     assert res.active_mask.tolist() == [1, 0]
 
 
-@each_method
+@each_bounded
 def test_a_point_that_is_fixed_costs_one_evaluation(method):
     more = {"hess": knb.LBFGS()} if method is knb.trunk else {}
     bounds = [(0.5, 0.5)] * 2

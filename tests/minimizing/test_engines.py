@@ -299,10 +299,30 @@ def test_bounds_of_a_problem_are_refused_by_methods_that_cannot_honour_them():
     problem = knb.KerasProblem(
         problem.model, np.ones((4, 5)), np.ones((4, 1)), bounds={bias: (0, None)}
     )
-    with pytest.raises(ValueError, match="`bounds` must be None for tr-lsr1"):
-        knb_minimize(problem)
+    with pytest.raises(ValueError, match="`bounds` must be None for ssbroyden"):
+        knb_minimize(problem, method="ssbroyden")
     res = knb_minimize(problem, method="L-BFGS-B", options={"maxiter": 5})
     assert (res.x >= problem.bounds.lb).all()
+
+
+def test_r2_that_is_cut_short_returns_the_best_point(problem):
+    """Its values rise and fall: the last is the least by chance alone."""
+    rose = 0
+    for maxiter in range(10, 26):
+        values = []
+
+        def watch(intermediate_result, values=values):
+            values.append(float(intermediate_result.fun))
+
+        more = {"callback": watch, "options": {"maxiter": maxiter}}
+        res = minimize(
+            problem.fun, problem.x0, jac=problem.jac, method=knb.r2, **more
+        )
+        assert res.fun == min(values)
+        np.testing.assert_allclose(problem.fun(res.x), res.fun, rtol=SAME)
+        np.testing.assert_allclose(problem.jac(res.x), res.jac, **CLOSE)
+        rose += values[-1] > min(values)
+    assert rose
 
 
 def test_wrong_length_of_x0(problem):

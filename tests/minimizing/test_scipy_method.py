@@ -54,7 +54,9 @@ def test_accepted_values_decrease(method):
         callback=lambda intermediate_result: values.append(intermediate_result.fun),
         options={"maxiter": 300},
     )
-    assert np.all(np.diff(values) <= 1e-14)
+    before = {"r2": 10}.get(method.name, 1)  # r2 looks back on ten values
+    for i in range(1, len(values)):
+        assert values[i] <= max(values[max(i - before, 0) : i]) + 1e-14
 
 
 @each_method

@@ -41,7 +41,7 @@ class R2State(NamedTuple):
     # For termination.
     rejections: Array
     f_start: Array
-    f_best: Array
+    best: Iterate  # of the sample; without vectors where f never rises
 
 
 _FOMO = "JSOSolvers, src/fomo.jl"
@@ -251,17 +251,19 @@ class R2(Method):
         alpha = alpha if self.step_rule == "r2" else alpha * length
         f = f + self._regularizer(x) if self._regularized else f
         spectral = self._spectral(oracle)
+        at = at._replace(f=f)
         state = R2State(
             **first,
-            at=at._replace(f=f),
+            at=at,
             alpha=alpha,
             blend=xp.zeros_like(f),
             average=xp.zeros_like(g) if self.momentum else xp.zeros((0,), xp.dtype(x)),
             history=xp.stack([f] * (_VALUES if spectral else int(self.nonmonotone))),
             rejections=xp.scalar(0, "int32"),
             f_start=f,
-            f_best=f,
+            best=at,
         )
+        state = state._replace(best=self._remembered(state))
         return self._measured(oracle, state)
 
     def refresh(self, oracle: Oracle, state: R2State) -> R2State:
@@ -270,8 +272,24 @@ class R2(Method):
         at = state.at
         f = at.f + self._regularizer(at.x) if self._regularized else at.f
         history = state.history * 0 + f
-        state = state._replace(at=at._replace(f=f), history=history, f_best=f)
-        return self._measured(oracle, state)
+        state = state._replace(at=at._replace(f=f), history=history)
+        state = self._measured(oracle, state)
+        return state._replace(best=self._remembered(state))
+
+    def _remembered(self, state: R2State) -> Iterate:
+        """Return what is to be known of the present point, as the best one."""
+        at = state.at
+        if state.history.shape[0] > 1:
+            return at
+        none = namespace(at.x).zeros_like(at.x[:0])
+        return at._replace(x=none, g=none)
+
+    def best(self, state: R2State) -> Iterate:
+        """Return the best point of the sample."""
+        if state.history.shape[0] == 1:
+            return state.at
+        lower = state.best.f < state.at.f
+        return namespace(state.at.x).select(lower, state.best, state.at)
 
     def step(self, oracle: Oracle, state: R2State) -> R2State:
         """Try one step along the direction; adapt its length."""
@@ -296,7 +314,7 @@ class R2(Method):
         ared = reference - f_new
         # A decrease lost in rounding counts, but these may not add up to a climb.
         slack = 10 * eps * xp.maximum(xp.abs(f), xp.ones_like(f))
-        slack = xp.where(f_new - state.f_best <= slack, slack, xp.zeros_like(f))
+        slack = xp.where(f_new - state.best.f <= slack, slack, xp.zeros_like(f))
         eta1 = eps**0.25 if self.eta1 is None else self.eta1
         promising = xp.isfinite(f_new) & (ared + slack >= eta1 * pred)
         if constrained(oracle):  # by what is a projection, no step may lead uphill
@@ -365,9 +383,10 @@ class R2(Method):
             alpha=alpha,
             history=xp.where(accepted, newest, state.history),
             rejections=rejections,
-            f_best=xp.where(accepted & (f_new < state.f_best), f_new, state.f_best),
         )
-        return after
+        lower = accepted & (f_new < state.best.f)
+        best = xp.select(lower, self._remembered(after), state.best)
+        return after._replace(best=best)
 
     def _multiplier(self, alpha: Array, d: Array) -> Array:
         """Step length per unit of the direction: where R2 and TR differ."""
