@@ -116,6 +116,11 @@ class Method(Options):
         """Return the point that a run ending in this state hands out."""
         return state.at.x
 
+    def logs(self, state: Any) -> dict[str, Array]:
+        """Return the scalars worth showing of the last step, by name."""
+        del state
+        return {}
+
     def best(self, state: Any) -> Iterate:
         """Return the best point of the sample that the state knows of."""
         return state.at

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.methods.box import Box, stationarity
 
@@ -165,6 +167,17 @@ def verdict(reasons: Mapping[Status, Array]) -> Array:
     for status, holds in reasons.items():
         stop = xp.where(holds, xp.scalar(int(status), "int32"), stop)
     return stop
+
+
+def ratio(ared: Array, pred: Array) -> Array:
+    """Return a ratio to look at; what decides is a comparison.
+
+    NaN where there is none.
+    """
+    xp = namespace(pred)
+    positive = pred > 0
+    found = ared / xp.where(positive, pred, xp.ones_like(pred))
+    return xp.where(positive, found, np.nan * xp.ones_like(pred))
 
 
 def unbounded_below(f: Array, f_start: Array) -> Array:

@@ -34,6 +34,7 @@ class Watcher:
         engine: Engine,
         callback: Callable[..., Any] | None,
         start: NDArray[Any] | None,
+        lines: int = 0,
     ) -> None:
         if callback is not None and not callable(callback):
             raise ValueError(f"`callback` must be callable; got {callback!r}.")
@@ -44,26 +45,69 @@ class Watcher:
         if isinstance(callback, Companion):
             callback.follow(engine)
             self.before = callback.before
-        self.needed = callback is not None or start is not None
+        self._lines = lines
+        self.needed = callback is not None or start is not None or lines > 0
+        self.every = lines if callback is None and start is None else 1
+        self._begin = time.perf_counter()
 
-    def __call__(self, nit: int, report: Report) -> bool:
-        """Call back; true if the answer is to stop."""
+    def __call__(self, nit: int, report: Report) -> Report | None:
+        """Print and call back; None if the answer is to stop."""
+        if self._lines and nit % self._lines == 0:
+            self._print(nit, report)
         # Not the truth of the callback: one that collects is empty at first.
         asked = self._callback is not None and getattr(self._callback, "needs_x", True)
         x = self._engine.point() if asked or self.iterates is not None else None
         if self.iterates is not None and x is not None:
             self.iterates.append(x.copy())
         if self._callback is None:
-            return False
+            return report
         try:
-            if self._by_result:
-                result = OptimizeResult(x=x, fun=report.f, nit=nit)
-                self._callback(intermediate_result=result)
-            else:
+            if not self._by_result:
                 self._callback(x)
+                return report
+            result = self._described(x, nit, report)
+            self._callback(intermediate_result=result)
         except StopIteration:
-            return True
-        return False
+            return None
+        return report if result.x is x else self._moved(result.x, x)
+
+    def _described(
+        self, x: NDArray[Any] | None, nit: int, report: Report
+    ) -> OptimizeResult:
+        """Return what is known between two steps, named as in the result of a run."""
+        return OptimizeResult(
+            x=x,
+            fun=report.f,
+            nit=nit,
+            optimality=report.gnorm,
+            accepted=report.accepted,
+            nfev=report.nfev,
+            njev=report.njev,
+            nhev=report.nhev,
+            nrejected=report.rejected,
+            elapsed=time.perf_counter() - self._begin,
+            **report.logs,
+        )
+
+    def _moved(self, wanted: Any, x: NDArray[Any] | None) -> Report:
+        """Go on from the point that the callback wants."""
+        point = np.asarray(wanted, float)
+        shape = self._engine.point().shape if x is None else x.shape
+        if point.shape != shape or not np.isfinite(point).all():
+            raise ValueError(
+                f"`intermediate_result.x` must be finite and have shape {shape}; "
+                f"got {wanted!r}."
+            )
+        return self._engine.move(point)
+
+    def _print(self, nit: int, report: Report) -> None:
+        """Print a row of the table, and its head before the first."""
+        if nit == self._lines:
+            names = ("f", "|gradient|", *report.logs)
+            print(f"{'step':>7} {'evals':>7}", *(f"{name:>11}" for name in names))
+        numbers = (report.f, report.gnorm, *report.logs.values())
+        row = [f"{nit:>7} {report.nfev:>7}", *(f"{v:>11.4e}" for v in numbers)]
+        print(*row, "" if report.accepted else "rejected")
 
 
 def guarded(

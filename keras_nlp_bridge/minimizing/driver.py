@@ -5,7 +5,7 @@ Steps happen in an engine: see `methods.engines`.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -34,6 +34,8 @@ class Report(NamedTuple):
     nfev: int
     njev: int
     nhev: int
+    rejected: int  # steps so far
+    logs: Mapping[str, float]  # the method's own numbers
 
 
 # Evaluations where there is no limit; a number that single precision holds.
@@ -74,6 +76,10 @@ class Engine(Protocol):
 
     def point(self) -> NDArray[Any]:
         """Return a copy of the present iterate."""
+        ...
+
+    def move(self, x: NDArray[Any]) -> Report:
+        """Go on from another point, in the bounds."""
         ...
 
     def finish(self, converged: bool) -> Final:
@@ -128,7 +134,8 @@ def drive(
     *,
     horizon: float = math.inf,
     before: Callable[[], None] | None = None,
-    watch: Callable[[int, Report], bool] | None = None,
+    watch: Callable[[int, Report], Report | None] | None = None,
+    every: int = 1,
     on_batch: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Run a method from x0 until something ends the run.
@@ -147,8 +154,10 @@ def drive(
     before : callable, optional
         Called before each step.
     watch : callable, optional
-        Called after each step with the number of steps and the report; a true answer
-        ends the run.
+        Called with the number of steps and the report; returns the report to go on
+        with, None to end the run.
+    every : int
+        After how many steps that is.
     on_batch : callable, optional
         Whether the present sample is a minibatch, whose gradient says nothing about
         convergence.
@@ -170,7 +179,9 @@ def drive(
         status = _verdict(report, nit, clock.seconds, limits, tolerance)
         if status is not Status.RUNNING:
             break
-        steps = 1 if watch else _steps(engine, report, nit, clock, limits)
+        steps = _steps(engine, report, nit, clock, limits)
+        if watch is not None:
+            steps = min(steps, every - nit % every)
         place = _place(nit, clock, horizon, limits.maxtime)
         left = math.ceil(min(limits.maxfun - report.nfev, _ENDLESS))
         if before is not None:
@@ -178,9 +189,12 @@ def drive(
         taken, report = engine.advance(Budget(steps, tolerance, *place, left))
         nit += taken
         clock.called(engine, taken)
-        if watch is not None and watch(nit, report):
-            status = Status.USER
-            break
+        if watch is not None and nit % every == 0:
+            seen = watch(nit, report)
+            if seen is None:
+                status = Status.USER
+                break
+            report = seen
         clock.look()
     final = engine.finish(status.success)
     return Outcome(status, nit, final, time.perf_counter() - begin)

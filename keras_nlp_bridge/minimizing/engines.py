@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.methods.box import Box
-from keras_nlp_bridge.methods.method import Counting, Method, Oracle
+from keras_nlp_bridge.methods.method import Counting, Method, Oracle, projected
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
 from keras_nlp_bridge.methods.state import Status
 from keras_nlp_bridge.minimizing.bounds import Ends
@@ -42,6 +42,7 @@ class HostEngine:
     ) -> None:
         self._method, self._oracle = method, oracle
         self._leaves: list[NDArray[Any]] = []
+        self._rejected = 0
         self._sample_id = sample_id or (lambda: 0)
 
     def start(self, x0: NDArray[Any]) -> Report:
@@ -69,7 +70,18 @@ class HostEngine:
             self._state = method.step(self._oracle, state)
         if not self._state.at.f >= self._best.f:
             self._best = self._state.at
+        self._rejected += not self._state.accepted
         return 1, self._report()
+
+    def move(self, x: NDArray[Any]) -> Report:
+        """Go on from another point."""
+        at = self._state.at
+        x = projected(self._oracle, x.astype(at.x.dtype))
+        with np.errstate(all="ignore"):
+            state = self._state._replace(at=at._replace(x=x))
+            self._state = self._method.refresh(self._oracle, state)
+        self._best, self._sample = self._state.at, self._sample_id()
+        return self._report()
 
     def point(self) -> NDArray[Any]:
         """Return a copy of the present iterate."""
@@ -101,10 +113,13 @@ class HostEngine:
 
     def _report(self) -> Report:
         f, gnorm, accepted, stop, *counts = _parts(self._state)
+        logs = self._method.logs(self._state)
         if isinstance(self._oracle, Counting):
             counts = self._oracle.counts()
         numbers = float(f), float(gnorm), bool(accepted), int(stop)
-        return Report(*numbers, *map(int, counts))
+        shown = {name: float(value) for name, value in logs.items()}
+        nfev, njev, nhev = map(int, counts)
+        return Report(*numbers, nfev, njev, nhev, self._rejected, shown)
 
 
 class OnDevice(Protocol):
@@ -214,7 +229,8 @@ class DeviceEngine:
         self._box: Box | None = None
         if ends is not None:
             self._box = problem.compiled(("box", ends.key), self._moved(ends))
-        self._counted = (0, 0, 0)
+        self._counted, self._rejected = (0, 0, 0), 0
+        self._shown: tuple[str, ...] = ()
         self._leaves: list[NDArray[Any]] = []
         self.traced = False
 
@@ -262,7 +278,7 @@ class DeviceEngine:
 
         def init(x: Array, given: Any) -> tuple[Any, Any]:
             state = method.init(oracle(given), x)
-            return state, _numbers(state)
+            return state, _numbers(method, state)
 
         run = self._compiled(("init", method), lambda: problem.backend.compile(init))
         self._sample = problem.sample_id
@@ -270,7 +286,8 @@ class DeviceEngine:
         if self._leaves:
             there = [problem.backend.to_device(leaf) for leaf in self._leaves]
             self._state = _packed(self._state, there)
-            numbers = _numbers(self._state)
+            numbers = _numbers(method, self._state)
+        self._shown = tuple(method.logs(self._state))
         return self._report(problem.fetch(numbers))
 
     def advance(self, budget: Budget) -> tuple[int, Report]:
@@ -278,8 +295,8 @@ class DeviceEngine:
         problem, method, oracle = self._problem, self._method, self._oracles()
 
         def run(state: Any, given: Any, knobs: Array) -> tuple[Any, Any]:
-            state, steps = _advanced(method, oracle(given), state, knobs)
-            return state, (steps, _numbers(state))
+            state, *steps = _advanced(method, oracle(given), state, knobs)
+            return state, _numbers(method, state, *steps)
 
         advance = self._compiled(
             ("advance", method), lambda: problem.backend.compile(run, donate=True)
@@ -288,8 +305,24 @@ class DeviceEngine:
         self._sample = problem.sample_id
         knobs = problem.backend.to_device(np.array([*budget, stale], problem.dtype))
         self._state, result = advance(self._state, self._given, knobs)
-        steps, numbers = problem.fetch(result)
+        *numbers, steps, rejected = problem.fetch(result)
+        self._rejected += int(rejected)
         return int(steps), self._report(numbers)
+
+    def move(self, x: NDArray[Any]) -> Report:
+        """Go on from another point."""
+        problem, method, oracle = self._problem, self._method, self._oracles()
+
+        def run(state: Any, x: Array, given: Any) -> tuple[Any, Any]:
+            here = oracle(given)
+            state = state._replace(at=state.at._replace(x=projected(here, x)))
+            state = method.refresh(here, state)
+            return state, _numbers(method, state)
+
+        move = self._compiled(("move", method), lambda: problem.backend.compile(run))
+        self._sample = problem.sample_id
+        self._state, numbers = move(self._state, problem.to_device(x), self._given)
+        return self._report(problem.fetch(numbers))
 
     def point(self) -> NDArray[Any]:
         """Return a copy of the present iterate."""
@@ -311,7 +344,7 @@ class DeviceEngine:
                 state = state._replace(at=method.best(state))
             at = state.at
             both = namespace(at.x).concatenate([at.x, at.g], axis=0)
-            return both, _numbers(state)
+            return both, _numbers(method, state)
 
         run = self._compiled(
             ("final", method, again, converged), lambda: problem.backend.compile(final)
@@ -330,21 +363,25 @@ class DeviceEngine:
         self._leaves = leaves
 
     def _report(self, numbers: Any) -> Report:
-        f, gnorm, accepted, stop, *counts = numbers
+        f, gnorm, accepted, stop, *counts = numbers[:_COUNTED]
+        shown = zip(self._shown, map(float, numbers[_COUNTED:]), strict=True)
         new = [int(c) - old for c, old in zip(counts, self._counted, strict=True)]
         self._problem.count(*new)
-        self._counted = tuple(map(int, counts))
-        return Report(float(f), float(gnorm), bool(accepted), int(stop), *self._counted)
+        nfev, njev, nhev = map(int, counts)
+        self._counted = nfev, njev, nhev
+        values = float(f), float(gnorm), bool(accepted), int(stop)
+        return Report(*values, *self._counted, self._rejected, dict(shown))
 
 
-# Numbers in a report, and one more.
-_PACKED = 8
+# Numbers of a state that every method has.
+_COUNTED = 7
 
 
-def _numbers(state: Any) -> Any:
-    """Return the part of a state that `Report` is made of, as one array if possible."""
-    numbers, xp = _parts(state), namespace(state.at.x)
-    if state.at.x.shape[0] <= _PACKED:  # an array of this size would pass for a vector
+def _numbers(method: Method, state: Any, *more: Array) -> Any:
+    """Return what `Report` is made of, and more, as one array if possible."""
+    xp = namespace(state.at.x)
+    numbers = *_parts(state), *method.logs(state).values(), *more
+    if state.at.x.shape[0] <= len(numbers) + 1:  # that would pass for a vector
         return numbers
     return xp.stack([xp.cast(v, xp.wide) for v in numbers])
 
@@ -384,8 +421,11 @@ def _at_solution(method: Method, oracle: Oracle, state: Any) -> Any:
 
 def _advanced(
     method: Method, oracle: Oracle, state: Any, knobs: Array
-) -> tuple[Any, Array]:
-    """Refresh if the sample is new, then step until the budget is used up; traced."""
+) -> tuple[Any, Array, Array]:
+    """Refresh if the sample is new, then step until the budget is used up; traced.
+
+    Returns the state, the steps taken, and those rejected.
+    """
     xp = namespace(state.at.x)
     steps, gtol, elapsed, tick, evaluations, stale = (knobs[i] for i in range(6))
     if isinstance(method, Clocked):
@@ -396,17 +436,18 @@ def _advanced(
     if method.limited:
         state = _limited(state, xp.cast(evaluations, "int32"))
 
-    def unfinished(loop: tuple[Array, Any]) -> Array:
-        count, state = loop
+    def unfinished(loop: tuple[Array, Array, Any]) -> Array:
+        count, _, state = loop
         going = (xp.cast(count, xp.dtype(steps)) < steps) & ~(state.at.gnorm <= gtol)
         if method.limited:
             going = going & (state.counts.left > 0)
         return going & (state.stop == int(Status.RUNNING))
 
-    def body(loop: tuple[Array, Any]) -> tuple[Array, Any]:
-        count, state = loop
-        return count + 1, method.step(oracle, state)
+    def body(loop: tuple[Array, Array, Any]) -> tuple[Array, Array, Any]:
+        count, rejected, state = loop
+        state = method.step(oracle, state)
+        return count + 1, rejected + xp.cast(~state.accepted, "int32"), state
 
     zero = xp.scalar(0, "int32")
-    count, state = xp.while_loop(unfinished, body, (zero, state))
-    return state, count
+    count, rejected, state = xp.while_loop(unfinished, body, (zero, zero, state))
+    return state, count, rejected

@@ -31,7 +31,12 @@ class RunOptions(Options):
         None, Maybe(Number(0)), "Evaluations of the objective."
     )
     maxtime: float | None = option(None, Maybe(Number(0)), "Seconds.")
-    disp: bool = option(False, Flag(True), "Print a summary at the end.")
+    disp: bool | int = option(
+        False,
+        Flag(True),
+        "Print a summary at the end; a number k that is no bool: also a line every k "
+        "steps.",
+    )
     return_all: bool = option(False, Flag(True), "Return the iterates as ``allvecs``.")
     check_every: int = option(
         16, Count(), "Steps in one compiled call, on a `KerasProblem` without callback."
@@ -42,6 +47,16 @@ class RunOptions(Options):
         "Use the variant for minibatches. By default where the problem is on one and "
         "there is a callback to change it.",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.disp, bool):
+            Count(0).check("disp", self.disp)
+
+    @property
+    def lines(self) -> int:
+        """After how many steps a line is printed, 0 for never."""
+        return 0 if isinstance(self.disp, bool) else int(self.disp)
 
     def limits(self, maxiter: float) -> Limits:
         """Return the limits of a run; `maxiter` is the method's default."""

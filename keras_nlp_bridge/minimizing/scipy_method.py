@@ -149,7 +149,8 @@ class ScipyMethod:
         method = _with_one_matrix(method, hess)
         functions = fun, jac, hess, hessp, args
         engine, dtype = self._engine(method, functions, start, (source, ends), run)
-        watcher = Watcher(engine, callback, start if run.return_all else None)
+        kept = start if run.return_all else None
+        watcher = Watcher(engine, callback, kept, run.lines)
 
         def on_batch() -> bool:
             return isinstance(method, Clocked) or (watched and _on_minibatch(source))
@@ -161,6 +162,7 @@ class ScipyMethod:
             horizon=math.inf if run.maxiter is None else max(float(run.maxiter), 1),
             before=watcher.before,
             watch=watcher if watcher.needed else None,
+            every=watcher.every,
             on_batch=on_batch,
         )
         result = _result(outcome, watcher.iterates)
@@ -359,6 +361,7 @@ def _result(outcome: Outcome, iterates: list[NDArray[Any]] | None) -> OptimizeRe
         nfev=report.nfev,
         njev=report.njev,
         nhev=report.nhev,
+        nrejected=report.rejected,
         optimality=report.gnorm,
         elapsed=outcome.seconds,
     )

@@ -91,10 +91,10 @@ def run_tests(folder, what, given, method, backend, left_out=()):
 
 
 def accepted_by(method, backend):
-    """Return the patterns of accepted tests, each with its reason."""
+    """Return the patterns of accepted tests, each with its entry."""
     entries = tomllib.loads((HERE / "accepted.toml").read_text())["accepted"]
     return {
-        pattern: entry["reason"]
+        pattern: entry
         for entry in entries
         if method in entry.get("methods", METHODS)
         and backend in entry.get("backends", BACKENDS)
@@ -109,8 +109,10 @@ def judged(folder, files, given, method, backend):
     rows = run_tests(folder, files, given, method, backend, left_out)
     columns = {}
     for test, row in rows.items():
-        known = any(fnmatch.fnmatchcase(test, pattern) for pattern in accepted)
-        other = {"passed": "stale", "failed": "accepted"}
+        known = [e for p, e in accepted.items() if fnmatch.fnmatchcase(test, p)]
+        other = {"failed": "accepted"}
+        if not any(entry.get("sometimes") for entry in known):
+            other["passed"] = "stale"
         columns[test] = (known and other.get(row["outcome"])) or row["outcome"]
     if failed := [test for test, column in columns.items() if column == "failed"]:
         without = run_tests(folder, failed, given, "", backend)

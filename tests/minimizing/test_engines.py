@@ -305,22 +305,42 @@ def test_bounds_of_a_problem_are_refused_by_methods_that_cannot_honour_them():
     assert (res.x >= problem.bounds.lb).all()
 
 
-def test_r2_that_is_cut_short_returns_the_best_point(problem):
+@each_method
+def test_a_callback_may_move_x(problem, method):
+    """f and g are evaluated where it goes, on the device, and the run goes on."""
+    seen = []
+
+    def jump(intermediate_result):
+        seen.append(intermediate_result)
+        if intermediate_result.nit == 3:
+            intermediate_result.x = 0.5 * problem.x0
+
+    more = {"callback": jump, "options": {"maxiter": 6, "stochastic": False}}
+    res = minimize(*(problem.fun, problem.x0), jac=problem.jac, method=method, **more)
+    assert res.nit == 6
+    assert res.fun <= problem.fun(0.5 * problem.x0)
+    np.testing.assert_allclose(problem.fun(res.x), res.fun, rtol=SAME)
+    assert seen[3].nfev > seen[2].nfev + 1  # of the point, and of the step
+    assert res.nrejected == sum(not one.accepted for one in seen)
+
+
+def test_r2_that_is_cut_short_returns_the_best_point():
     """Its values rise and fall: the last is the least by chance alone."""
-    rose = 0
-    for maxiter in range(10, 26):
-        values = []
+    v = keras.Variable([-1.2, 1.0], dtype=WIDE, name="v")
+    problem = knb.KerasProblem.from_loss(
+        lambda: 100 * (v[1] - v[0] ** 2) ** 2 + (1 - v[0]) ** 2, [v]
+    )
+    rose, values = 0, []
 
-        def watch(intermediate_result, values=values):
-            values.append(float(intermediate_result.fun))
+    def watch(intermediate_result):
+        values.append(float(intermediate_result.fun))
 
+    for maxiter in range(3, 40, 2):
+        values.clear()
         more = {"callback": watch, "options": {"maxiter": maxiter}}
-        res = minimize(
-            problem.fun, problem.x0, jac=problem.jac, method=knb.r2, **more
-        )
+        res = minimize(problem.fun, problem.x0, jac=problem.jac, method=knb.r2, **more)
         assert res.fun == min(values)
-        np.testing.assert_allclose(problem.fun(res.x), res.fun, rtol=SAME)
-        np.testing.assert_allclose(problem.jac(res.x), res.jac, **CLOSE)
+        np.testing.assert_allclose(problem.fun(res.x), res.fun, rtol=1e-4)
         rose += values[-1] > min(values)
     assert rose
 
@@ -395,7 +415,9 @@ def test_pairs_stay_where_they_are_from_call_to_call(name, problem):
 
     method = knb.METHODS[name].full(memory=4)
     engine = Engine(method, problem)
-    outcome = drive(engine, problem.x0, Limits(maxiter=8), watch=lambda *_: False)
+    outcome = drive(
+        engine, problem.x0, Limits(maxiter=8), watch=lambda nit, report: report
+    )
     assert outcome.nit == 8
     assert places == [(True, True)] * 8
 

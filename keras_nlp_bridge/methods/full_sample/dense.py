@@ -33,6 +33,7 @@ class DenseState(NamedTuple):
     accepted: Array
     stop: Array
     progress: Progress
+    length: Array  # of the last step, in that of its direction; to be shown
     # The model: updated at accepted steps, kept when the sample changes.
     inverse: Array  # (n, n), H
     product: Array  # (n,), H g
@@ -136,6 +137,7 @@ class DenseMethod(Method):
         return DenseState(
             **first,
             progress=Progress.begin(first["at"]),
+            length=xp.zeros_like(first["at"].f),
             inverse=identity_like(x),
             product=first["at"].g,
             updates=xp.scalar(0, "int32"),
@@ -173,11 +175,16 @@ class DenseMethod(Method):
             accepted=accepted,
             stop=self._ended(state, found, line.fresh, progress.idle),
             progress=progress,
+            length=found.t * line.stretch,
             inverse=inverse,
             product=product,
             updates=updates,
             fell=state.at.f - found.f,
         )
+
+    def logs(self, state: DenseState) -> dict[str, Array]:
+        """Return the length of the last step, 1 for ``-H g``."""
+        return {"step": state.length}
 
     def _line(self, state: DenseState) -> _Line:
         """Return the direction; that of the gradient if H gives no descent."""

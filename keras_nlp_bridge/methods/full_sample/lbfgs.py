@@ -40,6 +40,7 @@ class LBFGSState(NamedTuple):
     accepted: Array
     stop: Array
     progress: Progress
+    length: Array  # of the last step, in the length of its direction; to be shown
     # The model: updated at accepted steps.
     pairs: Pairs
     scale: Array  # of the initial inverse matrix
@@ -121,6 +122,7 @@ class LBFGSMethod(Method):
             scale=xp.scalar(1, xp.wide),
             products=(nothing, nothing),
             progress=Progress.begin(first["at"]),
+            length=xp.zeros_like(first["at"].f),
         )
 
     def refresh(self, oracle: Oracle, state: LBFGSState) -> LBFGSState:
@@ -165,7 +167,12 @@ class LBFGSMethod(Method):
             scale=scale,
             products=of_g,
             progress=progress,
+            length=found.t,
         )
+
+    def logs(self, state: LBFGSState) -> dict[str, Array]:
+        """Return the length of the last step, 1 for a whole one."""
+        return {"step": state.length}
 
     def _direction(self, state: LBFGSState, fresh: Array) -> tuple[Array, Array, Array]:
         """Return the direction, its slope, and whether it comes from the matrix."""

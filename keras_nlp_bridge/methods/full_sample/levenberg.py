@@ -133,6 +133,10 @@ class LevenbergMarquardt(Method):
             damping=xp.scalar(self.damping, xp.dtype(x)),
         )
 
+    def logs(self, state: LMState) -> dict[str, Array]:
+        """Return lambda."""
+        return {"damping": state.damping}
+
     def refresh(self, oracle: Squares, state: LMState) -> LMState:  # type: ignore[override]
         """Evaluate F and J again at x; the scales are kept."""
         x = state.at.x

@@ -18,6 +18,7 @@ from keras_nlp_bridge.methods.state import (
     Counts,
     Iterate,
     Status,
+    ratio,
     unbounded_below,
     verdict,
 )
@@ -38,6 +39,7 @@ class R2State(NamedTuple):
     # Updated at accepted steps.
     average: Array  # of the gradients; (0,) without momentum
     history: Array  # the last `nonmonotone` accepted values of f
+    rho: Array  # decrease of f by the last step, as a share of the model's; to be shown
     # For termination.
     rejections: Array
     f_start: Array
@@ -259,6 +261,7 @@ class R2(Method):
             blend=xp.zeros_like(f),
             average=xp.zeros_like(g) if self.momentum else xp.zeros((0,), xp.dtype(x)),
             history=xp.stack([f] * (_VALUES if spectral else int(self.nonmonotone))),
+            rho=xp.zeros_like(f),
             rejections=xp.scalar(0, "int32"),
             f_start=f,
             best=at,
@@ -283,6 +286,12 @@ class R2(Method):
             return at
         none = namespace(at.x).zeros_like(at.x[:0])
         return at._replace(x=none, g=none)
+
+    def logs(self, state: R2State) -> dict[str, Array]:
+        """Return the last ratio, and sigma or the radius."""
+        if self.step_rule == "r2":
+            return {"rho": state.rho, "sigma": 1 / state.alpha}
+        return {"rho": state.rho, "radius": state.alpha}
 
     def best(self, state: R2State) -> Iterate:
         """Return the best point of the sample."""
@@ -324,7 +333,7 @@ class R2(Method):
         accepted = promising & xp.isfinite(end.gnorm)
         very_good = accepted & (ared >= self.eta2 * pred)
         tried = state.counts.plus(1, xp.cast(promising, "int32"))
-        state = state._replace(accepted=accepted, counts=tried)
+        state = state._replace(accepted=accepted, counts=tried, rho=ratio(ared, pred))
         if self._spectral(oracle):
             alpha = self._seen(state, end, model)
         else:

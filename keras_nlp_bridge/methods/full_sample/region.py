@@ -13,6 +13,7 @@ from keras_nlp_bridge.methods.state import (
     Iterate,
     Progress,
     Status,
+    ratio,
     unbounded_below,
     verdict,
 )
@@ -45,6 +46,7 @@ class RegionState(NamedTuple):
     stop: Array
     progress: Progress
     radius: Array
+    rho: Array  # decrease of f by the last step, as a share of the model's; to be shown
     model: Any  # the method's own
 
 
@@ -128,8 +130,13 @@ class Region(RadiusMethod):
             **first,
             progress=Progress.begin(at),
             radius=self.first_radius(at, box_of(oracle)),
+            rho=namespace(at.x).zeros_like(at.f),
             model=self.first_model(at),
         )
+
+    def logs(self, state: RegionState) -> dict[str, Array]:
+        """Return the last ratio and the radius."""
+        return {"rho": state.rho, "radius": state.radius}
 
     def refresh(self, oracle: Oracle, state: RegionState) -> RegionState:
         """Evaluate f and g again at x; the best of the old sample is forgotten."""
@@ -161,6 +168,7 @@ class Region(RadiusMethod):
             stop=verdict(reasons),
             progress=progress,
             radius=found.radius,
+            rho=ratio(trial.ared, trial.pred),
             model=self.learned(oracle, state, found),
         )
 
