@@ -335,7 +335,7 @@ def test_r2_that_is_cut_short_returns_the_best_point():
     def watch(intermediate_result):
         values.append(float(intermediate_result.fun))
 
-    for maxiter in range(3, 40, 2):
+    for maxiter in range(58, 82, 2):
         values.clear()
         more = {"callback": watch, "options": {"maxiter": maxiter}}
         res = minimize(problem.fun, problem.x0, jac=problem.jac, method=knb.r2, **more)
