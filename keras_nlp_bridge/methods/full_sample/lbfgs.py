@@ -11,6 +11,7 @@ from keras_nlp_bridge.methods.state import Counts, Iterate, Progress, Status, ve
 from keras_nlp_bridge.methods.steps.box_step import box_step
 from keras_nlp_bridge.methods.steps.line_search import Conditions, Found, line_search
 from keras_nlp_bridge.methods.steps.models import ByPairs
+from keras_nlp_bridge.methods.steps.orthant import measured, orthant, penalized
 from keras_nlp_bridge.operators.lbfgs import inverse_product, lbfgs
 from keras_nlp_bridge.operators.pairs import (
     Pairs,
@@ -47,6 +48,15 @@ class LBFGSState(NamedTuple):
     products: tuple[Array, Array]  # of the pairs with g: S g and Y g
 
 
+class _Line(NamedTuple):
+    """A direction, and what has been found along it."""
+
+    d: Array
+    fresh: Array  # whether there is no pair
+    newton: Array  # whether the direction comes from the pairs
+    found: Found
+
+
 @dataclass(frozen=True, kw_only=True)
 class LBFGSMethod(Method):
     """Limited-memory BFGS: a step is a line search along ``-H g``.
@@ -60,6 +70,8 @@ class LBFGSMethod(Method):
     -----
     Algorithm 7.5 of [1]_ with the inverse matrix in the compact form of [2]_, and the
     line search of [3]_.  Where a decrease is lost in rounding, the slopes decide.
+    With `l1`, each step stays in one orthant, as that of [4]_ does: its end is the
+    minimizer of the model there, as in a box.
 
     References
     ----------
@@ -68,6 +80,8 @@ class LBFGSMethod(Method):
        matrices and their use in limited memory methods, Math. Program. 63, 1994.
     .. [3] J. J. More, D. J. Thuente, Line search algorithms with guaranteed sufficient
        decrease, ACM Trans. Math. Softw. 20, 1994.
+    .. [4] G. Andrew, J. Gao, Scalable training of L1-regularized log-linear models,
+       ICML 2007.
     """
 
     memory: int | None = option(
@@ -105,6 +119,12 @@ class LBFGSMethod(Method):
         "Steps in a row that end the run if none lowers f or the gradient.",
         source="enough for a restart to show an effect",
     )
+    l1: float = option(
+        0.0,
+        In(0, closed="["),
+        "Weight of a regularizer: minimize ``f(x) + l1 |x|_1``. No step changes a sign "
+        "without a stop at zero, where entries stay that gain nothing.",
+    )
 
     limited: ClassVar[bool] = True
     takes_bounds: ClassVar[bool] = True
@@ -113,6 +133,8 @@ class LBFGSMethod(Method):
         """Evaluate f and g at the start; there is no pair yet."""
         xp = namespace(x)
         first = start(oracle, x)
+        if self.l1:
+            first["at"] = penalized(oracle, first["at"], self.l1)
         memory = 20 if x.shape[0] <= LARGE else 10
         pairs = empty_pairs(int(self.memory or memory), x)
         nothing = xp.zeros(pairs.live.shape, xp.dtype(x))
@@ -128,6 +150,8 @@ class LBFGSMethod(Method):
     def refresh(self, oracle: Oracle, state: LBFGSState) -> LBFGSState:
         """Evaluate f and g again at x; the best of the old sample is forgotten."""
         state = super().refresh(oracle, state)
+        if self.l1:
+            state = state._replace(at=penalized(oracle, state.at, self.l1))
         return state._replace(
             products=products(state.pairs, state.at.g),
             progress=state.progress.refreshed(state.at),
@@ -135,8 +159,27 @@ class LBFGSMethod(Method):
 
     def step(self, oracle: Oracle, state: LBFGSState) -> LBFGSState:
         """Search along the quasi-Newton direction, and learn from the step."""
-        xp = namespace(state.at.x)
-        fresh = ~xp.any(state.pairs.live)
+        if self.l1:
+            return self._step_in_orthant(oracle, state)
+        line, box = self._searched(oracle, state), box_of(oracle)
+        found = line.found
+        at = Iterate(found.x, found.f, found.g, namespace(found.x).largest(found.g))
+        at = at if box is None else Iterate.of(*at[:3], box)
+        return self._after(oracle, state, line, at)
+
+    def _step_in_orthant(self, oracle: Oracle, state: LBFGSState) -> LBFGSState:
+        """Do the same where f and the penalty are smooth; learn from f alone."""
+        there = orthant(oracle, state.at, self.l1)
+        tilted = state.at._replace(g=there.tilted(state.at.g))
+        line = self._searched(there, state._replace(at=tilted))
+        found = line.found._replace(g=there.smooth(line.found.g))
+        at = Iterate(found.x, found.f, found.g, state.at.gnorm)
+        at = measured(oracle, at, self.l1)
+        return self._after(there, state, line._replace(found=found), at)
+
+    def _searched(self, oracle: Oracle, state: LBFGSState) -> _Line:
+        """Choose a direction, and search along it."""
+        fresh = ~namespace(state.at.x).any(state.pairs.live)
         box = box_of(oracle)
         if box is None:
             d, slope, newton = self._direction(state, fresh)
@@ -151,12 +194,17 @@ class LBFGSMethod(Method):
             state.counts.left,
             Conditions(self.decrease, self.curvature, int(self.max_trials)),
         )
+        return _Line(d, fresh, newton, found)
+
+    def _after(
+        self, oracle: Oracle, state: LBFGSState, line: _Line, at: Iterate
+    ) -> LBFGSState:
+        """Return the state at the end of a step."""
+        d, fresh, newton, found = line
         accepted = found.t > 0
         pairs, scale, of_g = self._learned(oracle, state, d, found)
         # Nothing found: forget the pairs; so they are if they give no descent.
         pairs = pairs._replace(live=pairs.live & accepted & (newton | fresh))
-        at = Iterate(found.x, found.f, found.g, xp.largest(found.g))
-        at = at if box is None else Iterate.of(*at[:3], box)
         progress = state.progress.after(accepted, at)
         return state._replace(
             at=at,

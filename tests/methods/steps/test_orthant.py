@@ -1,0 +1,87 @@
+"""Orthants, against what the objective does beside a point."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from keras_nlp_bridge.methods.box import Box
+from keras_nlp_bridge.methods.state import Iterate
+from keras_nlp_bridge.methods.steps.orthant import orthant, penalized, pseudo_gradient
+
+pytestmark = pytest.mark.once  # NumPy alone
+
+L1 = 0.5
+# Each sign of x, and at zero gradients on both sides of the weight and within.
+X = np.array([2.0, -2.0, 2.0, -2.0, 0, 0, 0, 0, -0.0])
+G = np.array([0.3, 0.3, -0.9, 0.9, 0.7, -0.7, 0.2, -0.5, -0.1])
+H = 1e-6
+
+
+def quadratic(box=None):
+    """``g'(x - X) + |x - X|^2 / 2``, whose gradient at X is G."""
+
+    def value_and_grad(x):
+        return G @ (x - X) + (x - X) @ (x - X) / 2, G + x - X
+
+    return SimpleNamespace(
+        value=lambda x: value_and_grad(x)[0], value_and_grad=value_and_grad, box=box
+    )
+
+
+def total(x):
+    return quadratic().value(x) + L1 * np.abs(x).sum()
+
+
+def slopes(x):
+    """Of f and the penalty, along each axis: forwards and backwards."""
+    both = [
+        [(total(x + s * H * e) - total(x)) / H for e in np.eye(x.size)] for s in (1, -1)
+    ]
+    return np.array(both)
+
+
+def test_the_pseudo_gradient_is_the_steepest_one_sided_slope():
+    forth, back = slopes(X)
+    # The less negative a slope, the less there is to gain; none is zero.
+    steepest = np.where(back < np.minimum(forth, -2 * H), -back, np.minimum(forth, 0))
+    wanted = np.where(forth < -2 * H, forth, steepest)
+    np.testing.assert_allclose(pseudo_gradient(X, G, L1), wanted, atol=1e-5)
+    assert not pseudo_gradient(X, G, L1)[6:].any()
+
+
+def at_x(box=None):
+    return Iterate.of(X, *quadratic(box).value_and_grad(X), box)
+
+
+def test_in_its_orthant_the_objective_is_smooth_and_the_same():
+    there, rng = orthant(quadratic(), at_x(), L1), np.random.default_rng(0)
+    x = there.box.project(rng.normal(size=X.size))
+    np.testing.assert_array_equal(there.signs, [1, -1, 1, -1, -1, 1, 0, 0, 0])
+    np.testing.assert_array_equal(np.sign(x) * (np.sign(x) - there.signs), 0)
+    f, g = there.value_and_grad(x)
+    np.testing.assert_allclose([f, there.value(x)], total(x), rtol=1e-15)
+    moves = there.signs != 0
+    ahead = [there.value(x + H * e) for e in np.eye(X.size) * there.signs]
+    behind = [there.value(x - H * e) for e in np.eye(X.size) * there.signs]
+    bend = (np.array(ahead) - behind) / (2 * H) * there.signs
+    inside = moves & (np.abs(x) > H)
+    np.testing.assert_allclose(g[inside], bend[inside], atol=1e-8)
+    np.testing.assert_allclose(there.smooth(g), quadratic().value_and_grad(x)[1])
+
+
+def test_bounds_hold_in_an_orthant_and_for_stationarity():
+    inf = np.inf
+    low = np.array([-inf, -3, 1, -inf, 0, -inf, 0, 0, -1])
+    high = np.array([inf, -1, 2, -1, inf, 0, 0, inf, 1])
+    box = Box(low, high)
+    there = orthant(quadratic(box), at_x(box), L1)
+    np.testing.assert_array_equal(
+        there.box.low, np.maximum(low, [0, -inf, 0, -inf, -inf, 0, 0, 0, 0])
+    )
+    assert (there.box.high <= high).all()
+    measured = penalized(quadratic(box), at_x(box), L1)
+    # Entries 4 and 5 may not go where the objective falls, nor 2 and 3.
+    np.testing.assert_allclose(measured.gnorm, 0.8)
+    np.testing.assert_allclose(measured.f, L1 * 8)
+    np.testing.assert_array_equal(measured.g, at_x().g)
