@@ -67,6 +67,9 @@ class NeuralNetworkParameters(BaseEstimator):
         Factors of the penalties above. None for `l2` stands for 3 / n with n distinct
         samples, which did well on small and noisy sets alike
         (benchmarks/results/estimators.md).
+        Methods take `l1` for a part of the loss, with a kink, and leave small weights
+        where there should be none. ``method="lbfgs", options={"l1": ...}`` makes exact
+        zeros, among all trainable weights, biases too.
     standardize : bool
         Give the network numeric features of mean 0 and variance 1 (sequences: at all
         times together, images: all pixels together), and targets likewise if the loss

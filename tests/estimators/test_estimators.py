@@ -104,6 +104,19 @@ def test_the_penalty_is_in_the_loss_once_whatever_the_batch(iris, method, size):
         np.testing.assert_allclose(model.loss_curve_[-1], loss + penalty, rtol=1e-5)
 
 
+def test_the_l1_of_lbfgs_makes_zeros(iris):
+    model = NeuralNetworkClassifier(
+        "linear", method="lbfgs", options={"l1": 0.05}, l2=0.0, random_state=0
+    ).fit(*iris)
+    kernel, bias = (w.numpy() for w in model.model_.trainable_variables)
+    assert 0 < np.count_nonzero(kernel) < 8
+    proba = model.predict_proba(iris[0])
+    loss = -np.log(proba[np.arange(150), iris[1]]).mean()
+    total = loss + 0.05 * (np.abs(kernel).sum() + np.abs(bias).sum())
+    np.testing.assert_allclose(model.loss_curve_[-1], total, rtol=1e-5)
+    assert model.result_.success
+
+
 def linear_probabilities(kernel, bias, x):
     powers = np.exp(x @ kernel + bias)
     return powers / powers.sum(axis=1, keepdims=True)

@@ -27,14 +27,14 @@ class Logistic:
     """The mean of the log-loss of a linear classifier without an intercept."""
 
     def __init__(self, x, y):
-        self.x, self.y, self.s = x, y, 2.0 * y - 1
+        self.x, self.y, self.s = x, y, np.where(y, 1.0, -1.0)
 
     def fun(self, w):
         return np.logaddexp(0, -self.s * (self.x @ w)).mean()
 
     def jac(self, w):
         right = 1 / (1 + np.exp(-self.s * (self.x @ w)))
-        return self.x.T @ (self.s * (right - 1)) / len(self.s)
+        return self.x.T @ (self.s * (right - 1)) / len(self.y)
 
     def sklearns(self, l1):
         given = {"solver": "liblinear", "fit_intercept": False, "tol": 1e-10}

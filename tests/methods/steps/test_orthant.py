@@ -1,7 +1,5 @@
 """Orthants, against what the objective does beside a point."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -18,19 +16,27 @@ G = np.array([0.3, 0.3, -0.9, 0.9, 0.7, -0.7, 0.2, -0.5, -0.1])
 H = 1e-6
 
 
-def quadratic(box=None):
+class Quadratic:
     """``g'(x - X) + |x - X|^2 / 2``, whose gradient at X is G."""
 
-    def value_and_grad(x):
-        return G @ (x - X) + (x - X) @ (x - X) / 2, G + x - X
+    def __init__(self, box=None):
+        self.box = box
 
-    return SimpleNamespace(
-        value=lambda x: value_and_grad(x)[0], value_and_grad=value_and_grad, box=box
-    )
+    def value(self, x):
+        return G @ (x - X) + (x - X) @ (x - X) / 2
+
+    def grad(self, x):
+        return G + x - X
+
+    def value_and_grad(self, x):
+        return self.value(x), self.grad(x)
+
+    def hvp(self, x, p):
+        return p
 
 
 def total(x):
-    return quadratic().value(x) + L1 * np.abs(x).sum()
+    return Quadratic().value(x) + L1 * np.abs(x).sum()
 
 
 def slopes(x):
@@ -51,11 +57,11 @@ def test_the_pseudo_gradient_is_the_steepest_one_sided_slope():
 
 
 def at_x(box=None):
-    return Iterate.of(X, *quadratic(box).value_and_grad(X), box)
+    return Iterate.of(X, *Quadratic(box).value_and_grad(X), box)
 
 
 def test_in_its_orthant_the_objective_is_smooth_and_the_same():
-    there, rng = orthant(quadratic(), at_x(), L1), np.random.default_rng(0)
+    there, rng = orthant(Quadratic(), at_x(), L1), np.random.default_rng(0)
     x = there.box.project(rng.normal(size=X.size))
     np.testing.assert_array_equal(there.signs, [1, -1, 1, -1, -1, 1, 0, 0, 0])
     np.testing.assert_array_equal(np.sign(x) * (np.sign(x) - there.signs), 0)
@@ -67,7 +73,7 @@ def test_in_its_orthant_the_objective_is_smooth_and_the_same():
     bend = (np.array(ahead) - behind) / (2 * H) * there.signs
     inside = moves & (np.abs(x) > H)
     np.testing.assert_allclose(g[inside], bend[inside], atol=1e-8)
-    np.testing.assert_allclose(there.smooth(g), quadratic().value_and_grad(x)[1])
+    np.testing.assert_allclose(there.smooth(g), Quadratic().value_and_grad(x)[1])
 
 
 def test_bounds_hold_in_an_orthant_and_for_stationarity():
@@ -75,12 +81,12 @@ def test_bounds_hold_in_an_orthant_and_for_stationarity():
     low = np.array([-inf, -3, 1, -inf, 0, -inf, 0, 0, -1])
     high = np.array([inf, -1, 2, -1, inf, 0, 0, inf, 1])
     box = Box(low, high)
-    there = orthant(quadratic(box), at_x(box), L1)
+    there = orthant(Quadratic(box), at_x(box), L1)
     np.testing.assert_array_equal(
         there.box.low, np.maximum(low, [0, -inf, 0, -inf, -inf, 0, 0, 0, 0])
     )
     assert (there.box.high <= high).all()
-    measured = penalized(quadratic(box), at_x(box), L1)
+    measured = penalized(Quadratic(box), at_x(box), L1)
     # Entries 4 and 5 may not go where the objective falls, nor 2 and 3.
     np.testing.assert_allclose(measured.gnorm, 0.8)
     np.testing.assert_allclose(measured.f, L1 * 8)
