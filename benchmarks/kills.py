@@ -33,6 +33,7 @@ METHODS = {
     "r2, lbfgs": (["r2:2", "lbfgs:3"], 1),
     "lbfgs": ("lbfgs", 6),
     "trunk": ("trunk", 5),
+    "ssbroyden, ssbroyden": (["ssbroyden:3", "ssbroyden:3"], 1),
     "L-BFGS-B": ("L-BFGS-B", 6),
 }
 EXACT = [name for name in METHODS if name != "L-BFGS-B"]

@@ -59,8 +59,12 @@ class Resample(keras.callbacks.Callback):
         self._number = 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Begin with the points that there are."""
-        self._number = 0
+        """Begin with the points that there are; a run that goes on, with its own."""
+        epoch = (self.params or {}).get("initial_epoch", 0)
+        if epoch < self._every:
+            self._number = 0
+        else:
+            self.on_epoch_begin(epoch)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Draw, where it is time to."""

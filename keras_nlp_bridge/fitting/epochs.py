@@ -39,6 +39,8 @@ class Epochs:
         Epochs to run: first, ..., last - 1.
     kept : list of ndarray
         What `state` returned in the run that this one goes on with.
+    before : list of ndarray
+        The last state of a phase of the same method just before.
 
     Attributes
     ----------
@@ -58,6 +60,7 @@ class Epochs:
         first: int,
         last: int,
         kept: Arrays,
+        before: Arrays,
     ) -> None:
         self.problem, self.callbacks, self.validate = problem, callbacks, validate
         self.first, self.epoch, self.last = first, first, last
@@ -66,7 +69,7 @@ class Epochs:
         self.stopped = False
         self._spent, self._open, self._busy = problem.nfev, False, False
         self._engine: Engine | None = None
-        self._leaves: Arrays = []
+        self._leaves, self._before = [], before
         if kept:
             self.x, fun, spent, *self._leaves = kept
             self.fun = float(fun)
@@ -85,14 +88,17 @@ class Epochs:
     def follow(self, engine: Engine) -> None:
         """Know where one of our methods keeps its state; it goes on from an old one."""
         self._engine = engine
-        if self._leaves:
-            engine.resume(self._leaves)
+        if self._leaves or self._before:
+            engine.resume(self._leaves or self._before, anew=not self._leaves)
 
     def state(self) -> Arrays:
         """Return what a run needs to go on, beside the weights."""
         best = [self.x, np.float64(self.fun), np.int64(self._nfev)]
-        leaves = [] if self._engine is None else self._engine.leaves()
-        return [np.asarray(part) for part in best] + leaves
+        return [np.asarray(part) for part in best] + self.leaves()
+
+    def leaves(self) -> Arrays:
+        """Return the state of one of our methods, also if there was nothing to do."""
+        return self._leaves if self._engine is None else self._engine.leaves()
 
     @property
     def _nfev(self) -> int:

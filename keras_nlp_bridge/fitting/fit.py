@@ -21,7 +21,7 @@ from keras_nlp_bridge.fitting.averages import check_swaps
 from keras_nlp_bridge.fitting.backup import backup_of, with_backup
 from keras_nlp_bridge.fitting.devices import check_validation
 from keras_nlp_bridge.fitting.epochs import INTERRUPTED
-from keras_nlp_bridge.fitting.full_sample_phase import FullSample
+from keras_nlp_bridge.fitting.full_sample_phase import FullSample, link
 from keras_nlp_bridge.fitting.lending import optimizer_of
 from keras_nlp_bridge.fitting.minibatch_phase import Minibatch
 from keras_nlp_bridge.fitting.optimizer_phase import OptimizerPhase
@@ -82,7 +82,8 @@ def fit(
         or one of ours for full samples: all samples at once, an iteration is an epoch.
         Keras's optimizers train as `keras.Model.fit` does. A list such as
         ``["adam:5", "L-BFGS-B:200"]`` or ``[("r2", 5, {}), ...]`` runs one after the
-        other.
+        other. "bfgs", "ssbfgs" and "ssbroyden" keep their matrix for the next phase, if
+        that is of the same method.
     batch_size : int, optional
         For minibatch methods and Keras optimizers, also in a list; 32 by default, as in
         Keras.
@@ -206,7 +207,9 @@ def _planned(
                 f"`{name}` must be None without a method for all samples, which alone "
                 f"{what}; got {given[name]!r} for {method!r}."
             )
-    return cut_to(phases, first, limited(total)), arguments
+    phases = cut_to(phases, first, limited(total))
+    link(phases)
+    return phases, arguments
 
 
 @contextmanager

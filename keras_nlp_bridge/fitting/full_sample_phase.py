@@ -1,13 +1,17 @@
 """A phase of a method on all samples."""
 
+from __future__ import annotations
+
+import itertools
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 from keras_nlp_bridge.fitting.averages import without_swaps
-from keras_nlp_bridge.fitting.backup import resumed
+from keras_nlp_bridge.fitting.backup import Arrays, resumed
 from keras_nlp_bridge.fitting.batch_norm import start_statistics
 from keras_nlp_bridge.fitting.devices import check_devices
 from keras_nlp_bridge.fitting.epochs import Epochs, measured, run_epochs, validation
@@ -30,6 +34,11 @@ class FullSample:
     epochs: int
     limit: TimeLimit | None = None
     averages = False
+    # The phase before, if its method is the same and carries what it has learned.
+    before: FullSample | None = None
+    # Whether it is such a phase for the next one, and then what it leaves.
+    followed = False
+    left: tuple[Any, Arrays] | None = None
 
     @property
     def _method(self) -> Method | None:
@@ -100,6 +109,7 @@ class FullSample:
             verbose=1 if arguments["verbose"] == "auto" else arguments["verbose"],
             epochs=last,
             steps=1,
+            initial_epoch=begin,
             model=model,
         )
         validate = validation(
@@ -111,12 +121,22 @@ class FullSample:
             arguments["validation_freq"],
         )
         model.stop_training = False
-        epochs = Epochs(problem, callbacks, validate, begin, last, kept)
+        learned = self._handed_over(problem)
+        epochs = Epochs(problem, callbacks, validate, begin, last, kept, learned)
         callbacks.on_train_begin()
         result = run_epochs(problem, self.solver, self.options, epochs)
+        if self.followed and not model.stop_training:
+            self.left = _variables(problem), epochs.leaves()
         callbacks.on_train_end(epochs.logs)
         model.history.result = result
         return model.history
+
+    def _handed_over(self, problem: KerasProblem) -> Arrays:
+        """Return the last state of the phase before, if it is of the same variables."""
+        if self.before is None or self.before.left is None:
+            return []
+        (variables, leaves), self.before.left = self.before.left, None
+        return leaves if variables == _variables(problem) else []
 
     def _problem(
         self,
@@ -149,3 +169,18 @@ class FullSample:
         if method is not None:
             refuse_unfit(method, problem.n, problem)
         return problem
+
+
+def link(phases: Iterable[Any]) -> None:
+    """Let phases take over what the one just before of the same method has learned."""
+    for before, phase in itertools.pairwise(phases):
+        if not (isinstance(before, FullSample) and isinstance(phase, FullSample)):
+            continue
+        one, two = before._method, phase._method
+        if one is not None and type(one) is type(two) and one.carries:
+            phase.before, before.followed = before, True
+
+
+def _variables(problem: KerasProblem) -> Any:
+    """Return what is equal for problems of the same variables, in the same dtype."""
+    return problem.dtype, [(id(v), tuple(v.shape)) for v in problem.variables]

@@ -125,6 +125,19 @@ class Method(Options):
         """Return the best point of the sample that the state knows of."""
         return state.at
 
+    def continued(self, first: Any, before: Any) -> Any:
+        """Return the first state of a run that follows another on the same variables.
+
+        Parameters
+        ----------
+        first : state
+            As `init` makes it.
+        before : state
+            The last one of the run before; used where `carries` is true.
+        """
+        del before
+        return first
+
     @property
     def projects(self) -> bool:
         """Whether each iterate is where the oracle's ``project`` leaves it."""
@@ -141,6 +154,8 @@ class Method(Options):
     limited: ClassVar[bool] = False
     # Whether ``project`` may be of a kind that moves on what it has put somewhere.
     any_projection: ClassVar[bool] = False
+    # Whether `continued` takes anything over.
+    carries: ClassVar[bool] = False
     # Whether the oracle needs ``hvp``.
     uses_hvp: ClassVar[bool] = False
     # Whether it needs ``residual`` and ``residual_jac``.

@@ -93,8 +93,11 @@ class Engine(Protocol):
         """Return the state, as arrays on the host."""
         ...
 
-    def resume(self, leaves: list[NDArray[Any]]) -> None:
-        """Let `start` go on from a state that `leaves` returned."""
+    def resume(self, leaves: list[NDArray[Any]], anew: bool = False) -> None:
+        """Let `start` go on from a state that `leaves` returned.
+
+        Or, if `anew`, begin a run that takes over what its method has learned.
+        """
         ...
 
 

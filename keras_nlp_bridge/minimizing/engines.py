@@ -43,15 +43,16 @@ class HostEngine:
         self._method, self._oracle = method, oracle
         self._leaves: list[NDArray[Any]] = []
         self._rejected = 0
+        self._anew = False
         self._sample_id = sample_id or (lambda: 0)
 
     def start(self, x0: NDArray[Any]) -> Report:
         """Make the first state."""
-        self._sample = self._sample_id()
+        self._sample, method = self._sample_id(), self._method
         with np.errstate(all="ignore"):
-            self._state = self._method.init(self._oracle, x0)
+            self._state = method.init(self._oracle, x0)
         if self._leaves:
-            self._state = _packed(self._state, self._leaves)
+            self._state = _taken_up(method, self._state, self._leaves, self._anew)
         self._best = self._state.at
         return self._report()
 
@@ -107,9 +108,12 @@ class HostEngine:
         """Return the state, as arrays."""
         return [np.array(leaf) for leaf in _leaves(self._state)]
 
-    def resume(self, leaves: list[NDArray[Any]]) -> None:
-        """Let `start` go on from a state that `leaves` returned."""
-        self._leaves = leaves
+    def resume(self, leaves: list[NDArray[Any]], anew: bool = False) -> None:
+        """Let `start` go on from a state that `leaves` returned.
+
+        Or, if `anew`, begin a run that takes over what its method has learned.
+        """
+        self._leaves, self._anew = leaves, anew
 
     def _report(self) -> Report:
         f, gnorm, accepted, stop, *counts = _parts(self._state)
@@ -232,6 +236,7 @@ class DeviceEngine:
         self._counted, self._rejected = (0, 0, 0), 0
         self._shown: tuple[str, ...] = ()
         self._leaves: list[NDArray[Any]] = []
+        self._anew = False
         self.traced = False
 
     def _moved(self, ends: Ends) -> Callable[[], Box]:
@@ -285,7 +290,7 @@ class DeviceEngine:
         self._state, numbers = run(problem.to_device(x0), self._given)
         if self._leaves:
             there = [problem.backend.to_device(leaf) for leaf in self._leaves]
-            self._state = _packed(self._state, there)
+            self._state = _taken_up(method, self._state, there, self._anew)
             numbers = _numbers(method, self._state)
         self._shown = tuple(method.logs(self._state))
         return self._report(problem.fetch(numbers))
@@ -358,9 +363,12 @@ class DeviceEngine:
         read = self._problem.backend.to_host
         return [np.array(read(leaf)) for leaf in _leaves(self._state)]
 
-    def resume(self, leaves: list[NDArray[Any]]) -> None:
-        """Let `start` go on from a state that `leaves` returned."""
-        self._leaves = leaves
+    def resume(self, leaves: list[NDArray[Any]], anew: bool = False) -> None:
+        """Let `start` go on from a state that `leaves` returned.
+
+        Or, if `anew`, begin a run that takes over what its method has learned.
+        """
+        self._leaves, self._anew = leaves, anew
 
     def _report(self, numbers: Any) -> Report:
         f, gnorm, accepted, stop, *counts = numbers[:_COUNTED]
@@ -409,6 +417,12 @@ def _packed(like: Any, leaves: list[Any]) -> Any:
         return type(part)(*parts) if hasattr(part, "_fields") else tuple(parts)
 
     return pack(like)
+
+
+def _taken_up(method: Method, first: Any, leaves: list[Any], anew: bool) -> Any:
+    """Return the state that leaves are of, or a first one that goes on from it."""
+    before = _packed(first, leaves)
+    return method.continued(first, before) if anew else before
 
 
 def _limited(state: Any, left: Array) -> Any:

@@ -16,6 +16,11 @@ def fits(model, x, y):
 
 @pytest.fixture
 def problem():
+    return made()
+
+
+def made():
+    keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, "tanh")])
     x = np.linspace(-1, 1, 8)[:, None]
     return knb.KerasProblem(model, residuals=[knb.Residual(fits, x, np.sin(x))])
@@ -42,6 +47,36 @@ def test_points_are_drawn_every_so_many_epochs_and_seen_by_the_method(problem):
     )
     rng = np.random.default_rng((5, 2))
     np.testing.assert_array_equal(drawn[1], rng.uniform(-1, 1, size=(8, 1)))
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on_with_the_points_it_had(tmp_path):
+    def run(*more):
+        given = made()
+
+        def draw(rng):
+            points = rng.uniform(-1, 1, size=(8, 1))
+            return [(points, np.sin(points))]
+
+        callbacks = [Resample(given, draw, every=2), *more]
+        phases = ["ssbroyden:3", "ssbroyden:4"]
+        knb.fit(given.model, given, None, phases, callbacks=callbacks, verbose=0)
+        return given.x0
+
+    def kill(epoch, logs):
+        if epoch == 5:
+            raise Killed
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path)
+
+    whole = run()
+    with pytest.raises(Killed):
+        run(backup(), keras.callbacks.LambdaCallback(on_epoch_begin=kill))
+    np.testing.assert_array_equal(run(backup()), whole)
 
 
 def test_what_it_is_given_is_checked(problem):

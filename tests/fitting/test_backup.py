@@ -1,6 +1,10 @@
 """`BackupAndRestore` under `fit`, for phases of every kind."""
 
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -60,6 +64,7 @@ def backup(folder):
         ("r2", 4),
         (["r2:2", "lbfgs:3"], 1),
         (["lbfgs:2", "tr-lsr1:2"], 1),
+        (["ssbroyden:3", "ssbroyden:2"], 1),  # killed between the two
     ],
 )
 def test_ours_go_on_bit_for_bit(tmp_path, method, epochs):
@@ -123,6 +128,35 @@ def test_a_backup_that_is_kept_lets_a_run_go_on_for_longer(tmp_path):
     longer, history = run("lbfgs", 5, kept())
     assert history.epoch == [3, 4]
     for a, b in zip(whole, longer, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = {paths!r}
+import conftest, keras, test_backup
+
+def kill(epoch, logs):
+    if epoch == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+stop = keras.callbacks.LambdaCallback(on_epoch_begin=kill)
+test_backup.run("ssbroyden", 6, test_backup.backup({folder!r}), stop)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.once
+def test_a_process_that_is_killed_leaves_the_matrix(tmp_path):
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parent)]
+    script = KILLED.format(paths=paths, folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == -signal.SIGKILL
+    whole, _ = run("ssbroyden", 6)
+    resumed, history = run("ssbroyden", 6, backup(tmp_path))
+    assert history.epoch == [4, 5]
+    for a, b in zip(whole, resumed, strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -57,7 +57,8 @@ class DenseMethod(Method):
     """A dense quasi-Newton method: a step is a line search along ``-H g``.
 
     The inverse matrix H has n by n numbers in the precision of x, begins as the
-    identity, and stays what it is when the sample changes.  A step costs one product
+    identity, and stays what it is when the sample changes, and in `fit` for the next
+    phase of a list if that is of the same method.  A step costs one product
     with it and one symmetric update of rank two, beside one or two evaluations.  If a
     search finds nothing, H is the identity again; if that finds nothing either, the run
     ends and says so.
@@ -117,6 +118,7 @@ class DenseMethod(Method):
     )
 
     limited: ClassVar[bool] = True
+    carries: ClassVar[bool] = True
     # What chooses the update of the family; see `operators.dense`.
     factors: ClassVar[Factors] = staticmethod(plain)
 
@@ -151,6 +153,18 @@ class DenseMethod(Method):
             product=namespace(state.at.g).matmul(state.inverse, state.at.g),
             progress=state.progress.refreshed(state.at),
             fell=0 * state.fell,
+        )
+
+    def continued(self, first: DenseState, before: DenseState) -> DenseState:
+        """Take over H; where nothing else has changed, it is as in one run."""
+        xp, at, old = namespace(first.at.x), first.at, before.at
+        same = xp.all(at.x == old.x) & xp.all(at.g == old.g)
+        product = xp.where(same, before.product, xp.matmul(before.inverse, at.g))
+        return first._replace(
+            inverse=before.inverse,
+            product=product,
+            updates=before.updates,
+            fell=xp.where(same, before.fell, first.fell),
         )
 
     def step(self, oracle: Oracle, state: DenseState) -> DenseState:

@@ -109,6 +109,19 @@ def test_another_sample_takes_the_gradient_anew_and_the_matrix_as_it_is():
     np.testing.assert_allclose(new.product, new.inverse @ new.at.g)
 
 
+def test_a_run_that_follows_another_takes_the_matrix_over():
+    method, x = SSBroydenMethod(), np.array([3.0, -2.0, 5.0])
+    before = states(method, Bowl(), x, 2)
+    again = method.continued(method.init(Bowl(), before.at.x), before)
+    assert again.inverse is before.inverse
+    for name in ("product", "fell", "updates"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(before, name))
+    np.testing.assert_array_equal(again.counts.nfev, 1)
+    deeper = method.continued(method.init(Bowl(depth=3.0), before.at.x), before)
+    np.testing.assert_allclose(deeper.product, before.inverse @ deeper.at.g)
+    np.testing.assert_array_equal(deeper.fell, 0)
+
+
 def test_the_guard_replaces_a_matrix_that_is_not_positive_definite():
     oracle, x = Bowl(), np.array([3.0, -2.0, 5.0])
     for guard, sound in ((2, True), (500, False)):
