@@ -126,6 +126,7 @@ class Epochs:
         logs: dict[str, Any] = {"loss": float(f), "nfev": float(self._nfev)}
         if g is not None:
             logs["grad_norm"] = float(np.linalg.norm(g))
+        logs |= self.problem.block_losses(x, float(f))
         if measured(model):
             scores = self.problem.evaluate()
             logs |= {k: v for k, v in scores.items() if k != "loss"}

@@ -129,7 +129,8 @@ def fit(
         Its attribute ``result`` is a `scipy.optimize.OptimizeResult`. Besides Keras's
         logs it holds ``nfev``, the evaluations of the phase so far, the last ratio
         ``rho``, scale and acceptance of a minibatch method, and ``grad_norm`` of a
-        full-sample one.
+        full-sample one; of a `KerasProblem` with `residuals` also the mean of squares
+        of each block, under its name and without its weight.
 
     Raises
     ------

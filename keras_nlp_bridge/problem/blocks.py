@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -27,6 +28,9 @@ __all__ = [
 
 Tensor = Any
 
+# What `fit` logs beside the blocks.
+_LOGS = ("loss", "nfev", "grad_norm")
+
 
 @dataclass(frozen=True, eq=False)
 class Residual:
@@ -44,12 +48,13 @@ class Residual:
     weight : float
         What the mean of the block's squares is multiplied by; positive.
     name : str, optional
-        By default that of `fn`.
+        By default that of `fn`. Under it the block's loss is in the logs of `fit`. A
+        name that another block has, or a log of `fit`, gets a number: ``pde_1``.
 
     Raises
     ------
     TypeError, ValueError
-        Not callable; a weight that is no positive number.
+        Not callable, a name that is no str; a weight that is no positive number.
     """
 
     fn: Callable[..., Tensor]
@@ -62,6 +67,8 @@ class Residual:
         if not callable(self.fn):
             raise TypeError(f"`fn` must be callable; got {type(self.fn).__name__}.")
         In(0).check("weight", self.weight)
+        if not isinstance(self.name, str):
+            raise TypeError(f"`name` must be a str; got {self.name!r}.")
         if not self.name:
             name = getattr(self.fn, "__name__", "residual")
             object.__setattr__(self, "name", name)
@@ -193,8 +200,15 @@ class BlockLoss(keras.Model):
 
     @property
     def names(self) -> list[str]:
-        """Names of the blocks."""
-        return [block.given.name for block in self.blocks]
+        """Names of the blocks, each one once and none of those of other logs."""
+        found: list[str] = []
+        for block in self.blocks:
+            own = block.given.name
+            numbered = (f"{own}_{i}" for i in itertools.count(1))
+            tries = itertools.chain([own], numbered)
+            taken = {*_LOGS, *found}
+            found.append(next(name for name in tries if name not in taken))
+        return found
 
     @property
     def given(self) -> list[tuple[Any, Any]]:

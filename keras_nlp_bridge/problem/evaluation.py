@@ -18,7 +18,7 @@ from keras_nlp_bridge.problem.blocks import BlockLoss
 from keras_nlp_bridge.problem.data import Batch, Tree
 from keras_nlp_bridge.problem.objective import Objective
 from keras_nlp_bridge.problem.samples import Chunks
-from keras_nlp_bridge.problem.squares import jacobian, vector
+from keras_nlp_bridge.problem.squares import block_squares, jacobian, vector
 
 Tensor = Any
 
@@ -214,6 +214,10 @@ class Evaluation:
     def residual(self, x: Tensor, sample: Sample) -> Tensor:
         """Residuals at x of shape (m,), whose squares add up to the objective."""
         return vector(self.objective, self.backend, x, sample)
+
+    def block_squares(self, x: Tensor, sample: Sample) -> Tensor:
+        """Weighted mean of squares of each block at x, of shape (blocks,)."""
+        return block_squares(self.objective, self.backend, x, sample)
 
     def residual_jac(self, x: Tensor, sample: Sample) -> Tensor:
         """Jacobian of the residuals at x, of shape (m, n)."""

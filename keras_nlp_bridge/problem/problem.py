@@ -405,6 +405,7 @@ class KerasProblem(keras.callbacks.Callback):
     residual = _of("_squares", ResidualFunctions.residual)
     residual_jac = _of("_squares", ResidualFunctions.residual_jac)
     residual_jac_operator = _of("_squares", ResidualFunctions.residual_jac_operator)
+    block_losses = _of("_squares", ResidualFunctions.block_losses)
     require_residuals = _of("_squares", ResidualFunctions.require_residuals)
     count = _of("_host", HostFunctions.count)
     telling = _of("_host", HostFunctions.telling)

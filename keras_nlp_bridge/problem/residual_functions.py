@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
+from keras_nlp_bridge.problem.blocks import BlockLoss
 from keras_nlp_bridge.problem.device_functions import DeviceFunctions
 from keras_nlp_bridge.problem.host_functions import HostFunctions, Vector
 from keras_nlp_bridge.problem.squares import refuse
@@ -77,6 +78,34 @@ class ResidualFunctions:
             rmatvec=product("residual_vjp"),
             dtype=np.dtype(np.float64),
         )
+
+    def block_losses(self, x: ArrayLike, fun: float | None = None) -> dict[str, float]:
+        """Mean of squares of each block of `residuals` at x, by its name.
+
+        Without the weights, as Keras logs the losses of outputs: f is the sum of
+        weight times loss. Not counted as an evaluation, though it costs one of f.
+
+        Parameters
+        ----------
+        x : array_like of shape (n,)
+        fun : float, optional
+            f at x, where it is known; of a single block it says all.
+
+        Returns
+        -------
+        dict of str to float
+            Empty for a problem of samples.
+        """
+        trainer = self._device.objective.trainer
+        if not isinstance(trainer, BlockLoss):
+            return {}
+        weights = [block.given.weight for block in trainer.blocks]
+        if fun is not None and len(weights) == 1:
+            squares = np.array([fun])
+        else:
+            squares = self._called("block_squares", self._host.vector("x", x))
+        means = map(float, squares / np.array(weights, float))
+        return dict(zip(trainer.names, means, strict=True))
 
     def require_residuals(self) -> None:
         """Raise a `ValueError` unless the loss is the sum of squared residuals."""

@@ -16,7 +16,7 @@ from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.models import overrides
 from keras_nlp_bridge.problem.objective import BY_SAMPLE, Objective
 
-__all__ = ["jacobian", "refuse", "vector"]
+__all__ = ["block_squares", "jacobian", "refuse", "vector"]
 
 Tensor = Any
 
@@ -75,6 +75,14 @@ def vector(objective: Objective, backend: Backend, x: Tensor, sample: Any) -> Te
     if factors is not None:
         found.append(factors * x)
     return ops.concatenate(found) if len(found) > 1 else found[0]
+
+
+def block_squares(
+    objective: Objective, backend: Backend, x: Tensor, sample: Any
+) -> Tensor:
+    """Sum of squares of each block at x, of shape (blocks,); f is the sum of these."""
+    found = [part.rows(x, part.leaves) for part in _parts(objective, backend, sample)]
+    return ops.stack([ops.sum(rows * rows) for rows in found])
 
 
 def jacobian(objective: Objective, backend: Backend, x: Tensor, sample: Any) -> Tensor:

@@ -161,3 +161,23 @@ def test_every_fit_has_a_result_and_a_history_that_can_be_pickled(method):
     again = pickle.loads(pickle.dumps(history))
     assert again.history == history.history
     np.testing.assert_array_equal(again.result.x, history.result.x)
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "L-BFGS-B"])
+def test_losses_of_blocks_are_logged(method, capsys):
+    def fits(model, x, y):
+        return model(x) - y
+
+    def small(model, x):
+        return 0.1 * model(x)
+
+    model = net()
+    blocks = [knb.Residual(fits, X, Y), knb.Residual(small, X[:7], weight=4.0)]
+    problem = knb.KerasProblem(model, residuals=blocks)
+    logs = knb.fit(model, problem, method=method, epochs=3, verbose=2).history
+    assert len(logs["fits"]) == len(logs["small"]) == 3
+    total = np.array(logs["fits"]) + 4 * np.array(logs["small"])
+    np.testing.assert_allclose(total, logs["loss"], rtol=1e-5)
+    error = np.mean((model.predict(X, verbose=0) - Y) ** 2)
+    np.testing.assert_allclose(logs["fits"][-1], error, rtol=1e-4)
+    assert " - small: " in capsys.readouterr().out

@@ -102,6 +102,9 @@ def test_blocks_have_their_weights_points_and_counters(rng):
     np.testing.assert_allclose(
         problem.residual(x)[:14], first.ravel() / np.sqrt(14), rtol=1e-5, atol=1e-6
     )
+    losses = problem.block_losses(x)
+    means = {"inside": np.mean(first**2), "fits": np.mean(last**2)}
+    assert losses == pytest.approx(means, rel=1e-5)
     problem.reset_counters()
     problem.residual(x), problem.residual_jac(x), problem.residual_jac_operator(x) @ x
     assert (problem.nfev, problem.njev, problem.nhev) == (1, 1, 1)
@@ -210,7 +213,24 @@ def test_blocks_that_are_none_are_refused(given, message):
 
 
 @pytest.mark.once
+def test_blocks_have_a_name_each(rng):
+    def loss(model, x):
+        return model(x)
+
+    blocks = [knb.Residual(f, X) for f in (plain, plain, loss, plain)]
+    problem = knb.KerasProblem(net(), residuals=blocks)
+    assert problem.blocks == ["plain", "plain_1", "loss_1", "plain_2"]
+    alone = knb.KerasProblem(net(), residuals=[knb.Residual(plain, X, weight=4.0)])
+    x = alone.x0
+    found = alone.block_losses(x)
+    assert alone.block_losses(x, alone.fun(x)) == pytest.approx(found, rel=1e-5)
+    assert of_samples(rng).block_losses(np.zeros(17)) == {}
+
+
+@pytest.mark.once
 def test_a_block_is_checked_when_it_is_made():
+    with pytest.raises(TypeError, match="`name` must be a str; got 3"):
+        knb.Residual(plain, X, name=3)
     with pytest.raises(TypeError, match="`fn` must be callable"):
         knb.Residual(3, X)
     with pytest.raises(ValueError, match="`weight` must be in"):
