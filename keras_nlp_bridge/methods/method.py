@@ -158,6 +158,8 @@ class Method(Options):
     carries: ClassVar[bool] = False
     # Whether the oracle needs ``hvp``.
     uses_hvp: ClassVar[bool] = False
+    # Whether single precision leaves little of what it is chosen for.
+    wants_double: ClassVar[bool] = False
     # Whether it needs ``residual`` and ``residual_jac``.
     uses_residuals: ClassVar[bool] = False
 

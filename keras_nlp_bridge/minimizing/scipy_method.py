@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import warnings
@@ -290,11 +291,28 @@ class Configured(ScipyMethod):
 
 
 def refuse_unfit(method: Method, n: int, problem: KerasProblem | None = None) -> None:
-    """Raise a `ValueError` where a method cannot work on a problem of n variables."""
+    """Raise a `ValueError` where a method cannot work on a problem of n variables.
+
+    Where it can, but not do in single precision what it is for, warn.
+    """
     single = problem is not None and problem.dtype == "float32"
     method.check_size(n, 4 if single else 8)
     if problem is not None and method.uses_residuals:
         problem.require_residuals()
+    if single and method.wants_double:
+        _warn_of_single_precision(type(method).__name__)
+
+
+# Once for a method and process; where a warning is an error, every time.
+@functools.cache
+def _warn_of_single_precision(name: str) -> None:
+    warnings.warn(
+        f"{name} works in single precision here: expect three or four digits, where "
+        "double precision gives ten. For more, call keras.config.set_floatx('float64') "
+        "and keras.config.set_dtype_policy('float64') before the model is made.",
+        UserWarning,
+        stacklevel=2,
+    )
 
 
 def _with_one_matrix(method: Method, hess: Any) -> Method:

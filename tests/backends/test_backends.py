@@ -21,6 +21,11 @@ import keras_nlp_bridge as knb
 BACKEND = keras.backend.backend()
 HERE = Path(__file__).parents[1]
 # Of those that differ in a formula alone, one.
+# What is compared here single precision is enough for.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* works in single precision:UserWarning"
+)
+
 METHODS = [m for m in knb.METHODS.values() if m.name not in ("bfgs", "ssbfgs", "lm")]
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 

@@ -7,7 +7,10 @@ import pytest
 import keras_nlp_bridge as knb
 from keras_nlp_bridge.callbacks import Resample
 
-pytestmark = pytest.mark.once  # Keras's callbacks; no backend of its own
+pytestmark = [
+    pytest.mark.once,  # Keras's callbacks; no backend of its own
+    pytest.mark.usefixtures("double"),
+]
 
 
 def fits(model, x, y):
@@ -15,7 +18,7 @@ def fits(model, x, y):
 
 
 @pytest.fixture
-def problem():
+def problem(double):
     return made()
 
 

@@ -12,6 +12,11 @@ import pytest
 
 import keras_nlp_bridge as knb
 
+# What is compared here single precision is enough for.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* works in single precision:UserWarning"
+)
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 5)).astype("float32")
 Y = (X[:, 0] * X[:, 1] > 0).astype("int32")

@@ -14,6 +14,11 @@ from keras_nlp_bridge.minimizing.engines import DeviceEngine
 from keras_nlp_bridge.minimizing.minimize import minimize as knb_minimize
 
 # Of those that differ in a formula alone, one.
+# What is compared here single precision is enough for.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* works in single precision:UserWarning"
+)
+
 METHODS = [m for m in knb.METHODS.values() if m.name not in ("bfgs", "ssbfgs", "lm")]
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 each_stochastic = pytest.mark.parametrize(

@@ -7,6 +7,11 @@ from nets import DOUBLE, precision
 
 import keras_nlp_bridge as knb
 
+# What is compared here single precision is enough for.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* works in single precision:UserWarning"
+)
+
 DTYPE = "float64" if DOUBLE else "float32"
 
 

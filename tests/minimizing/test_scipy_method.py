@@ -3,16 +3,19 @@
 import pickle
 import threading
 
+import keras
 import numpy as np
 import pytest
 from contract import ROSEN, X0, Counted, each_dtype, each_method, minimize, solve
 from problems import EASY, SOLVERTEST
 
+import keras_nlp_bridge as knb
 from keras_nlp_bridge.methods import TRLSR1, StochasticR2
+from keras_nlp_bridge.minimizing import scipy_method
 from keras_nlp_bridge.minimizing.minimize import minimize as knb_minimize
 from keras_nlp_bridge.minimizing.scipy_method import Configured
 
-pytestmark = pytest.mark.once  # NumPy alone
+pytestmark = pytest.mark.once  # NumPy alone, all but one
 
 
 @each_method
@@ -195,3 +198,19 @@ def test_a_method_for_minibatches_decays_if_it_is_to_and_there_is_an_end(decay):
     solver = Configured(StochasticR2(decay=decay))
     for limit, ends in (({"maxiter": 9}, True), ({}, False)):
         assert solver.configure(limit, minibatches=True)[1].decay == (decay and ends)
+
+
+def test_single_precision_is_warned_of_once_where_digits_are_wanted():
+    scipy_method._warn_of_single_precision.cache_clear()
+    x = np.linspace(-1, 1, 8)[:, None]
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+
+    def fit(*methods):
+        for method in methods:
+            knb.fit(model, x, x, method, epochs=1, verbose=0)
+
+    told = "SSBroydenMethod works in single precision here: .*set_floatx"
+    with pytest.warns(UserWarning, match=told) as seen:
+        fit("ssbroyden", "ssbroyden", "lbfgs")
+    assert len(seen) == 1

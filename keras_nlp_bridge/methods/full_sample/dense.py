@@ -119,6 +119,7 @@ class DenseMethod(Method):
 
     limited: ClassVar[bool] = True
     carries: ClassVar[bool] = True
+    wants_double: ClassVar[bool] = True
     # What chooses the update of the family; see `operators.dense`.
     factors: ClassVar[Factors] = staticmethod(plain)
 

@@ -114,6 +114,7 @@ class LevenbergMarquardt(Method):
 
     limited: ClassVar[bool] = True
     uses_residuals: ClassVar[bool] = True
+    wants_double: ClassVar[bool] = True
 
     def init(self, oracle: Squares, x: Array) -> LMState:  # type: ignore[override]
         """Evaluate F and J at the start."""
