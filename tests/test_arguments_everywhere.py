@@ -132,6 +132,7 @@ def of_callbacks_and_matrices():
         (callbacks.Polish, "method", WORDS),
         (callbacks.Polish, "maxiter", COUNTS),
         (callbacks.Polish, "when", COUNTS),
+        (callbacks.Readout, "when", COUNTS),
         (callbacks.Polish, "options", (3, "a", [1], object())),
     ):
         call = lambda v, k=kind, a=argument: k(X, Y, **{a: v})  # noqa: E731

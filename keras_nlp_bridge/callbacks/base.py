@@ -15,6 +15,19 @@ def check_class_weight(given: Any) -> None:
     require("class_weight", given, mapping, "a mapping of labels to weights, or None")
 
 
+def is_count(value: Any) -> bool:
+    """Whether this is a positive whole number."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def check_when(given: Any) -> None:
+    """Raise unless this says after which epochs there is something to do."""
+    if given != "end" and not is_count(given):
+        raise ValueError(
+            f"`when` must be 'end' or a positive number of epochs; got {given!r}."
+        )
+
+
 def problem_of(
     model: keras.Model, x: Any, y: Any, sample_weight: Any, class_weight: Any
 ) -> KerasProblem:

@@ -8,7 +8,12 @@ from typing import Any
 import keras
 from scipy.optimize import OptimizeResult
 
-from keras_nlp_bridge.callbacks.base import check_class_weight, problem_of
+from keras_nlp_bridge.callbacks.base import (
+    check_class_weight,
+    check_when,
+    is_count,
+    problem_of,
+)
 from keras_nlp_bridge.checks import require
 from keras_nlp_bridge.minimizing.minimize import minimize
 from keras_nlp_bridge.minimizing.scipy_method import configured, minimizer
@@ -77,11 +82,8 @@ class Polish(keras.callbacks.Callback):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if when != "end" and not _is_count(when):
-            raise ValueError(
-                f"`when` must be 'end' or a positive number of epochs; got {when!r}."
-            )
-        if not _is_count(maxiter):
+        check_when(when)
+        if not is_count(maxiter):
             raise ValueError(f"`maxiter` must be a positive integer; got {maxiter!r}.")
         check_class_weight(class_weight)
         mapping = options is None or isinstance(options, Mapping)
@@ -125,7 +127,3 @@ class Polish(keras.callbacks.Callback):
             return before
         problem.assign(result.x)
         return float(result.fun)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -110,6 +110,8 @@ class FullSample:
             epochs=last,
             steps=1,
             initial_epoch=begin,
+            method=self.solver.name,
+            residuals=problem.blocks,
             model=model,
         )
         validate = validation(

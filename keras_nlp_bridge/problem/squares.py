@@ -16,7 +16,7 @@ from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.models import overrides
 from keras_nlp_bridge.problem.objective import BY_SAMPLE, Objective
 
-__all__ = ["block_squares", "jacobian", "refuse", "vector"]
+__all__ = ["block_squares", "jacobian", "refuse", "square_factor", "vector"]
 
 Tensor = Any
 
@@ -127,7 +127,7 @@ def _penalties(objective: Objective, x: Tensor, others: list[Tensor]) -> Tensor 
     known = {
         id(v): factor
         for v in objective.variables
-        if (factor := _square_factor(v.regularizer))
+        if (factor := square_factor(v.regularizer))
     }
     if own is None and not known:
         return None
@@ -146,7 +146,7 @@ def _penalties(objective: Objective, x: Tensor, others: list[Tensor]) -> Tensor 
     return objective.called(factors, x, others)
 
 
-def _square_factor(regularizer: Any) -> float:
+def square_factor(regularizer: Any) -> float:
     """Return c where a penalty is c times the sum of squares, else 0."""
     kinds = keras.regularizers.L2, keras.regularizers.L1L2
     if isinstance(regularizer, kinds) and not getattr(regularizer, "l1", 0):
