@@ -17,7 +17,7 @@ from keras_nlp_bridge.problem.squares import square_factor
 
 __all__ = ["Readout"]
 
-Matrix = NDArray[np.float64]
+Matrix = NDArray[np.floating[Any]]
 
 
 class Readout(keras.callbacks.Callback):
@@ -53,10 +53,14 @@ class Readout(keras.callbacks.Callback):
 
     Notes
     -----
-    After an epoch the logs get ``readout_loss``. Under `keras_nlp_bridge.fit` it is for
-    methods on all samples and Keras's optimizers: the former know of no weights but
-    their own, and so take it at the end, after each phase of a list; the attribute
-    ``result`` of the History is then what was before.
+    After an epoch the logs get ``readout_loss``. Where features are nearly dependent
+    the solution is large, and a learning rate that went well before may be too large
+    for it; a small L2 regularizer of the layer helps.
+
+    Under `keras_nlp_bridge.fit` it is for methods on all samples and Keras's
+    optimizers. The former know of no weights but their own, and so take it at the end,
+    after each phase of a list; the attribute ``result`` of the History is then what was
+    before.
 
     Examples
     --------

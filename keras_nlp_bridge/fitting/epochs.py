@@ -90,6 +90,7 @@ class Epochs:
         self._engine = engine
         if self._leaves or self._before:
             engine.resume(self._leaves or self._before, anew=not self._leaves)
+            self._leaves, self._before = [], []  # a matrix may be among them
 
     def state(self) -> Arrays:
         """Return what a run needs to go on, beside the weights."""

@@ -53,6 +53,7 @@ class HostEngine:
             self._state = method.init(self._oracle, x0)
         if self._leaves:
             self._state = _taken_up(method, self._state, self._leaves, self._anew)
+            self._leaves = []
         self._best = self._state.at
         return self._report()
 
@@ -291,6 +292,7 @@ class DeviceEngine:
         if self._leaves:
             there = [problem.backend.to_device(leaf) for leaf in self._leaves]
             self._state = _taken_up(method, self._state, there, self._anew)
+            self._leaves = []
             numbers = _numbers(method, self._state)
         self._shown = tuple(method.logs(self._state))
         return self._report(problem.fetch(numbers))
