@@ -61,7 +61,7 @@ def assert_close(found, expected):
         assert error <= bar, name
 
 
-@pytest.mark.slow
+@pytest.mark.long  # two workers, below, do the same in less time
 @pytest.mark.backend("tensorflow")
 def test_mirrored_strategy(single, tmp_path):
     output = tmp_path / "found.npz"
@@ -96,14 +96,29 @@ def test_data_parallel(single, tmp_path):
     assert_close(result(start("sharded", output), output), single)
 
 
-@pytest.mark.slow
+# One of each kind.
+FEW = "no_samples or averaged or masks or spread or refused"
+
+
 @pytest.mark.backend("tensorflow")
-def test_minibatches_under_mirrored_strategy():
+@pytest.mark.parametrize(
+    "which",
+    [
+        pytest.param(FEW, marks=pytest.mark.slow, id="few"),
+        pytest.param("test", marks=pytest.mark.long, id="all"),
+    ],
+)
+def test_minibatches_under_mirrored_strategy(which):
     script = SCRIPT.with_name("mirrored.py")
     # Not one of the workers that share out the tests: it makes its own devices.
     own = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(script)],
+        [
+            sys.executable,
+            *("-m pytest -q -p no:cacheprovider -k".split()),
+            which,
+            script,
+        ],
         env=own,
         capture_output=True,
         text=True,
