@@ -12,7 +12,7 @@ from scipy.optimize import Bounds, OptimizeWarning
 
 from keras_nlp_bridge.methods.box import Box
 
-__all__ = ["Ends", "ends_of", "within"]
+__all__ = ["Ends", "ends_of", "together", "within"]
 
 Vector = NDArray[np.float64]
 
@@ -106,6 +106,11 @@ def ends_of(bounds: Any, x0: NDArray[Any]) -> Ends | None:
         told = "Initial guess is not within the specified bounds"
         warnings.warn(told, OptimizeWarning, stacklevel=5)
     return ends
+
+
+def together(ends: Ends | None, other: Bounds | None, n: int) -> Ends | None:
+    """Return both bounds of n variables; None where there are none."""
+    return ends if other is None else (ends or Ends.none(n)).also(other)
 
 
 def within(bounds: Any, x: NDArray[Any]) -> NDArray[Any]:

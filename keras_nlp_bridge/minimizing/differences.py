@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from keras_nlp_bridge.methods.box import Box
 
-__all__ = ["along", "gradient"]
+__all__ = ["along", "gradient", "jacobian"]
 
 Vector = NDArray[Any]
 
@@ -54,6 +54,36 @@ def gradient(
             # The parabola through the three points.
             g[i] = (first * u / t - second * t / u) / (u - t)
     return g
+
+
+def jacobian(fun: Callable[[Vector], Any], x: Vector, box: Box | None) -> Vector:
+    """Return forward differences of a vector, a column for each variable.
+
+    Parameters
+    ----------
+    fun : callable
+        The function.
+    x : array of shape (n,)
+        A point in the box.
+    box : Box or None
+        The bounds: where there is no room ahead, the step goes back, and it is shorter
+        where there is none there either.  The column of a fixed variable is zero.
+    """
+    root = np.sqrt(np.finfo(x.dtype).eps)
+    steps = np.where(x == 0, root, root * np.maximum(1e-8, np.abs(x)))
+    if box is not None:
+        room, back = box.high - x, x - box.low
+        ahead = (room >= steps) | (room >= back)
+        steps = np.where(ahead, np.minimum(steps, room), -np.minimum(steps, back))
+    F = np.atleast_1d(fun(x))
+    J = np.zeros((F.size, x.size), x.dtype)
+    for i in np.flatnonzero(steps):
+        z = x.copy()
+        z[i] += steps[i]
+        z = z if box is None else box.project(z)
+        moved = z[i] - x[i]
+        J[:, i] = (np.atleast_1d(fun(z)) - F) / moved if moved else 0
+    return J
 
 
 def along(x: Vector, p: Vector, h: float, box: Box | None) -> tuple[float, Vector]:

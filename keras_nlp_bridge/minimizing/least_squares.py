@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import OptimizeResult, approx_fprime
+from scipy.optimize import Bounds, OptimizeResult
 
 from keras_nlp_bridge.checks import Flag
+from keras_nlp_bridge.methods.box import Box, stationarity
+from keras_nlp_bridge.minimizing.bounds import ends_of, together
+from keras_nlp_bridge.minimizing.differences import jacobian
 from keras_nlp_bridge.minimizing.owner import is_problem
 from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod, minimizer
 from keras_nlp_bridge.minimizing.scipy_oracle import SquaresOracle
@@ -24,6 +27,7 @@ def least_squares(
     jac: Callable[..., Any] | str | None = None,
     *,
     args: tuple[Any, ...] = (),
+    bounds: Any = None,
     method: Any = LEAST_SQUARES,
     options: Mapping[str, Any] | None = None,
     callback: Callable[..., Any] | None = None,
@@ -43,6 +47,11 @@ def least_squares(
         brings its own.
     args : tuple
         Further arguments of both functions.
+    bounds : Bounds or pair of array_like, optional
+        Lower and upper bounds, each a number or one for each variable, infinite where
+        there is none; as in `scipy.optimize.least_squares`.  Those of a problem hold
+        beside them.  No point outside is evaluated; a start there is projected, with an
+        `OptimizeWarning`.
     method : str or callable
         One of ours for residuals: "lm".
     options : mapping, optional
@@ -58,12 +67,15 @@ def least_squares(
     OptimizeResult
         As of `scipy.optimize.least_squares`: ``x``, ``cost`` (half the sum of squares),
         ``fun`` (residuals), ``jac``, ``grad`` (of the cost), ``optimality`` (its
-        largest entry), ``nfev``, ``njev``, ``status``, ``message``, ``success``.
+        largest entry, or that of ``x - P(x - grad)`` within bounds), ``nfev``,
+        ``njev``, ``status``, ``message``, ``success``; with bounds ``active_mask``, -1
+        and 1 at a lower and an upper one.
 
     Raises
     ------
     ValueError, TypeError
-        A loss that is no sum of squares; not one of these methods.
+        A loss that is no sum of squares; not one of these methods; bounds that are no
+        pair, or allow nothing.
 
     Examples
     --------
@@ -82,7 +94,8 @@ def least_squares(
             f"got {method!r}. keras_nlp_bridge.minimize takes others."
         )
     Flag(numbers=True).check("assign", assign)
-    given = dict(options or {})
+    ends = _bounds(bounds)
+    given = {**(options or {}), "bounds": ends, "callback": callback}
     if is_problem(fun):
         if jac is not None or args != ():
             raise ValueError(
@@ -90,23 +103,36 @@ def least_squares(
                 f"own functions; got {jac!r} and {args!r}."
             )
         start = fun.x0 if x0 is None else fun.vector("x0", x0)
-        result = solver(fun.fun, start, jac=fun.jac, callback=callback, **given)
-        F, J = fun.residual(result.x), fun.residual_jac(result.x)
+        result = solver(fun.fun, start, jac=fun.jac, **given)
         if assign and np.isfinite(result.x).all() and np.isfinite(result.fun):
             fun.assign(result.x)
-        return _as_scipys(result, F, J)
+        own = None if fun.projection is None else fun.projection.bounds
+        return _as_scipys(result, fun, (ends, own))
     if not callable(fun):
         raise TypeError(f"`fun` must be a KerasProblem or callable; got {fun!r}.")
     if x0 is None:
         raise ValueError("`x0` must be given unless `fun` is a KerasProblem; got None.")
-    oracle: Any = SquaresOracle(fun, _derivative(fun, jac, args), args)
-    result = solver(oracle, x0, callback=callback, **given)
-    F, J = (f(result.x) for f in (oracle.residual, oracle.residual_jac))
-    return _as_scipys(result, F, J)
+    derivative = _derivative(fun, jac, lambda: oracle.box)
+    oracle: Any = SquaresOracle(fun, derivative, args)
+    return _as_scipys(solver(oracle, x0, **given), oracle, (ends, None))
+
+
+def _bounds(given: Any) -> Bounds | None:
+    """Return bounds in the form of `minimize`."""
+    if given is None or isinstance(given, Bounds):
+        return given
+    try:
+        low, high = (np.asarray(end, float) for end in given)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "`bounds` must be a Bounds, or a pair of lower and upper bounds, numbers "
+            f"or one for each variable; got {given!r}."
+        ) from error
+    return Bounds(low, high)
 
 
 def _derivative(
-    fun: Callable[..., Any], jac: Any, args: tuple[Any, ...]
+    fun: Callable[..., Any], jac: Any, box: Callable[[], Box | None]
 ) -> Callable[..., Any]:
     if callable(jac):
         return jac
@@ -114,16 +140,20 @@ def _derivative(
         raise ValueError(f"`jac` must be callable, '2-point' or None; got {jac!r}.")
 
     def differences(x: NDArray[Any], *args: Any) -> NDArray[Any]:
-        steps = np.sqrt(np.finfo(x.dtype).eps) * np.maximum(1e-8, np.abs(x))
-        steps = np.where(x == 0, np.sqrt(np.finfo(x.dtype).eps), steps)
-        return np.atleast_2d(approx_fprime(x, fun, steps, *args))
+        return jacobian(lambda z: fun(z, *args), x, box())
 
     return differences
 
 
-def _as_scipys(result: OptimizeResult, F: Any, J: Any) -> OptimizeResult:
+def _as_scipys(
+    result: OptimizeResult, of: Any, bounds: tuple[Bounds | None, Bounds | None]
+) -> OptimizeResult:
     """Give a result the names that it has in SciPy's `least_squares`."""
+    x = result.x
+    F, J = of.residual(x), of.residual_jac(x)
     grad = J.T @ F
     result.update(cost=0.5 * float(F @ F), fun=F, jac=J, grad=grad)
-    result.optimality = float(np.max(np.abs(grad)))
+    ends = together(ends_of(bounds[0], x), bounds[1], x.size)
+    box = None if ends is None else ends.box(x.dtype.name)
+    result.optimality = float(stationarity(box, x, grad))
     return result

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult, OptimizeWarning
 
 from keras_nlp_bridge.methods import Clocked, Method, Trunk
-from keras_nlp_bridge.minimizing.bounds import Ends, ends_of
+from keras_nlp_bridge.minimizing.bounds import Ends, ends_of, together
 from keras_nlp_bridge.minimizing.callback import Watcher
 from keras_nlp_bridge.minimizing.driver import Engine, Outcome, drive
 from keras_nlp_bridge.minimizing.engines import DeviceEngine, HostEngine
@@ -146,7 +146,7 @@ class ScipyMethod:
             refuse_projection(self.row, projection, method)
             if projection is not None and projection.bounds is not None:
                 _check_length(start, source.n)
-                ends = (ends or Ends.none(start.size)).also(projection.bounds)
+                ends = together(ends, projection.bounds, start.size)
         method = _with_one_matrix(method, hess)
         functions = fun, jac, hess, hessp, args
         engine, dtype = self._engine(method, functions, start, (source, ends), run)
@@ -335,10 +335,11 @@ def _on_host(
 ) -> ScipyOracle:
     """Return the oracle of SciPy's five functions, which see NumPy arrays."""
     fun, jac, hess, hessp, args = functions
+    box = None if ends is None else ends.box(dtype.name)
     if isinstance(fun, SquaresOracle):
+        fun.box = box
         return fun  # type: ignore[return-value]
     oracle = ScipyOracle(fun, jac, hess, hessp, args, dtype, _sample_id(source))
-    box = None if ends is None else ends.box(dtype.name)
     projection = source.projection if is_problem(source) else None
     if projection is not None and projection.constraints:
         oracle.project = _through(source, projection, box)

@@ -269,6 +269,8 @@ class SquaresOracle:
         self, fun: Callable[..., Any], jac: Callable[..., Any], args: tuple[Any, ...]
     ) -> None:
         self._fun, self._jac, self._args = fun, jac, args
+        # The bounds of x; settable.
+        self.box: Box | None = None
         self._nfev = self._njev = 0
         self._errstate = np.geterr()
 

@@ -88,6 +88,24 @@ def test_a_problem_brings_its_own_functions(problem):
         knb.fit(model, x, y, method="lm", verbose=0)
 
 
+def test_bounds_hold_on_the_device_and_in_fit(problem):
+    bounds, options = (-0.4, 0.4), {"maxiter": 12, "gtol": 0}
+    problem.assign(np.clip(problem.x0, -0.4, 0.4))
+    res = knb.least_squares(problem, bounds=bounds, options=options, assign=False)
+    host = knb.least_squares(
+        *(problem.residual, problem.x0, problem.residual_jac),
+        bounds=bounds,
+        options=options,
+    )
+    np.testing.assert_allclose(res.cost, host.cost, rtol=1e-6 if DOUBLE else 0.05)
+    assert np.abs(res.x).max() <= np.float32(0.4)
+    assert np.any(res.active_mask)
+    model, x, y = sine()
+    model.layers[0].kernel.constraint = keras.constraints.NonNeg()
+    knb.fit(model, x, y, method="lm", epochs=6, verbose=0)
+    assert model.layers[0].kernel.numpy().min() == 0
+
+
 @pytest.mark.once
 def test_regressors_take_it(rng):
     x = rng.normal(size=(60, 2))

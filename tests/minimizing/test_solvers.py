@@ -175,7 +175,9 @@ LIMITS = [(0, 1), (None, 2)]
 @pytest.mark.parametrize("method", ["CG"])
 def test_bounds_that_cannot_be_honoured_are_refused_in_one_sentence(call, method):
     start = f"`bounds` must be None for {method}, which cannot honour them; got"
-    able = "r2, tr-lsr1, lbfgs, slbfgs, trunk, L-BFGS-B, TNC, SLSQP and trust-constr"
+    able = (
+        "r2, tr-lsr1, lbfgs, slbfgs, trunk, lm, L-BFGS-B, TNC, SLSQP and trust-constr"
+    )
     end = rf"{able} can\."
     with pytest.raises(ValueError, match=rf"{start}.* {end}"):
         call(method)

@@ -5,6 +5,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.checks import Count, Flag, In, option
+from keras_nlp_bridge.methods.box import Box, box_of, ended
 from keras_nlp_bridge.methods.method import Method
 from keras_nlp_bridge.methods.state import (
     Counts,
@@ -23,6 +24,8 @@ _GAVIN = "Transtrum and Sethna"
 _PROBE = 0.1
 # Relative error of a step by normal equations beyond which it is made by QR.
 _ROUGH = 1e-8
+# Most systems that are solved for one step in a box.
+_FACES = 10
 
 
 class Squares(Protocol):
@@ -59,9 +62,18 @@ class LMState(NamedTuple):
 
 
 class _Step(NamedTuple):
-    p: Array
+    end: Array  # (n,), where it ends
     pred: Array
     evaluations: Array  # int32
+
+
+class _Face(NamedTuple):
+    """A step in a box, and the variables that are not held there."""
+
+    d: Array  # (n,)
+    free: Array  # (n,), bool
+    cut: Array  # whether a bound has shortened it, bool
+    count: Array  # int32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +92,10 @@ class LevenbergMarquardt(Method):
     `acceleration_limit` allows; D is that of [2]_.  The systems are solved by Cholesky,
     with ``J'J`` or, for fewer residuals than variables, ``J J'``; where that has lost
     digits, by QR of J and the damping below each other.
+
+    Where there are bounds, variables that the gradient presses against one stay there,
+    and those that d would take beyond one go to it, while d is made anew for the
+    others.  All points are in the box, and f is compared there.
 
     References
     ----------
@@ -113,16 +129,18 @@ class LevenbergMarquardt(Method):
     )
 
     limited: ClassVar[bool] = True
+    takes_bounds: ClassVar[bool] = True
     uses_residuals: ClassVar[bool] = True
     wants_double: ClassVar[bool] = True
 
     def init(self, oracle: Squares, x: Array) -> LMState:  # type: ignore[override]
         """Evaluate F and J at the start."""
-        xp = namespace(x)
+        xp, box = namespace(x), box_of(oracle)
+        x = x if box is None else box.project(x)
         F = oracle.residual(x)
         self._check_bytes(F.shape[0], x.shape[0], F)
         J = oracle.residual_jac(x)
-        at = _iterate(x, F, J)
+        at = _iterate(x, F, J, box)
         sound = xp.isfinite(at.f) & xp.isfinite(at.gnorm)
         return LMState(
             at=at,
@@ -142,7 +160,7 @@ class LevenbergMarquardt(Method):
         """Evaluate F and J again at x; the scales are kept."""
         x = state.at.x
         F, J = oracle.residual(x), oracle.residual_jac(x)
-        at = _iterate(x, F, J)
+        at = _iterate(x, F, J, box_of(oracle))
         return state._replace(
             at=at,
             counts=state.counts.plus(1, 1),
@@ -154,13 +172,13 @@ class LevenbergMarquardt(Method):
         """Try one step."""
         xp, at, model = namespace(state.at.x), state.at, state.model
         step = self._bent(oracle, state)
-        x = at.x + step.p
+        x = step.end
         F = oracle.residual(x)
         # Of a difference of squares the product keeps more digits.
         ared = xp.dot(model.F - F, model.F + F)
         good = xp.isfinite(ared) & (step.pred > 0) & (ared >= self.accept * step.pred)
         J = xp.cond(good, lambda: oracle.residual_jac(x), lambda: model.J)
-        end = _iterate(x, F, J)
+        end = _iterate(x, F, J, box_of(oracle))
         accepted = good & xp.isfinite(end.gnorm)
         progress = state.progress.after(accepted, end)
         shrunk = xp.maximum(state.damping / self.shrink, 0 * ared + 1e-15)
@@ -188,24 +206,31 @@ class LevenbergMarquardt(Method):
 
     def _bent(self, oracle: Squares, state: LMState) -> _Step:
         """Return the damped step, with its acceleration where it is short enough."""
-        model, lam, x = state.model, state.damping, state.at.x
+        model, lam, x, box = state.model, state.damping, state.at.x, box_of(oracle)
         xp = namespace(x)
-        d = _damped(model, lam, model.F)
+        d, solved = _damped(model, lam, model.F), model
+        if box is not None:
+            face = _face(state, box, d)
+            d, solved = face.d, _masked(model, face.free)
         Jd, long = xp.matmul(model.J, d), _length(model, d)
         pred = xp.dot(Jd, Jd) + 2 * lam * long * long
+        if box is not None:  # where d is cut it solves no system
+            pred = -xp.dot(Jd, 2 * model.F + Jd)
         none, one = (xp.scalar(count, "int32") for count in (0, 1))
 
         def bent() -> tuple[Array, Array]:
-            beside = (oracle.residual(x + _PROBE * d) - model.F) / _PROBE
-            a = _damped(model, lam, 2 / _PROBE * (beside - Jd))
+            probe = x + _PROBE * d
+            probe = probe if box is None else box.project(probe)
+            beside = (oracle.residual(probe) - model.F) / _PROBE
+            a = _damped(solved, lam, 2 / _PROBE * (beside - Jd))
             share = 2 * _length(model, a)
             usable = share <= self.acceleration_limit * long
             return xp.where(usable, d + a / 2, d), one
 
         if not self.acceleration:
-            return _Step(d, pred, none)
+            return _Step(ended(box, x, d), pred, none)
         p, evaluations = xp.cond(state.counts.left > 1, bent, lambda: (d, none))
-        return _Step(p, pred, evaluations)
+        return _Step(ended(box, x, p), pred, evaluations)
 
     def _check_bytes(self, m: int, n: int, F: Array) -> None:
         size = 8 if namespace(F).dtype(F) == "float64" else 4
@@ -219,9 +244,9 @@ class LevenbergMarquardt(Method):
             )
 
 
-def _iterate(x: Array, F: Array, J: Array) -> Iterate:
+def _iterate(x: Array, F: Array, J: Array, box: Box | None) -> Iterate:
     xp = namespace(x)
-    return Iterate.of(x, xp.dot(F, F), 2 * xp.matmul(xp.transpose(J), F))
+    return Iterate.of(x, xp.dot(F, F), 2 * xp.matmul(xp.transpose(J), F), box)
 
 
 def _linear(F: Array, J: Array, scale: Array) -> Linear:
@@ -232,11 +257,51 @@ def _linear(F: Array, J: Array, scale: Array) -> Linear:
     # A variable that nothing depends on so far keeps its value.
     least = epsilon(xp.dtype(F)) * xp.where(largest > 0, largest, largest + 1)
     scale = xp.maximum(xp.maximum(scale, columns), least + 0 * columns)
-    Js = J / scale
+    return Linear(F, J, scale, _gram(J / scale))
+
+
+def _gram(Js: Array) -> Array:
+    """Return the products of the columns, or of the rows where these are fewer."""
+    xp, wide = namespace(Js), Js.shape[0] < Js.shape[1]
     turned = xp.transpose(Js)
-    wide = J.shape[0] < J.shape[1]
-    gram = xp.matmul(Js, turned) if wide else xp.matmul(turned, Js)
-    return Linear(F, J, scale, gram)
+    return xp.matmul(Js, turned) if wide else xp.matmul(turned, Js)
+
+
+def _masked(model: Linear, free: Array) -> Linear:
+    """Return what is known without the variables that are held."""
+    J = namespace(model.J).where(free, model.J, 0 * model.J)
+    return model._replace(J=J, gram=_gram(J / model.scale))
+
+
+def _face(state: LMState, box: Box, d: Array) -> _Face:
+    """Fit a step to a box: hold what it would take beyond a bound, and solve again.
+
+    Parameters
+    ----------
+    state : LMState
+    box : Box
+    d : array of shape (n,)
+        The step where nothing is held.
+    """
+    xp, at, model, lam = namespace(d), state.at, state.model, state.damping
+    steps, free = box.around(at.x), box.free(at.x, at.g)
+
+    def fitted(p: Array, free: Array, count: Array) -> _Face:
+        inside = steps.project(p)
+        beyond = free & ((inside < p) | (inside > p))
+        return _Face(inside, free & ~beyond, xp.any(beyond), count)
+
+    def again(face: _Face) -> _Face:
+        held = xp.where(face.free, 0 * d, face.d)
+        r = model.F + xp.matmul(model.J, held)
+        p = xp.where(face.free, _damped(_masked(model, face.free), lam, r), held)
+        return fitted(p, face.free, face.count + 1)
+
+    # Where something is held from the start, d says nothing about the others.
+    none, held = xp.scalar(0, "int32"), xp.any(~free)
+    whole = fitted(d, free, none)
+    first = xp.cond(held, lambda: _Face(0 * d, free, held, none), lambda: whole)
+    return xp.while_loop(lambda f: f.cut & (f.count < _FACES), again, first)
 
 
 def _length(model: Linear, d: Array) -> Array:

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import Bounds, OptimizeWarning, minimize, nnls, rosen
 from scipy.optimize import least_squares as scipys
-from scipy.optimize import minimize, rosen
 
 import keras_nlp_bridge as knb
 from keras_nlp_bridge.methods import LevenbergMarquardt
@@ -196,3 +196,94 @@ def test_another_sample_takes_residuals_and_jacobian_anew():
     np.testing.assert_allclose(new.at.f, 4 * state.at.f)
     np.testing.assert_array_equal(new.model.J, 2 * state.model.J)
     assert new.damping == 7
+
+
+def wood(x):
+    a, b, c, d = x
+    far = 90**0.5 * (d - c**2), 1 - c, 10**0.5 * (b + d - 2), (b - d) / 10**0.5
+    return np.array([10 * (b - a**2), 1 - a, *far])
+
+
+def decay(x):
+    t = np.linspace(0, 4, 25)
+    y = 2 * np.exp(-t) + 0.5 * np.exp(-3 * t)
+    return x[0] * np.exp(-x[1] * t) + x[2] * np.exp(-x[3] * t) - y
+
+
+INF = np.inf
+# Residuals, start, bounds, and the bounds that hold at the solution.
+BOXES = {
+    "HS2": (rosenbrock, [-2, 3], ([-INF, 1.5], INF), [0, -1]),
+    "above": (rosenbrock, [-2, 1], (-INF, [0.5, INF]), [1, 0]),
+    "both": (rosenbrock, [-2, -1], ([-3, -1], [0.8, 0.5]), [0, 1]),
+    "corner": (rosenbrock, [1.6, 1.5], ([1.5, 1], [2, 2]), [-1, 1]),
+    "left again": (rosenbrock, [1.5, 2.6], ([1.5, 2.5], [2, 4]), [0, -1]),
+    "none holds": (rosenbrock, [-1.2, 1], (-2, 2), [0, 0]),
+    "wood": (wood, [0.5, 0.5, 0.3, 0.3], (0, [0.9, 10, 0.5, 10]), [1, 0, 1, 0]),
+    "decay": (decay, [1, 0.5, 1, 2], (0, [1.5, 5, 5, 5]), [1, 0, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)
+def test_bounds_are_those_of_scipy(box):
+    fun, x0, bounds, holding = box
+    asked = []
+
+    def watched(x):
+        asked.append(x)
+        return fun(x)
+
+    res = knb.least_squares(watched, x0, bounds=bounds, options={"gtol": 1e-6})
+    low, high = (np.broadcast_to(end, len(x0)) for end in bounds)
+    assert all(np.all((low <= x) & (x <= high)) for x in asked)
+    tight = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-11}
+    inside = np.clip(x0, low + 1e-3, high - 1e-3)
+    theirs = scipys(fun, inside, jac="3-point", bounds=bounds, **tight)
+    assert res.success
+    # Forward differences, and interior points that only come near a bound.
+    np.testing.assert_allclose(res.x, theirs.x, rtol=1e-4, atol=1e-6)
+    assert res.cost <= theirs.cost + 1e-9
+    np.testing.assert_array_equal(res.active_mask, holding)
+    assert res.optimality < 1e-6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nonnegative_least_squares(seed):
+    fun, jac, A, b = linear(30, 12, seed=seed)
+    options = {"gtol": 1e-7}
+    res = knb.least_squares(fun, np.ones(12), jac, bounds=(0, INF), options=options)
+    x, norm = nnls(A, b)
+    assert res.success
+    assert 0 < np.sum(x == 0) < 12
+    np.testing.assert_allclose(res.x, x, atol=1e-7)
+    np.testing.assert_allclose(2 * res.cost, norm**2)
+    np.testing.assert_array_equal(res.active_mask, np.where(x == 0, -1, 0))
+
+
+def test_fewer_residuals_than_variables_within_bounds():
+    fun, jac, A, b = linear(4, 9)
+    res = knb.least_squares(fun, np.ones(9), jac, bounds=(0, INF))
+    assert res.success
+    assert res.x.min() >= 0
+    np.testing.assert_allclose(2 * res.cost, nnls(A, b)[1] ** 2, atol=1e-9)
+
+
+def test_fixed_variables_starts_outside_and_bounds_that_are_none():
+    asked = []
+
+    def fun(x):
+        asked.append(x)
+        return rosenbrock(x)
+
+    fixed = Bounds([0.7, -INF], [0.7, INF])
+    with pytest.warns(OptimizeWarning, match="not within the specified bounds"):
+        res = knb.least_squares(fun, [3.0, 1.0], bounds=fixed)
+    np.testing.assert_allclose(res.x, [0.7, 0.49], rtol=1e-6)
+    assert {x[0] for x in asked} == {0.7}
+    free = knb.least_squares(rosenbrock, [-1.2, 1.0], bounds=(-INF, INF))
+    assert "active_mask" not in free
+    for wrong in (3, (1, 2, 3), ("a", 1)):
+        with pytest.raises(ValueError, match="`bounds` must be a Bounds, or a pair"):
+            knb.least_squares(rosenbrock, [1.0, 2.0], bounds=wrong)
+    with pytest.raises(ValueError, match="upper bound is less"):
+        knb.least_squares(rosenbrock, [1.0, 2.0], bounds=(1, 0))
