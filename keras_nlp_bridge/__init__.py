@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from keras_nlp_bridge import callbacks as callbacks
     from keras_nlp_bridge import curvature as curvature
+    from keras_nlp_bridge import methods as methods
     from keras_nlp_bridge import plots as plots
     from keras_nlp_bridge.benchmarking.benchmark import benchmark as benchmark
     from keras_nlp_bridge.benchmarking.table import Benchmark as Benchmark
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from keras_nlp_bridge.fitting.fit import fit as fit
     from keras_nlp_bridge.landscapes.landscape import Landscape as Landscape
     from keras_nlp_bridge.landscapes.landscape import landscape as landscape
+    from keras_nlp_bridge.minimizing.device_oracle import oracle as oracle
     from keras_nlp_bridge.minimizing.least_squares import least_squares as least_squares
     from keras_nlp_bridge.minimizing.minimize import minimize as minimize
     from keras_nlp_bridge.minimizing.scipy_method import METHODS as METHODS
@@ -78,6 +80,7 @@ _HOME = {
     "least_squares": "minimizing.least_squares",
     "lm": "minimizing.scipy_method",
     "minimize": "minimizing.minimize",
+    "oracle": "minimizing.device_oracle",
     "r2": "minimizing.scipy_method",
     "slbfgs": "minimizing.scipy_method",
     "ssbfgs": "minimizing.scipy_method",
@@ -86,7 +89,7 @@ _HOME = {
     "trunk": "minimizing.scipy_method",
 }
 
-_MODULES = ("callbacks", "curvature", "plots")
+_MODULES = ("callbacks", "curvature", "methods", "plots")
 
 __all__ = ["__version__", *_MODULES, *_HOME]
 

@@ -75,19 +75,18 @@ class Watcher:
         self, x: NDArray[Any] | None, nit: int, report: Report
     ) -> OptimizeResult:
         """Return what is known between two steps, named as in the result of a run."""
-        return OptimizeResult(
+        result = OptimizeResult(
             x=x,
             fun=report.f,
             nit=nit,
             optimality=report.gnorm,
-            accepted=report.accepted,
             nfev=report.nfev,
             njev=report.njev,
             nhev=report.nhev,
             nrejected=report.rejected,
             elapsed=time.perf_counter() - self._begin,
-            **report.logs,
         )
+        return OptimizeResult(result, **{**report.logs, "accepted": report.accepted})
 
     def _moved(self, wanted: Any, x: NDArray[Any] | None) -> Report:
         """Go on from the point that the callback wants."""
@@ -102,10 +101,11 @@ class Watcher:
 
     def _print(self, nit: int, report: Report) -> None:
         """Print a row of the table, and its head before the first."""
+        own = {k: v for k, v in report.logs.items() if k != "accepted"}
         if nit == self._lines:
-            names = ("f", "|gradient|", *report.logs)
+            names = ("f", "|gradient|", *own)
             print(f"{'step':>7} {'evals':>7}", *(f"{name:>11}" for name in names))
-        numbers = (report.f, report.gnorm, *report.logs.values())
+        numbers = (report.f, report.gnorm, *own.values())
         row = [f"{nit:>7} {report.nfev:>7}", *(f"{v:>11.4e}" for v in numbers)]
         print(*row, "" if report.accepted else "rejected")
 

@@ -1,7 +1,7 @@
 """The two places where steps happen: Python on NumPy arrays, compiled on a device."""
 
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,16 @@ from keras_nlp_bridge.methods.method import Counting, Method, Oracle, projected
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
 from keras_nlp_bridge.methods.state import Status
 from keras_nlp_bridge.minimizing.bounds import Ends
+from keras_nlp_bridge.minimizing.device_oracle import (
+    OnDevice,
+    SampleOracle,
+    box_of_problem,
+    oracles,
+)
 from keras_nlp_bridge.minimizing.driver import Budget, Final, Report
 
 if TYPE_CHECKING:
-    from keras_nlp_bridge.backends import Backend
+    pass
 
 __all__ = ["DeviceEngine", "HostEngine", "OnDevice"]
 
@@ -127,83 +133,6 @@ class HostEngine:
         return Report(*numbers, nfev, njev, nhev, self._rejected, shown)
 
 
-class OnDevice(Protocol):
-    """What `DeviceEngine` needs of a problem; a `KerasProblem` is one.
-
-    Attributes
-    ----------
-    backend : Backend
-        The functions of a framework.
-    n, dtype : int, str
-        Length and dtype of x.
-    traceable : object
-        Pure functions ``value(x, sample)``, ``value_and_grad`` and ``hvp`` of tensors.
-    sample, sample_id : object
-        The present sample, and what changes whenever it does.
-    projection : callable or None
-        What puts x where it may be.
-    """
-
-    backend: "Backend"
-    n: int
-    dtype: str
-    traceable: Any
-    sample: Any
-    sample_id: Any
-    projection: Any
-
-    def compiled(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return ``make()``, made once for the present kind of sample."""
-
-    def to_device(self, vector: NDArray[Any]) -> Array:
-        """Copy a vector to the device."""
-
-    def to_host(self, tensor: Array) -> NDArray[Any]:
-        """Copy a vector to the host."""
-        ...
-
-    def fetch(self, tree: Any) -> Any:
-        """Copy a tree of numbers to the host."""
-
-    def count(self, nfev: int, njev: int, nhev: int) -> None:
-        """Add evaluations to the problem's counters."""
-
-
-class SampleOracle(NamedTuple):
-    """The oracle of one sample, for tracing."""
-
-    traceable: Any
-    sample: Any
-    project: Any = None
-    box: Box | None = None
-
-    donated = True  # the engine keeps one state
-
-    def value(self, x: Array) -> Array:
-        """Return f(x)."""
-        return self.traceable.value(x, self.sample)
-
-    def value_and_grad(self, x: Array) -> tuple[Array, Array]:
-        """Return f(x) and the gradient at x."""
-        return self.traceable.value_and_grad(x, self.sample)
-
-    def grad(self, x: Array) -> Array:
-        """Return the gradient at x."""
-        return self.traceable.value_and_grad(x, self.sample)[1]
-
-    def residual(self, x: Array) -> Array:
-        """Return the residuals at x, where the objective is their sum of squares."""
-        return self.traceable.residual(x, self.sample)
-
-    def residual_jac(self, x: Array) -> Array:
-        """Return their dense Jacobian at x."""
-        return self.traceable.residual_jac(x, self.sample)
-
-    def hvp(self, x: Array, p: Array) -> Array:
-        """Return the product of the curvature matrix at x with p."""
-        return self.traceable.hvp(x, p, self.sample)
-
-
 class DeviceEngine:
     """Steps in compiled calls; the state never leaves the device.
 
@@ -233,18 +162,12 @@ class DeviceEngine:
         self._method, self._problem, self.stride = method, problem, stride
         self._box: Box | None = None
         if ends is not None:
-            self._box = problem.compiled(("box", ends.key), self._moved(ends))
+            self._box = box_of_problem(problem, ends)
         self._counted, self._rejected = (0, 0, 0), 0
         self._shown: tuple[str, ...] = ()
         self._leaves: list[NDArray[Any]] = []
         self._anew = False
         self.traced = False
-
-    def _moved(self, ends: Ends) -> Callable[[], Box]:
-        """Return what makes a box on the device; it stays there, as the data do."""
-        problem = self._problem
-        move = problem.backend.to_device
-        return lambda: Box(*(move(end) for end in ends.box(problem.dtype)))
 
     def _compiled(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return a compiled function, and note whether it is new."""
@@ -263,20 +186,7 @@ class DeviceEngine:
 
     def _oracles(self) -> Callable[[Any], SampleOracle]:
         """Return what makes an oracle of `_given`, in compiled functions."""
-        traceable, project = self._problem.traceable, self._problem.projection
-        # Bounds alone are the box; where there is more, they are a part of that.
-        alone = self._box is not None and not (project and project.constraints)
-
-        def oracle(given: tuple[Any, Box | None]) -> SampleOracle:
-            sample, box = given
-            if box is None:
-                return SampleOracle(traceable, sample, project)
-            if alone:
-                return SampleOracle(traceable, sample, box.project, box)
-            within = box.project
-            return SampleOracle(traceable, sample, lambda x: within(project(x)))
-
-        return oracle
+        return oracles(self._problem)
 
     def start(self, x0: NDArray[Any]) -> Report:
         """Make the first state."""

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from contract import ROSEN, X0, each_method, solve
+from contract import ROSEN, X0, each_method, each_stochastic, solve
 
 import keras_nlp_bridge as knb
 
@@ -135,6 +135,20 @@ def test_a_line_every_few_steps(method, capsys):
     assert method.name in told
     solve(ROSEN, method, options={"disp": 0, "maxiter": 4})
     assert capsys.readouterr().out == ""
+
+
+@each_stochastic
+def test_what_a_callback_is_told_on_minibatches(method, capsys):
+    seen = []
+
+    def watch(intermediate_result):
+        seen.append(intermediate_result)
+
+    options = {"maxiter": 6, "stochastic": True, "disp": 3}
+    solve(ROSEN, method, callback=watch, options=options)
+    assert len(seen) == 6
+    assert all({"accepted", "rho", "nrejected"} <= set(one) for one in seen)
+    assert len(capsys.readouterr().out.splitlines()[1].split()) in (6, 7)
 
 
 def test_lines_are_whole_numbers_of_steps():

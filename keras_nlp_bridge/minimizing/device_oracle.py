@@ -1,0 +1,233 @@
+"""The oracle of a problem on its device, for the engine and for loops of one's own."""
+
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from numpy.typing import NDArray
+
+from keras_nlp_bridge.arrays import Array
+from keras_nlp_bridge.methods.box import Box
+from keras_nlp_bridge.minimizing.bounds import Ends
+from keras_nlp_bridge.minimizing.owner import is_problem
+
+if TYPE_CHECKING:
+    from keras_nlp_bridge.backends import Backend
+    from keras_nlp_bridge.problem.problem import KerasProblem
+
+__all__ = [
+    "OnDevice",
+    "ProblemOracle",
+    "SampleOracle",
+    "box_of_problem",
+    "oracle",
+    "oracles",
+]
+
+
+class OnDevice(Protocol):
+    """What `DeviceEngine` needs of a problem; a `KerasProblem` is one.
+
+    Attributes
+    ----------
+    backend : Backend
+        The functions of a framework.
+    n, dtype : int, str
+        Length and dtype of x.
+    traceable : object
+        Pure functions ``value(x, sample)``, ``value_and_grad`` and ``hvp`` of tensors.
+    sample, sample_id : object
+        The present sample, and what changes whenever it does.
+    projection : callable or None
+        What puts x where it may be.
+    """
+
+    backend: "Backend"
+    n: int
+    dtype: str
+    traceable: Any
+    sample: Any
+    sample_id: Any
+    projection: Any
+
+    def compiled(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return ``make()``, made once for the present kind of sample."""
+
+    def to_device(self, vector: NDArray[Any]) -> Array:
+        """Copy a vector to the device."""
+
+    def to_host(self, tensor: Array) -> NDArray[Any]:
+        """Copy a vector to the host."""
+        ...
+
+    def fetch(self, tree: Any) -> Any:
+        """Copy a tree of numbers to the host."""
+
+    def count(self, nfev: int, njev: int, nhev: int) -> None:
+        """Add evaluations to the problem's counters."""
+
+
+class SampleOracle(NamedTuple):
+    """The oracle of one sample, for tracing."""
+
+    traceable: Any
+    sample: Any
+    project: Any = None
+    box: Box | None = None
+
+    donated = True  # the engine keeps one state
+
+    def value(self, x: Array) -> Array:
+        """Return f(x)."""
+        return self.traceable.value(x, self.sample)
+
+    def value_and_grad(self, x: Array) -> tuple[Array, Array]:
+        """Return f(x) and the gradient at x."""
+        return self.traceable.value_and_grad(x, self.sample)
+
+    def grad(self, x: Array) -> Array:
+        """Return the gradient at x."""
+        return self.traceable.value_and_grad(x, self.sample)[1]
+
+    def residual(self, x: Array) -> Array:
+        """Return the residuals at x, where the objective is their sum of squares."""
+        return self.traceable.residual(x, self.sample)
+
+    def residual_jac(self, x: Array) -> Array:
+        """Return their dense Jacobian at x."""
+        return self.traceable.residual_jac(x, self.sample)
+
+    def hvp(self, x: Array, p: Array) -> Array:
+        """Return the product of the curvature matrix at x with p."""
+        return self.traceable.hvp(x, p, self.sample)
+
+
+def box_of_problem(problem: OnDevice, ends: Ends) -> Box:
+    """Return bounds on the device of a problem; they stay there, as the data do."""
+    move, dtype = problem.backend.to_device, problem.dtype
+    return problem.compiled(
+        ("box", ends.key), lambda: Box(*(move(end) for end in ends.box(dtype)))
+    )
+
+
+def oracles(problem: OnDevice) -> Callable[[tuple[Any, Box | None]], SampleOracle]:
+    """Return what makes an oracle of a sample and bounds, in compiled functions."""
+    traceable, project = problem.traceable, problem.projection
+
+    def made(given: tuple[Any, Box | None]) -> SampleOracle:
+        sample, box = given
+        if box is None:
+            return SampleOracle(traceable, sample, project)
+        within = box.project
+        # Bounds alone are the box; where there is more, they are a part of that.
+        if project is None or not project.constraints:
+            return SampleOracle(traceable, sample, within, box)
+        return SampleOracle(traceable, sample, lambda x: within(project(x)))
+
+    return made
+
+
+class ProblemOracle:
+    """What a method needs to know of a problem, on the sample that it has now.
+
+    The functions take and return tensors of the problem's backend, and are compiled.
+
+    Attributes
+    ----------
+    project : callable or None
+        Puts x where bounds and constraints of the problem allow it to be.
+    box : Box or None
+        Its bounds, where there are no other constraints.
+    """
+
+    donated = False  # who writes the loop may keep states
+
+    def __init__(self, problem: "KerasProblem") -> None:
+        self._problem, self._make = problem, oracles(problem)
+        limits = problem.projection and problem.projection.bounds
+        box = None
+        if limits is not None:
+            box = box_of_problem(problem, Ends.none(problem.n).also(limits))
+        self._given = problem.sample, box
+        here = self._make(self._given)
+        self.project, self.box = here.project, here.box
+
+    def value(self, x: Array) -> Array:
+        """Return f(x)."""
+        return self._run("value", x)
+
+    def value_and_grad(self, x: Array) -> tuple[Array, Array]:
+        """Return f(x) and the gradient at x, (n,)."""
+        return self._run("value_and_grad", x)
+
+    def grad(self, x: Array) -> Array:
+        """Return the gradient at x, (n,)."""
+        return self._run("grad", x)
+
+    def hvp(self, x: Array, p: Array) -> Array:
+        """Return the product of the curvature matrix at x with p, (n,)."""
+        return self._run("hvp", x, p)
+
+    def residual(self, x: Array) -> Array:
+        """Return the residuals at x, (m,), where f is their sum of squares."""
+        return self._run("residual", x)
+
+    def residual_jac(self, x: Array) -> Array:
+        """Return their Jacobian at x, (m, n)."""
+        return self._run("residual_jac", x)
+
+    def _run(self, name: str, *vectors: Array) -> Any:
+        problem, make = self._problem, self._make
+
+        def function(given: Any, *vectors: Array) -> Any:
+            return getattr(make(given), name)(*vectors)
+
+        run = problem.compiled(
+            ("oracle", name, self._given[1] is None),
+            lambda: problem.backend.compile(function),
+        )
+        return run(self._given, *vectors)
+
+
+def oracle(problem: "KerasProblem") -> ProblemOracle:
+    """Return the oracle of a problem, for a loop of one's own around a method.
+
+    Parameters
+    ----------
+    problem : KerasProblem
+        The sample that it has now, all or a minibatch, is that of the oracle: for
+        another one, make another, and call ``method.refresh`` with it.
+
+    Returns
+    -------
+    ProblemOracle
+        The first argument of ``init``, ``refresh`` and ``step`` of the classes in
+        `keras_nlp_bridge.methods`.
+
+    Raises
+    ------
+    TypeError
+        If it is not a `KerasProblem`.
+
+    Notes
+    -----
+    The evaluations are counted in the states (``state.counts``), not by the problem.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> import keras_nlp_bridge as knb
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> model.compile(loss="mse")
+    >>> x = np.linspace(0, 1, 10)[:, None]
+    >>> problem = knb.KerasProblem(model, x, 2 * x + 1)
+    >>> method, here = knb.methods.R2(), knb.oracle(problem)
+    >>> state = method.init(here, problem.to_device(problem.x0))
+    >>> while state.at.gnorm > 1e-3:
+    ...     state = method.step(here, state)
+    >>> problem.assign(problem.to_host(state.at.x))
+    >>> bool(problem.fun(problem.x0) < 1e-4)
+    True
+    """
+    if not is_problem(problem):
+        raise TypeError(f"`problem` must be a KerasProblem; got {type(problem)}.")
+    return ProblemOracle(problem)

@@ -1,0 +1,75 @@
+"""Loops of one's own around a method, on the device of a problem."""
+
+import keras
+import numpy as np
+import pytest
+from nets import DOUBLE, precision
+
+import keras_nlp_bridge as knb
+
+WIDE = "float64" if DOUBLE else "float32"
+CLOSE = {"rtol": 1e-9, "atol": 1e-10} if DOUBLE else {"rtol": 1e-3, "atol": 1e-4}
+
+
+@pytest.fixture(autouse=True)
+def _wide():
+    with precision(WIDE):
+        yield
+
+
+def make_problem(**more):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(4, "tanh", name="first"),
+            keras.layers.Dense(1),
+        ],
+        name="net",
+    )
+    model.compile(loss="mse")
+    x = np.random.default_rng(0).normal(size=(30, 3))
+    return knb.KerasProblem(model, x, np.sin(x[:, :1]), **more)
+
+
+def stepped(problem, method, steps):
+    here = knb.oracle(problem)
+    state = method.init(here, problem.to_device(problem.x0))
+    for _ in range(steps):
+        state = method.step(here, state)
+    return state
+
+
+@pytest.mark.parametrize("name", ["r2", "tr-lsr1", "lbfgs", "trunk"])
+def test_steps_are_those_of_a_run(name):
+    problem = make_problem()
+    state = stepped(problem, knb.METHODS[name].full(), 4)
+    res = knb.minimize(problem, method=name, options={"maxiter": 4}, assign=False)
+    np.testing.assert_allclose(problem.to_host(state.at.x), res.x, **CLOSE)
+    assert int(state.counts.nfev) == res.nfev
+
+
+def test_bounds_of_the_problem_hold():
+    problem = make_problem(bounds={"net/first/kernel": (-0.1, 0.1)})
+    state = stepped(problem, knb.methods.R2(), 5)
+    x = problem.to_host(state.at.x)
+    assert np.abs(x[: 3 * 4]).max() <= 0.1 * (1 + 1e-7)
+    assert np.abs(x[3 * 4 :]).max() > 0.1
+    assert knb.oracle(problem).box is not None
+
+
+def test_a_minibatch_method_steps_from_batch_to_batch():
+    problem, method = make_problem(batch_size=10), knb.methods.StochasticR2()
+    state = method.init(knb.oracle(problem), problem.to_device(problem.x0))
+    for i in range(6):
+        problem.next_batch()
+        state = method.with_clock(state, i / 6, 1 / 6)
+        state = method.step(knb.oracle(problem), state)
+    assert int(state.clock.t) == 6
+    with problem.full_sample():
+        assert problem.fun(problem.to_host(state.at.x)) < problem.fun(problem.x0)
+
+
+def test_what_has_no_oracle():
+    with pytest.raises(TypeError, match="`problem` must be a KerasProblem"):
+        knb.oracle(5)
