@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from keras_nlp_bridge.arrays import Array
 from keras_nlp_bridge.methods.box import Box
+from keras_nlp_bridge.methods.method import Method
 from keras_nlp_bridge.minimizing.bounds import Ends
 from keras_nlp_bridge.minimizing.owner import is_problem
 
@@ -18,6 +19,7 @@ __all__ = [
     "OnDevice",
     "ProblemOracle",
     "SampleOracle",
+    "Steps",
     "box_of_problem",
     "oracle",
     "oracles",
@@ -109,21 +111,37 @@ def box_of_problem(problem: OnDevice, ends: Ends) -> Box:
     )
 
 
-def oracles(problem: OnDevice) -> Callable[[tuple[Any, Box | None]], SampleOracle]:
+def oracles(
+    problem: OnDevice, kind: type[SampleOracle] = SampleOracle
+) -> Callable[[tuple[Any, Box | None]], SampleOracle]:
     """Return what makes an oracle of a sample and bounds, in compiled functions."""
     traceable, project = problem.traceable, problem.projection
 
     def made(given: tuple[Any, Box | None]) -> SampleOracle:
         sample, box = given
         if box is None:
-            return SampleOracle(traceable, sample, project)
+            return kind(traceable, sample, project)
         within = box.project
         # Bounds alone are the box; where there is more, they are a part of that.
         if project is None or not project.constraints:
-            return SampleOracle(traceable, sample, within, box)
-        return SampleOracle(traceable, sample, lambda x: within(project(x)))
+            return kind(traceable, sample, within, box)
+        return kind(traceable, sample, lambda x: within(project(x)))
 
     return made
+
+
+class _Kept(SampleOracle):
+    """The same for states that whoever makes the steps may keep."""
+
+    donated = False
+
+
+class Steps(NamedTuple):
+    """A method's three functions on one oracle, each a compiled call."""
+
+    init: Callable[[Array], Any]  # of x
+    refresh: Callable[[Any], Any]  # of a state
+    step: Callable[[Any], Any]
 
 
 class ProblemOracle:
@@ -142,7 +160,7 @@ class ProblemOracle:
     donated = False  # who writes the loop may keep states
 
     def __init__(self, problem: "KerasProblem") -> None:
-        self._problem, self._make = problem, oracles(problem)
+        self._problem, self._make = problem, oracles(problem, _Kept)
         limits = problem.projection and problem.projection.bounds
         box = None
         if limits is not None:
@@ -174,6 +192,26 @@ class ProblemOracle:
     def residual_jac(self, x: Array) -> Array:
         """Return their Jacobian at x, (m, n)."""
         return self._run("residual_jac", x)
+
+    def compile(self, method: Method) -> Steps:
+        """Return ``init(x)``, ``refresh(state)`` and ``step(state)``, compiled.
+
+        They do what ``method.init(oracle, x)`` and the others do, in one call each: on
+        JAX the loops of an uncompiled step are compiled again at every step.
+        """
+        problem, make = self._problem, self._make
+
+        def of(name: str) -> Callable[[Any], Any]:
+            def function(given: Any, it: Any) -> Any:
+                return getattr(method, name)(make(given), it)
+
+            run = problem.compiled(
+                ("oracle", name, method, self._given[1] is None),
+                lambda: problem.backend.compile(function),
+            )
+            return lambda it: run(self._given, it)
+
+        return Steps(of("init"), of("refresh"), of("step"))
 
     def _run(self, name: str, *vectors: Array) -> Any:
         problem, make = self._problem, self._make
@@ -222,8 +260,9 @@ def oracle(problem: "KerasProblem") -> ProblemOracle:
     >>> problem = knb.KerasProblem(model, x, 2 * x + 1)
     >>> method, here = knb.methods.R2(), knb.oracle(problem)
     >>> state = method.init(here, problem.to_device(problem.x0))
+    >>> steps = here.compile(method)  # faster than method.step(here, state)
     >>> while state.at.gnorm > 1e-3:
-    ...     state = method.step(here, state)
+    ...     state = steps.step(state)
     >>> problem.assign(problem.to_host(state.at.x))
     >>> bool(problem.fun(problem.x0) < 1e-4)
     True

@@ -32,12 +32,27 @@ def make_problem(**more):
     return knb.KerasProblem(model, x, np.sin(x[:, :1]), **more)
 
 
-def stepped(problem, method, steps):
+def stepped(problem, method, count):
+    steps = knb.oracle(problem).compile(method)
+    states = [steps.init(problem.to_device(problem.x0))]
+    for _ in range(count):
+        states.append(steps.step(states[-1]))
+    again = steps.step(states[0])  # a state that was kept is what it was
+    np.testing.assert_array_equal(*map(to_host, (again.at.x, states[1].at.x)))
+    return states[-1]
+
+
+def to_host(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
+def test_an_uncompiled_step_is_the_same():
+    problem, method = make_problem(), knb.methods.R2()
     here = knb.oracle(problem)
     state = method.init(here, problem.to_device(problem.x0))
-    for _ in range(steps):
-        state = method.step(here, state)
-    return state
+    state = method.step(here, method.refresh(here, method.step(here, state)))
+    expected = stepped(problem, method, 2)
+    np.testing.assert_allclose(to_host(state.at.x), to_host(expected.at.x), **CLOSE)
 
 
 @pytest.mark.parametrize("name", ["r2", "tr-lsr1", "lbfgs", "trunk"])
@@ -60,11 +75,11 @@ def test_bounds_of_the_problem_hold():
 
 def test_a_minibatch_method_steps_from_batch_to_batch():
     problem, method = make_problem(batch_size=10), knb.methods.StochasticR2()
-    state = method.init(knb.oracle(problem), problem.to_device(problem.x0))
+    state = knb.oracle(problem).compile(method).init(problem.to_device(problem.x0))
     for i in range(6):
         problem.next_batch()
         state = method.with_clock(state, i / 6, 1 / 6)
-        state = method.step(knb.oracle(problem), state)
+        state = knb.oracle(problem).compile(method).step(state)
     assert int(state.clock.t) == 6
     with problem.full_sample():
         assert problem.fun(problem.to_host(state.at.x)) < problem.fun(problem.x0)
