@@ -107,7 +107,7 @@ class Watcher:
             print(f"{'step':>7} {'evals':>7}", *(f"{name:>11}" for name in names))
         numbers = (report.f, report.gnorm, *own.values())
         row = [f"{nit:>7} {report.nfev:>7}", *(f"{v:>11.4e}" for v in numbers)]
-        print(*row, "" if report.accepted else "rejected")
+        print(*row, *([] if report.accepted else ["rejected"]))
 
 
 def guarded(
