@@ -95,10 +95,12 @@ def ends_of(bounds: Any, x0: NDArray[Any]) -> Ends | None:
         low, high = np.broadcast_to(low, n), np.broadcast_to(high, n)
     except ValueError as error:
         told = "The number of bounds is not compatible with the length of `x0`."
-        raise ValueError(told) from error
+        rule = f"`bounds` must be for {n} variables; got {max(low.size, high.size)}."
+        raise ValueError(f"{told} {rule}") from error
     if (low > high).any():
         told = "An upper bound is less than the corresponding lower bound."
-        raise ValueError(told)
+        rule = f"`bounds` must allow some x; got {bounds!r}."
+        raise ValueError(f"{told} {rule}")
     if np.isinf(low).all() and np.isinf(high).all():
         return None
     ends = Ends(low, high)
