@@ -164,7 +164,7 @@ class DeviceEngine:
         if ends is not None:
             self._box = box_of_problem(problem, ends)
         self._counted, self._rejected = (0, 0, 0), 0
-        self._shown: tuple[str, ...] = ()
+        self._shown: list[str] = []
         self._leaves: list[NDArray[Any]] = []
         self._anew = False
         self.traced = False
@@ -192,11 +192,16 @@ class DeviceEngine:
         """Make the first state."""
         problem, method, oracle = self._problem, self._method, self._oracles()
 
+        shown: list[str] = []
+
         def init(x: Array, given: Any) -> tuple[Any, Any]:
             state = method.init(oracle(given), x)
+            shown[:] = method.logs(state)  # known when this has been traced
             return state, _numbers(method, state)
 
-        run = self._compiled(("init", method), lambda: problem.backend.compile(init))
+        run, self._shown = self._compiled(
+            ("init", method), lambda: (problem.backend.compile(init), shown)
+        )
         self._sample = problem.sample_id
         self._state, numbers = run(problem.to_device(x0), self._given)
         if self._leaves:
@@ -204,7 +209,6 @@ class DeviceEngine:
             self._state = _taken_up(method, self._state, there, self._anew)
             self._leaves = []
             numbers = _numbers(method, self._state)
-        self._shown = tuple(method.logs(self._state))
         return self._report(problem.fetch(numbers))
 
     def advance(self, budget: Budget) -> tuple[int, Report]:
