@@ -20,7 +20,7 @@ Tensor = Any
 
 
 class ResidualFunctions:
-    """Residuals F with f = |F|^2, and their Jacobian, on the host.
+    """Residuals F with ``f = |F|^2``, and their Jacobian, on the host.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class ResidualFunctions:
         self._found: Any = None  # the objective that has been checked
 
     def residual(self, x: ArrayLike) -> Vector:
-        """Residuals at x, a new array of shape (m,), scaled so that f = |F|^2.
+        """Residuals at x, a new array of shape (m,), scaled so that ``f = |F|^2``.
 
         `scipy.optimize.least_squares` minimizes half of that: its ``cost`` is f / 2.
 
