@@ -28,6 +28,38 @@ def check_when(given: Any) -> None:
         )
 
 
+class AfterEpochs(keras.callbacks.Callback):
+    """Something to do after every so many epochs, or after the training.
+
+    Parameters
+    ----------
+    when : "end" or int
+    log : str
+        Name, in the logs of an epoch, of the loss that it leaves.
+    """
+
+    def __init__(self, when: str | int, log: str) -> None:
+        super().__init__()
+        check_when(when)
+        self.when, self._log = when, log
+
+    def run(self) -> float:
+        """Do it; return the loss after it."""
+        raise NotImplementedError
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Run after every `when` epochs."""
+        if isinstance(self.when, int) and (epoch + 1) % self.when == 0:
+            loss = self.run()
+            if logs is not None:
+                logs[self._log] = loss
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Run after the training."""
+        if self.when == "end":
+            self.run()
+
+
 def problem_of(
     model: keras.Model, x: Any, y: Any, sample_weight: Any, class_weight: Any
 ) -> KerasProblem:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 from scipy.optimize import OptimizeResult
 
 from keras_nlp_bridge.callbacks.base import (
+    AfterEpochs,
     check_class_weight,
-    check_when,
     is_count,
     problem_of,
 )
@@ -23,7 +22,7 @@ from keras_nlp_bridge.problem.problem import KerasProblem
 __all__ = ["Polish"]
 
 
-class Polish(keras.callbacks.Callback):
+class Polish(AfterEpochs):
     """Run a minimizer on all samples during or after `keras.Model.fit`.
 
     Parameters
@@ -81,14 +80,13 @@ class Polish(keras.callbacks.Callback):
         class_weight: Mapping[int, float] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        check_when(when)
+        super().__init__(when, "polished_loss")
         if not is_count(maxiter):
             raise ValueError(f"`maxiter` must be a positive integer; got {maxiter!r}.")
         check_class_weight(class_weight)
         mapping = options is None or isinstance(options, Mapping)
         require("options", options, mapping, "a mapping or None")
-        self.method, self.when = find(method), when
+        self.method = find(method)
         minimizer(self.method)  # says what is none
         self.options = {**self.method.iterations(maxiter), **(options or {})}
         self.results: list[OptimizeResult] = []
@@ -101,19 +99,8 @@ class Polish(keras.callbacks.Callback):
         method = configured(self.method, self.options)
         refuse_projection(self.method, self._problem.projection, method)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Run after every `when` epochs."""
-        if isinstance(self.when, int) and (epoch + 1) % self.when == 0:
-            loss = self._run()
-            if logs is not None:
-                logs["polished_loss"] = loss
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Run after the training."""
-        if self.when == "end":
-            self._run()
-
-    def _run(self) -> float:
+    def run(self) -> float:
+        """Run the minimizer; return the loss after it."""
         problem = self._problem
         if problem is None:
             raise RuntimeError("Polish must be given to `model.fit` as a callback.")

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_nlp_bridge.callbacks.base import check_when, problem_of
+from keras_nlp_bridge.callbacks.base import AfterEpochs, problem_of
 from keras_nlp_bridge.fitting.method_state import MethodState
 from keras_nlp_bridge.minimizing.owner import is_problem
 from keras_nlp_bridge.problem.problem import KerasProblem
@@ -20,7 +20,7 @@ __all__ = ["Readout"]
 Matrix = NDArray[np.floating[Any]]
 
 
-class Readout(keras.callbacks.Callback):
+class Readout(AfterEpochs):
     """Solve for the last layer, in which the mean squared error is quadratic.
 
     For a Sequential or functional model that ends in a Dense layer without activation.
@@ -82,13 +82,11 @@ class Readout(keras.callbacks.Callback):
         when: str | int = "end",
         sample_weight: Any = None,
     ) -> None:
-        super().__init__()
-        check_when(when)
+        super().__init__(when, "readout_loss")
         if is_problem(x):
             raise TypeError(
                 "`x` must be the samples of a mean squared error; got a KerasProblem."
             )
-        self.when = when
         self.losses: list[tuple[float, float]] = []
         self._data = (x, y, sample_weight, None)
         self._problem: KerasProblem | None = None
@@ -104,18 +102,6 @@ class Readout(keras.callbacks.Callback):
         sequential = isinstance(self.model, keras.Sequential)
         inputs = self.model.inputs if sequential else self.model.input
         self._features = keras.Model(inputs, self._layer.input)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Solve after every `when` epochs."""
-        if isinstance(self.when, int) and (epoch + 1) % self.when == 0:
-            loss = self._run()
-            if logs is not None:
-                logs["readout_loss"] = loss
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Solve after the training."""
-        if self.when == "end":
-            self._run()
 
     def _check_run(self) -> None:
         """Raise where the method would not know of the new weights, or of the loss."""
@@ -137,7 +123,8 @@ class Readout(keras.callbacks.Callback):
                 f"on from its own weights; got {self.when}."
             )
 
-    def _run(self) -> float:
+    def run(self) -> float:
+        """Solve for the layer; return the loss after it."""
         problem, layer = self._problem, self._layer
         if problem is None:
             raise RuntimeError("Readout must be given to `model.fit` as a callback.")

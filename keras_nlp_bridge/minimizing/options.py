@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import numpy as np
+
 from keras_nlp_bridge.checks import Count, Flag, Maybe, Number, Options, option
 from keras_nlp_bridge.minimizing.driver import Limits
 
@@ -50,13 +52,13 @@ class RunOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.disp, bool):
+        if not isinstance(self.disp, bool | np.bool_):
             Count(0).check("disp", self.disp)
 
     @property
     def lines(self) -> int:
         """After how many steps a line is printed, 0 for never."""
-        return 0 if isinstance(self.disp, bool) else int(self.disp)
+        return 0 if isinstance(self.disp, bool | np.bool_) else int(self.disp)
 
     def limits(self, maxiter: float) -> Limits:
         """Return the limits of a run; `maxiter` is the method's default."""

@@ -14,7 +14,16 @@ from keras_nlp_bridge.checks import require_count
 from keras_nlp_bridge.operators.compact import Compact, product
 from keras_nlp_bridge.operators.pairs import empty_pairs, pair_of, push
 
-__all__ = ["QuasiNewton"]
+__all__ = ["QuasiNewton", "check_kind"]
+
+
+def check_kind(n: Any, approx_type: Any) -> None:
+    """Raise unless SciPy could mean a matrix of that size and kind."""
+    if approx_type not in ("hess", "inv_hess"):
+        raise ValueError(
+            f"`approx_type` must be 'hess' or 'inv_hess'; got {approx_type!r}."
+        )
+    require_count("n", n)
 
 
 class QuasiNewton(HessianUpdateStrategy):
@@ -59,12 +68,7 @@ class QuasiNewton(HessianUpdateStrategy):
         approx_type : {"hess", "inv_hess"}
             What the matrix approximates.
         """
-        if approx_type not in ("hess", "inv_hess"):
-            raise ValueError(
-                f"`approx_type` must be 'hess' or 'inv_hess'; got {approx_type!r}."
-            )
-        if not n >= 1:
-            raise ValueError(f"`n` must be a positive integer; got {n!r}.")
+        check_kind(n, approx_type)
         self.shape, self.dtype = (int(n), int(n)), np.dtype(np.float64)
         self.approx_type = approx_type
         self.reset()

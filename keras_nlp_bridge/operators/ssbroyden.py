@@ -15,6 +15,7 @@ from keras_nlp_bridge.operators.dense import (
     damped_a,
     update_of,
 )
+from keras_nlp_bridge.operators.scipy_strategy import check_kind
 
 __all__ = ["SSBroyden"]
 
@@ -52,11 +53,7 @@ class SSBroyden(HessianUpdateStrategy):
         approx_type : {"hess", "inv_hess"}
             What the matrix approximates.
         """
-        if approx_type not in ("hess", "inv_hess"):
-            raise ValueError(
-                f"`approx_type` must be 'hess' or 'inv_hess'; got {approx_type!r}."
-            )
-        Count().check("n", n)
+        check_kind(n, approx_type)
         if n > self.max_variables:
             raise ValueError(
                 f"`max_variables` must be at least the number of variables, {n:,}, "

@@ -158,6 +158,8 @@ def test_lines_are_whole_numbers_of_steps():
 
 @each_method
 def test_disp(method, capsys):
+    solve(ROSEN, method, options={"disp": np.True_, "maxiter": 2})
+    assert capsys.readouterr().out.count("\n") == 5  # as with Python's own
     solve(ROSEN, method, options={"disp": True, "maxiter": 2})
     out = capsys.readouterr().out
     assert "Maximum number of iterations" in out
