@@ -5,6 +5,9 @@ from keras import ops
 
 from keras_nlp_bridge.arrays import epsilon, namespace
 from keras_nlp_bridge.backends import current
+from keras_nlp_bridge.operators.lbfgs import lbfgs
+from keras_nlp_bridge.operators.lsr1 import lsr1
+from keras_nlp_bridge.operators.pairs import empty_pairs, pair_of, push
 
 ARRAYS = {
     "numpy": lambda a: np.asarray(a),
@@ -81,6 +84,29 @@ def test_set_row_of_what_is_owned_leaves_its_origin_alone(keep):
     np.testing.assert_array_equal(host(changed), [[0, 0], [keep, keep], [0, 0]])
     np.testing.assert_array_equal(host(given[0]), np.zeros((3, 2)))
     np.testing.assert_array_equal(host(vector), np.ones(4))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow")
+@pytest.mark.parametrize("matrix", [lsr1, lbfgs])
+def test_xla_compiles_the_pairs_once_for_all_numbers_of_them(matrix):
+    """Where an index must be a constant, it compiles a step anew for each value."""
+    import tensorflow as tf
+
+    x = tf.constant([3.0, -4.0, 1.0])
+    pushes = tf.Variable(1, dtype="int32")
+
+    @tf.function(jit_compile=True, autograph=False)
+    def pushed(x):
+        pairs = empty_pairs(4, x)._replace(pushes=tf.convert_to_tensor(pushes))
+        pairs = push(pairs, pair_of(x, 2 * x, True))
+        return matrix(pairs, tf.constant(0.5, pairs.SS.dtype)).M, pairs.S, pairs.Y
+
+    programs = []
+    for number in (1, 2):
+        pushes.assign(number)
+        programs.append(pushed.experimental_get_compiler_ir(x)(stage="hlo"))
+    assert programs[0] == programs[1]
+    np.testing.assert_array_equal(np.flatnonzero(pushed(x)[1][:, 0]), [2])
 
 
 def test_numbers_beside_integers_are_integers(make):

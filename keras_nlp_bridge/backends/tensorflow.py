@@ -110,7 +110,7 @@ class Backend(Replicated):
                 lambda: tf.raw_ops.InplaceUpdate(x=a, i=index, v=(scale * row)[None]),
                 lambda: a,
             )
-        row = tf.where(keep, scale * row, a[i])
+        row = tf.where(keep, scale * row, tf.gather(a, i))
         return tf.tensor_scatter_nd_update(a, tf.reshape(i, (1, 1)), row[None])
 
     def owned(self, tree: Tree) -> Tree:
