@@ -95,12 +95,13 @@ class MethodState(keras.optimizers.Optimizer):
         for field, variables in self.slots.items():
             template = getattr(self._template, field)
             leaves = [
-                ops.cast(v.value, _dtype(np.asarray(leaf)))
+                # Not `v.value`, which on TensorFlow is a variable where no graph is.
+                ops.cast(ops.convert_to_tensor(v), _dtype(np.asarray(leaf)))
                 for v, leaf in zip(variables, keras.tree.flatten(template), strict=True)
             ]
             fields[field] = keras.tree.pack_sequence_as(template, leaves)
         state = type(self._template)(**fields)
-        shown = ops.cast(self.shown_rate.value, x.dtype)
+        shown = ops.cast(ops.convert_to_tensor(self.shown_rate), x.dtype)
         asked = ops.cast(self.learning_rate, x.dtype)
         return self.method.rescaled(state, asked / shown)
 

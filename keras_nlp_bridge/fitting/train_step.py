@@ -90,10 +90,10 @@ class TrainStep:
             model, model.trainable_variables, training=True, parted=self._spread
         )
         x = objective.join([backend.read(v) for v in objective.variables])
-        position = ops.cast(keeper.position.value, "int32")
+        position = ops.cast(ops.convert_to_tensor(keeper.position), "int32")
         others = [backend.read(v) for v in objective.others]
         metrics = [backend.read(v) for v in model.metrics_variables]
-        lost = ops.cast(keeper.lost.value, "int32")
+        lost = ops.cast(ops.convert_to_tensor(keeper.lost), "int32")
         start = _Carry(keeper.load(x), others, metrics, position, lost)
         moved: set[int] = set()
         if self.batches is None:
@@ -165,7 +165,7 @@ class TrainStep:
         ]
         if self.timed:
             dtype = before.at.x.dtype
-            total = ops.cast(self.keeper.total.value, dtype)
+            total = ops.cast(ops.convert_to_tensor(self.keeper.total), dtype)
             before = method.with_clock(
                 before, ops.cast(before.clock.t, dtype) / total, 1 / total
             )
