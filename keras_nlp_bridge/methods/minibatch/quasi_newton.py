@@ -157,8 +157,9 @@ class StochasticRegion(ClockedRegion):
         useful = sound & (pred > 0)
         too_good = pred > PROMISE * xp.abs(state.at.f)
         tested = self._due(state, factor) | state.past.suspect | too_good
+        tested = tested & useful
         outcome = xp.cond(
-            tested & useful,
+            tested,
             lambda: self._tested(oracle, state, p, pred),
             lambda: _Outcome(
                 useful, *(getattr(state, name) for name in _Outcome._fields[1:])
@@ -167,12 +168,15 @@ class StochasticRegion(ClockedRegion):
         rest = self.at_rest(oracle, state, gg, pred)
         state = state._replace(**outcome._asdict())
         state = self.settled(state, ahead, sound, rest)
+        changed = tested
         # Points are projected in the metric of x: another one has other solutions.
-        if not self.adaptivity or constrained(oracle):
-            return state
-        return xp.cond(
-            state.clock.t == state.due, lambda: self._rescaled(state), lambda: state
-        )
+        if self.adaptivity and not constrained(oracle):
+            due, same = state.clock.t == state.due, state
+            state = xp.cond(due, lambda: self._rescaled(same), lambda: same)
+            changed = tested | due
+        pairs, model = state.pairs, state.model
+        model = xp.cond(changed, lambda: self._model(pairs), lambda: model)
+        return state._replace(model=model)
 
     def _proposed(
         self, oracle: Oracle, state: StochasticTRState, down: Array, radius: Array
@@ -288,7 +292,6 @@ class StochasticRegion(ClockedRegion):
             radius=outcome.radius,
             rho=outcome.rho,
             pairs=pairs,
-            model=self._model(pairs),
             h=squares(state.h, state.at.g) if self.adaptivity else state.h,
             seen=state.seen + 1,
         )
@@ -317,12 +320,7 @@ class StochasticRegion(ClockedRegion):
         old = state.squared_scales
         new = metric_of(state.h, state.seen, state.at.g, self.adaptivity, old)
         pairs = rescaled(state.pairs, old, new)
-        return state._replace(
-            squared_scales=new,
-            pairs=pairs,
-            model=self._model(pairs),
-            due=2 * state.due,
-        )
+        return state._replace(squared_scales=new, pairs=pairs, due=2 * state.due)
 
     def _model(self, pairs: Pairs) -> Region:
         """Return the matrix of the pairs, diagonalized."""
@@ -368,6 +366,5 @@ class _Outcome(NamedTuple):
     radius: Array
     rho: Array
     pairs: Pairs
-    model: Region
     h: Array
     seen: Array
