@@ -13,6 +13,9 @@ from keras_nlp_bridge.problem.samples import Samples
 
 __all__ = ["Scores"]
 
+# Of the loss in a batch of the metrics, for which no layer keeps what a gradient needs.
+_CHUNKS = 4
+
 
 class Scores:
     """The part of a problem that scores its model."""
@@ -42,7 +45,7 @@ class Scores:
         if is_dataset(x):
             size = None
         elif size is None and data is None and not self._samples.stochastic:
-            size = self._device.traceable.chunks.size  # metrics see what the loss sees
+            size = self._at_once()
             size = size if self._device.backend.shares(self._model) == 1 else None
         scores = trainer.evaluate(
             x, y, sample_weight=weight, batch_size=size, verbose=0, return_dict=True
@@ -81,6 +84,11 @@ class Scores:
         if labels.shape == scores.shape:
             labels = labels.argmax(-1)
         return float(np.mean(scores.argmax(-1) == labels.reshape(scores.shape[:-1])))
+
+    def _at_once(self) -> int:
+        """Return how many samples the metrics get at once: whole chunks of the loss."""
+        size: int = self._device.traceable.chunks.size
+        return min(_CHUNKS * size, self._samples.size)
 
     def _unpacked(self, given: Any) -> tuple[Any, Any, Any]:
         if given is None:
