@@ -26,7 +26,9 @@ class Seen(keras.callbacks.Callback):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["r2", "tr-lsr1", "slbfgs"])
+@pytest.mark.parametrize(
+    "method", ["r2", "tr-lsr1", pytest.param("slbfgs", marks=pytest.mark.long)]
+)
 def test_swapped_weights_are_the_average(method):
     x, y = digits(64)
     runs = []

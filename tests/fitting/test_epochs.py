@@ -126,7 +126,9 @@ def test_terminate_on_nan_ends_a_list():
     assert "model.stop_training" in history.result.message
 
 
-@pytest.mark.parametrize("method", ["r2", "tr-lsr1", "slbfgs"])
+@pytest.mark.parametrize(
+    "method", ["r2", "tr-lsr1", pytest.param("slbfgs", marks=pytest.mark.long)]
+)
 @pytest.mark.filterwarnings("ignore:the (loss of|data hold) .*:RuntimeWarning")
 def test_a_nan_among_minibatches_is_counted_and_not_logged(method):
     x = X.copy()

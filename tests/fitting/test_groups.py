@@ -77,7 +77,9 @@ def test_nan_batch_in_a_group_is_a_rejected_step(method):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
 
 
-@pytest.mark.parametrize("method", ["r2", "tr-lsr1", "slbfgs"])
+@pytest.mark.parametrize(
+    "method", ["r2", "tr-lsr1", pytest.param("slbfgs", marks=pytest.mark.long)]
+)
 def test_batches_seen_before_a_restart_are_passed_over_in_a_group(method, tmp_path):
     """Nor do they leave anything in what a group writes to in place."""
 

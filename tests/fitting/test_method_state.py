@@ -71,9 +71,9 @@ def run(folder, method, freq, kill_after=None):
 @pytest.mark.parametrize(
     ("method", "freq", "kill_after"),
     [
-        ("tr-lsr1", "epoch", 9),
+        pytest.param("tr-lsr1", "epoch", 9, marks=pytest.mark.long),
         ("r2", "epoch", 17),
-        ("r2", "5", 9),
+        pytest.param("r2", "5", 9, marks=pytest.mark.long),
         ("tr-lsr1", "3", 20),
     ],
 )

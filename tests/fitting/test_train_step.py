@@ -8,7 +8,7 @@ from nets import normal
 
 import keras_nlp_bridge as knb
 
-METHODS = ["r2", "tr-lsr1", "slbfgs"]
+METHODS = ["r2", "tr-lsr1", pytest.param("slbfgs", marks=pytest.mark.long)]
 X, Y = normal(40, 3).astype("float32"), normal(40, 1, seed=4).astype("float32")
 
 
