@@ -29,6 +29,7 @@ from keras_nlp_bridge.minimizing.owner import (
 from keras_nlp_bridge.minimizing.scipy_oracle import (
     ScipyOracle,
     SquaresOracle,
+    by_differences,
     learns,
     require_products,
     require_residuals,
@@ -169,6 +170,8 @@ class ScipyMethod:
         result = _result(outcome, watcher.iterates)
         if ends is not None:
             result.active_mask = ends.active(result.x, dtype)
+            differences = not is_problem(source) and by_differences(jac)
+            _tell_fixed(result, ends.low == ends.high, differences)
         return _printed(self.name, result) if run.disp else result
 
     def _engine(
@@ -387,6 +390,14 @@ def _result(outcome: Outcome, iterates: list[NDArray[Any]] | None) -> OptimizeRe
     if iterates is not None:
         result.allvecs = iterates
     return result
+
+
+def _tell_fixed(result: OptimizeResult, fixed: NDArray[Any], differences: bool) -> None:
+    """Say what SciPy says of variables whose bounds are equal."""
+    if fixed.all():
+        result.message = "All independent variables were fixed by bounds."
+    if differences:  # along them nothing has been evaluated
+        result.jac[fixed] = math.nan
 
 
 def _printed(name: str, result: OptimizeResult) -> OptimizeResult:

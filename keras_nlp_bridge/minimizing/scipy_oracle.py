@@ -17,6 +17,7 @@ from keras_nlp_bridge.minimizing.differences import along, gradient
 __all__ = [
     "ScipyOracle",
     "SquaresOracle",
+    "by_differences",
     "learns",
     "require_products",
     "require_residuals",
@@ -305,6 +306,11 @@ class SquaresOracle:
 
 
 _DIFFERENCES = ("2-point", "3-point", "cs")
+
+
+def by_differences(jac: Any) -> bool:
+    """Whether gradients are differences of real numbers, made between bounds."""
+    return jac is not True and not callable(jac) and jac != "cs"
 
 
 class _At(NamedTuple):
