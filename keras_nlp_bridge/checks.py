@@ -213,6 +213,17 @@ class OneOf(Rule):
         return str(self.values)
 
 
+@dataclass(frozen=True, init=False)
+class OneOfOrFunction(OneOf):
+    """One of some words, or a function."""
+
+    words: ClassVar[str] = "a function or one of "
+    kind: ClassVar[str] = "function or one of "
+
+    def _holds(self, value: Any, owner: Any) -> bool:
+        return callable(value) or super()._holds(value, owner)
+
+
 @dataclass(frozen=True)
 class Maybe(Rule):
     """What another rule says; or None, for a default that depends on the problem."""

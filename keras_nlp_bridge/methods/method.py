@@ -148,8 +148,9 @@ class Method(Options):
         """Whether all points that it evaluates are in the oracle's ``box``."""
         return self.takes_bounds
 
-    # Whether `bounded` may be true.
+    # Whether `bounded` may be true, and with what it is not all the same.
     takes_bounds: ClassVar[bool] = False
+    bars_bounds: ClassVar[str] = ""
     # Whether a step makes several evaluations, no more than ``counts.left``.
     limited: ClassVar[bool] = False
     # Whether ``project`` may be of a kind that moves on what it has put somewhere.

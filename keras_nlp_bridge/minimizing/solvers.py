@@ -391,8 +391,8 @@ def refuse_bounds(solver: Solver, bounds: Any, method: Method) -> None:
         return
     refuse_limits(solver, bounds)
     raise ValueError(
-        f"`bounds` must be None for {solver.name} with momentum, step='tr' or "
-        f"nonmonotone; got {bounds!r}."
+        f"`bounds` must be None for {solver.name} with {method.bars_bounds}; got "
+        f"{bounds!r}."
     )
 
 

@@ -440,3 +440,16 @@ def test_another_curvature_reaches_compiled_steps(problem):
     assert np.abs(changed.x - exact.x).max() > 1e-4  # the two matrices do differ
     problem.curvature = "hessian"
     np.testing.assert_array_equal(minimize(problem.fun, x0, **given).x, exact.x)
+
+
+def test_a_preconditioner_runs_on_the_device():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    x = np.random.default_rng(0).normal(size=(30, 3)) * [1, 10, 100]
+    problem = knb.KerasProblem(model, x, x @ [[1.0], [-1.0], [0.5]])
+    H = problem.hess(problem.x0) @ np.eye(problem.n)
+    inverse = keras.ops.convert_to_tensor(np.linalg.inv(H), "float32")
+    options = {"preconditioner": lambda r: keras.ops.matmul(inverse, r)}
+    res = knb.minimize(problem, method="trunk", options={"gtol": 1e-3, **options})
+    np.testing.assert_allclose(res.x[:3], [1, -1, 0.5], atol=1e-3)
+    assert res.nhev <= 6  # one a step, and the steps grow with the radius

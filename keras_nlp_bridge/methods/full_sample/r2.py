@@ -177,6 +177,8 @@ class R2(Method):
         """Whether each iterate is where the oracle's ``project`` leaves it."""
         return self._plain and not self._regularized
 
+    bars_bounds: ClassVar[str] = "momentum, step='tr' or nonmonotone"
+
     @property
     def bounded(self) -> bool:
         """Whether all points that it evaluates are in the oracle's ``box``."""

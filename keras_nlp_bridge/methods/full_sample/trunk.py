@@ -1,10 +1,11 @@
 """Trust-region Newton method with truncated conjugate gradients."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
-from keras_nlp_bridge.checks import Count, In, Maybe, OneOf, option, require
+from keras_nlp_bridge.checks import Count, In, Maybe, OneOfOrFunction, option, require
 from keras_nlp_bridge.methods.box import Box, box_of
 from keras_nlp_bridge.methods.full_sample.region import (
     Judged,
@@ -89,11 +90,13 @@ class Trunk(Region):
     nonmonotone: int = option(
         1, Count(), "The decrease counts from the largest of so many accepted values."
     )
-    preconditioner: str = option(
+    preconditioner: str | Callable[[Array], Array] = option(
         "none",
-        OneOf("none", "diagonal"),
+        OneOfOrFunction("none", "diagonal"),
         "Norm of the region and metric of the conjugate gradients: Euclidean, or "
-        "weighted by an estimate of the diagonal of ``|H|`` from the products.",
+        "weighted by an estimate of the diagonal of ``|H|`` from the products. Or a "
+        "function of a vector, of NumPy or on the device, that multiplies it with the "
+        "inverse of a symmetric, positive definite matrix like H.",
     )
     forcing: float = option(
         0.1,
@@ -131,6 +134,12 @@ class Trunk(Region):
     max_rejections: int = 60
 
     uses_hvp: ClassVar[bool] = True
+    bars_bounds: ClassVar[str] = "a preconditioner that is a function"
+
+    @property
+    def bounded(self) -> bool:
+        """Whether all points that it evaluates are in the oracle's ``box``."""
+        return not callable(self.preconditioner)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -245,8 +254,9 @@ class Trunk(Region):
             best = boxed(state, of_h, box, forcing)
             notes = forcing, w if plain else self._reweighted(w, best.p, best.of_p)
             return proposed_in_box(state, best, notes)
-        if plain:
-            cg = truncated_cg(product, g, state.radius, forcing, most)
+        own = self._own_preconditioner()
+        if plain or own is not None:
+            cg = truncated_cg(product, g, state.radius, forcing, most, precondition=own)
             ends = xp.dot(g, cg.p), xp.dot(cg.p, cg.Hp), cg.length, cg.boundary
             return Proposal(cg.p, *ends, cg.products, (forcing, w))
         # Conjugate gradients in the variables w p, with the weights w.
@@ -257,6 +267,21 @@ class Trunk(Region):
         ends = xp.dot(g, p), xp.dot(p, Hp), cg.length, cg.boundary
         notes = forcing, self._reweighted(w, p, Hp)
         return Proposal(p, *ends, cg.products, notes)
+
+    def _own_preconditioner(self) -> Callable[[Array], Array] | None:
+        """Return the user's function, whose results are looked at."""
+        solve = self.preconditioner
+        if not callable(solve):
+            return None
+
+        def checked(r: Array) -> Array:
+            xp, y = namespace(r), solve(r)
+            shape, wanted = tuple(getattr(y, "shape", ())), tuple(r.shape)
+            rule = f"a function that returns arrays of shape {wanted}"
+            require("preconditioner", shape, shape == wanted, rule)
+            return xp.cast(y, xp.dtype(r))
+
+        return checked
 
     def _reweighted(self, w: Array, p: Array, Hp: Array) -> Array:
         """Andrei's diagonal quasi-Newton update of w^2, with the pair (p, Hp)."""

@@ -340,3 +340,49 @@ def test_a_learned_matrix_of_the_user_is_the_only_one(monkeypatch):
 def test_bad_memory(options, message):
     with pytest.raises(ValueError, match=message):
         Valley(4).solve(**options)
+
+
+class Stretched:
+    """The Rosenbrock function of variables of very different sizes."""
+
+    def __init__(self, n):
+        self.w = np.logspace(0, 3, n)
+        self.x0 = np.tile([-1.2, 1.0], n // 2) / self.w
+
+    def solve(self, **options):
+        return minimize(
+            lambda x: rosen(self.w * x),
+            self.x0,
+            jac=lambda x: self.w * rosen_der(self.w * x),
+            hessp=lambda x, p: self.w * rosen_hess_prod(self.w * x, self.w * p),
+            method=knb.trunk,
+            options={"gtol": 1e-4, **options},
+        )
+
+
+def test_a_preconditioner_of_the_users_saves_products():
+    problem = Stretched(20)
+    plain = problem.solve(maxfun=2000)
+    res = problem.solve(preconditioner=lambda r: r / problem.w**2)
+    assert res.success
+    np.testing.assert_allclose(problem.w * res.x, 1, rtol=1e-4)
+    assert res.nhev < plain.nhev / 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"preconditioner": "ilu"}, "`preconditioner` must be a function or one of"),
+        ({"preconditioner": lambda r: r[:2]}, r"returns arrays of shape \(6,\); got"),
+        ({"preconditioner": lambda r: None}, r"returns arrays of shape \(6,\); got"),
+    ],
+)
+def test_bad_preconditioners(given, message):
+    with pytest.raises(ValueError, match=message):
+        solve(hessp=rosen_hess_prod, options=given)
+
+
+def test_bounds_are_refused_beside_a_preconditioner_of_the_users():
+    given = {"bounds": [(0, 1)] * 6, "options": {"preconditioner": lambda r: r}}
+    with pytest.raises(ValueError, match="`bounds` must be None for trunk with a prec"):
+        solve(hessp=rosen_hess_prod, **given)
