@@ -81,16 +81,17 @@ class SampleOracle(NamedTuple):
 
     def value(self, x: Array) -> Array:
         """Return f(x)."""
-        f, weights = self.traceable.value(x, self.sample), self.l1_weights
-        return f if weights is None else f - _absolute(x, weights)[0]
+        f, xp = self.traceable.value(x, self.sample), namespace(x)
+        if self.l1_weights is None:
+            return f
+        return f - xp.sum(self.l1_weights * xp.abs(x))
 
     def value_and_grad(self, x: Array) -> tuple[Array, Array]:
         """Return f(x) and the gradient at x."""
         f, g = self.traceable.value_and_grad(x, self.sample)
         if self.l1_weights is None:
             return f, g
-        # The derivative of |x_i| at zero is zero, for all backends.
-        penalty, slopes = _absolute(x, self.l1_weights)
+        penalty, slopes = self.traceable.absolute(x, self.l1_weights)
         return f - penalty, g - slopes
 
     def grad(self, x: Array) -> Array:
@@ -108,14 +109,6 @@ class SampleOracle(NamedTuple):
     def hvp(self, x: Array, p: Array) -> Array:
         """Return the product of the curvature matrix at x with p."""
         return self.traceable.hvp(x, p, self.sample)
-
-
-def _absolute(x: Array, weights: Array) -> tuple[Array, Array]:
-    """Return the weighted sum of absolute values, and its gradient."""
-    xp = namespace(x)
-    nothing = xp.zeros_like(x)
-    slopes = xp.where(x > 0, weights, xp.where(x < 0, -weights, nothing))
-    return xp.sum(slopes * x), slopes
 
 
 def box_of_problem(problem: OnDevice, ends: Ends) -> Box:

@@ -219,6 +219,16 @@ class Evaluation:
         """
         return absolute_weights(self.objective, sample.others)
 
+    def absolute(self, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of ``weights |x|``, and its gradient as in that of f.
+
+        At zero it is not the same number on all backends.
+        """
+        f, g, _ = self.backend.value_grad_aux(
+            lambda z: (ops.sum(weights * ops.absolute(z)), ()), x
+        )
+        return f, g
+
     def residual(self, x: Tensor, sample: Sample) -> Tensor:
         """Residuals at x of shape (m,), whose squares add up to the objective."""
         return vector(self.objective, self.backend, x, sample)

@@ -176,6 +176,7 @@ def test_l1_makes_exact_zeros_in_kernels_alone(iris, method, more):
     np.testing.assert_allclose(model.result_.fun, objective, rtol=1e-6)
 
 
+@pytest.mark.once  # as the test above on the other backends
 def test_l1_makes_the_zeros_of_the_lasso(friedman):
     x, y = friedman
     x, l1 = (x - x.mean(0)) / x.std(0), 0.8
