@@ -67,9 +67,12 @@ class NeuralNetworkParameters(BaseEstimator):
         Factors of the penalties above. None for `l2` stands for 3 / n with n distinct
         samples, which did well on small and noisy sets alike
         (benchmarks/results/estimators.md).
-        Methods take `l1` for a part of the loss, with a kink, and leave small weights
-        where there should be none. ``method="lbfgs", options={"l1": ...}`` makes exact
-        zeros, among all trainable weights, biases too.
+        On all samples "lbfgs" and `keras_nlp_bridge.methods.R2` (without momentum,
+        ``step="tr"``, ``nonmonotone``, ``spectral=True``, `l0`) take `l1` apart from
+        the loss and make exact zeros, also in a list. All others take it for a part of
+        the loss, with a kink, and leave small weights where there should be none, and
+        so do these where a variable has a constraint that is no bound. Their option
+        `l1` penalizes biases too, and must not be given beside this one.
     standardize : bool
         Give the network numeric features of mean 0 and variance 1 (sequences: at all
         times together, images: all pixels together), and targets likewise if the loss
@@ -214,6 +217,7 @@ class NeuralNetworkParameters(BaseEstimator):
             value = 0 if name == "l2" and given[name] is None else given[name]
             if not is_real(value) or not 0 <= value < np.inf:
                 raise ValueError(f"`{name}` must be at least 0; got {value!r}.")
+        _check_one_l1(given["l1"], given["method"], given["options"])
         share = given["validation_fraction"]
         if not is_real(share) or not 0 < share < 1:
             raise ValueError(f"`validation_fraction` must be in (0, 1); got {share!r}.")
@@ -246,6 +250,26 @@ def _check_options(method: Any, options: Any) -> None:
         if not isinstance(name, str):
             raise ValueError(f"`options` must have names as keys; got {name!r}.")
     optimizer_given(method, options)
+
+
+def _check_one_l1(l1: float, method: Any, options: Any) -> None:
+    """Raise where a method has a penalty of its own beside that of the estimator."""
+    phases = [(method, 0, options)]
+    if isinstance(method, list | tuple):
+        phases = [(*e, None)[:3] for e in method if _is_pair(e)]
+    for one, _, given in phases:
+        own = given if isinstance(given, Mapping) else {}
+        weight = own.get("l1", getattr(one, "l1", 0))
+        if l1 and weight:
+            raise ValueError(
+                "`l1` must be 0 beside the option `l1` of a method, which penalizes "
+                f"biases too; got {l1!r} beside {weight!r}."
+            )
+
+
+def _is_pair(entry: Any) -> bool:
+    """Whether an entry of a list has the form of (method, epochs[, options])."""
+    return isinstance(entry, list | tuple) and len(entry) in (2, 3)
 
 
 def _check_random_state(value: Any) -> None:

@@ -259,15 +259,22 @@ class _Penalty(keras.regularizers.Regularizer):
         self.l1, self.l2 = l1, l2
 
     def __call__(self, x: Any) -> Any:
-        total = 0.5 * self.l2 * keras.ops.sum(keras.ops.square(x))
+        half = keras.ops.cast(0.5 * self.l2, x.dtype)
+        total = half * keras.ops.sum(keras.ops.square(x))
         if self.l1:
-            total = total + self.l1 * keras.ops.sum(keras.ops.absolute(x))
+            l1 = keras.ops.cast(self.l1, x.dtype)
+            total = total + l1 * keras.ops.sum(keras.ops.absolute(x))
         return total
 
     @property
     def square_factor(self) -> float:
         """What the sum of squares is multiplied by, if that is all; else 0."""
         return 0.0 if self.l1 else self.l2 / 2
+
+    @property
+    def absolute_factor(self) -> float:
+        """What the sum of absolute values is multiplied by."""
+        return self.l1
 
     def get_config(self) -> dict[str, float]:
         return {"l1": self.l1, "l2": self.l2}
@@ -295,6 +302,11 @@ class _Penalized(keras.Model):
         """Return what sums of squares are multiplied by, by the id of the variable."""
         kernels = [] if self._l1 else _kernels(self.inner)
         return {id(v): 0.5 * self.strengths[1] for v in kernels}
+
+    def absolute_factors(self) -> dict[int, Any]:
+        """Return what sums of absolute values are multiplied by, in the same way."""
+        kernels = _kernels(self.inner) if self._l1 else []
+        return {id(v): self.strengths[0] for v in kernels}
 
 
 def _copy(source: keras.Model, target: keras.Model) -> None:

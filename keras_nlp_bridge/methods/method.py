@@ -15,10 +15,12 @@ __all__ = [
     "Fusing",
     "Method",
     "Oracle",
+    "Penalized",
     "Projecting",
     "constrained",
     "donated",
     "fused",
+    "l1_of",
     "made",
     "projected",
     "start",
@@ -29,7 +31,8 @@ class Oracle(Protocol):
     """Values and derivatives of the objective, all on one fixed sample.
 
     What else one can do it says by being `Donating`, `Fusing` or `Counting` too, and
-    where x may be by being `Projecting` or `Boxed`.
+    where x may be by being `Projecting` or `Boxed`.  What is to be minimized beside f
+    it says by being `Penalized`.
     """
 
     def value(self, x: Array) -> Array:
@@ -64,6 +67,17 @@ class Projecting(Protocol):
     """
 
     project: Callable[[Array], Array] | None
+
+
+@runtime_checkable
+class Penalized(Protocol):
+    """An oracle of f where f and a sum of absolute values are to be minimized together.
+
+    Its attribute is the weights of that sum, (n,), or None without one.  Only a method
+    with `takes_l1` gets such an oracle; others see f and the sum as one function.
+    """
+
+    l1_weights: Array | None
 
 
 @runtime_checkable
@@ -149,6 +163,12 @@ class Method(Options):
         return self.takes_bounds
 
     # Whether `bounded` may be true, and with what it is not all the same.
+    @property
+    def takes_l1(self) -> bool:
+        """Whether it minimizes the sum of absolute values of a `Penalized` oracle."""
+        return False
+
+    # Whether `bounded` may be true.
     takes_bounds: ClassVar[bool] = False
     bars_bounds: ClassVar[str] = ""
     # Whether a step makes several evaluations, no more than ``counts.left``.
@@ -203,6 +223,22 @@ def projected(oracle: Oracle, x: Array) -> Array:
     if isinstance(oracle, Projecting) and oracle.project is not None:
         return oracle.project(x)
     return x
+
+
+def l1_of(oracle: object, own: float) -> Array | float | None:
+    """Return the weight of ``|x_i|`` beside f, or those of each; None for no penalty.
+
+    Parameters
+    ----------
+    oracle : Oracle
+        Maybe `Penalized`.
+    own : float
+        A weight of the method's own for all entries, beside those of the oracle.
+    """
+    weights = oracle.l1_weights if isinstance(oracle, Penalized) else None
+    if weights is None:
+        return own or None
+    return weights + own if own else weights
 
 
 def made(oracle: Oracle, x: Array, p: Array) -> tuple[Array, Array]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-from keras_nlp_bridge.arrays import Array
+from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.methods.box import Box
 from keras_nlp_bridge.methods.method import Method
 from keras_nlp_bridge.minimizing.bounds import Ends
@@ -75,20 +75,28 @@ class SampleOracle(NamedTuple):
     sample: Any
     project: Any = None
     box: Box | None = None
+    l1_weights: Array | None = None  # of |x_i|, which are then no part of f
 
     donated = True  # the engine keeps one state
 
     def value(self, x: Array) -> Array:
         """Return f(x)."""
-        return self.traceable.value(x, self.sample)
+        f, xp = self.traceable.value(x, self.sample), namespace(x)
+        if self.l1_weights is None:
+            return f
+        return f - xp.sum(self.l1_weights * xp.abs(x))
 
     def value_and_grad(self, x: Array) -> tuple[Array, Array]:
         """Return f(x) and the gradient at x."""
-        return self.traceable.value_and_grad(x, self.sample)
+        f, g = self.traceable.value_and_grad(x, self.sample)
+        if self.l1_weights is None:
+            return f, g
+        penalty, slopes = self.traceable.absolute(x, self.l1_weights)
+        return f - penalty, g - slopes
 
     def grad(self, x: Array) -> Array:
         """Return the gradient at x."""
-        return self.traceable.value_and_grad(x, self.sample)[1]
+        return self.value_and_grad(x)[1]
 
     def residual(self, x: Array) -> Array:
         """Return the residuals at x, where the objective is their sum of squares."""
@@ -112,19 +120,27 @@ def box_of_problem(problem: OnDevice, ends: Ends) -> Box:
 
 
 def oracles(
-    problem: OnDevice, kind: type[SampleOracle] = SampleOracle
+    problem: OnDevice, kind: type[SampleOracle] = SampleOracle, apart: bool = False
 ) -> Callable[[tuple[Any, Box | None]], SampleOracle]:
-    """Return what makes an oracle of a sample and bounds, in compiled functions."""
+    """Return what makes an oracle of a sample and bounds, in compiled functions.
+
+    If `apart`, a sum of absolute values in the objective is no part of f but beside it,
+    as `l1_weights`; not under constraints that are no bounds.
+    """
     traceable, project = problem.traceable, problem.projection
+    more = getattr(project, "constraints", None)
 
     def made(given: tuple[Any, Box | None]) -> SampleOracle:
         sample, box = given
+        weights = None
+        if apart and not more:
+            weights = traceable.absolute_weights(sample)
         if box is None:
-            return kind(traceable, sample, project)
+            return kind(traceable, sample, project, None, weights)
         within = box.project
         # Bounds alone are the box; where there is more, they are a part of that.
-        if project is None or not project.constraints:
-            return kind(traceable, sample, within, box)
+        if not more:
+            return kind(traceable, sample, within, box, weights)
         return kind(traceable, sample, lambda x: within(project(x)))
 
     return made

@@ -186,7 +186,7 @@ class DeviceEngine:
 
     def _oracles(self) -> Callable[[Any], SampleOracle]:
         """Return what makes an oracle of `_given`, in compiled functions."""
-        return oracles(self._problem)
+        return oracles(self._problem, apart=self._method.takes_l1)
 
     def start(self, x0: NDArray[Any]) -> Report:
         """Make the first state."""

@@ -17,6 +17,7 @@ from keras_nlp_bridge.backends import Backend
 from keras_nlp_bridge.problem.blocks import BlockLoss
 from keras_nlp_bridge.problem.data import Batch, Tree
 from keras_nlp_bridge.problem.objective import Objective
+from keras_nlp_bridge.problem.penalties import absolute_weights
 from keras_nlp_bridge.problem.samples import Chunks
 from keras_nlp_bridge.problem.squares import block_squares, jacobian, vector
 
@@ -210,6 +211,23 @@ class Evaluation:
             return (loss.hvp(x, p, kind),)
 
         return self._add_up(one, sample, (ops.zeros_like(x),))[0]
+
+    def absolute_weights(self, sample: Sample) -> Tensor | None:
+        """Return what the ``|x_i|`` in the objective are multiplied by, (n,).
+
+        None where there are none, or none that are known.
+        """
+        return absolute_weights(self.objective, sample.others)
+
+    def absolute(self, x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of ``weights |x|``, and its gradient as in that of f.
+
+        At zero it is not the same number on all backends.
+        """
+        f, g, _ = self.backend.value_grad_aux(
+            lambda z: (ops.sum(weights * ops.absolute(z)), ()), x
+        )
+        return f, g
 
     def residual(self, x: Tensor, sample: Sample) -> Tensor:
         """Residuals at x of shape (m,), whose squares add up to the objective."""

@@ -15,6 +15,7 @@ from keras_nlp_bridge.problem.blocks import Block, BlockLoss
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.models import overrides
 from keras_nlp_bridge.problem.objective import BY_SAMPLE, Objective
+from keras_nlp_bridge.problem.penalties import factors
 
 __all__ = ["block_squares", "jacobian", "refuse", "square_factor", "vector"]
 
@@ -71,7 +72,7 @@ def vector(objective: Objective, backend: Backend, x: Tensor, sample: Any) -> Te
         ops.reshape(part.rows(x, part.leaves), (-1,))
         for part in _parts(objective, backend, sample)
     ]
-    factors = _penalties(objective, x, sample.others)
+    factors = _penalties(objective, sample.others)
     if factors is not None:
         found.append(factors * x)
     return ops.concatenate(found) if len(found) > 1 else found[0]
@@ -88,7 +89,7 @@ def block_squares(
 def jacobian(objective: Objective, backend: Backend, x: Tensor, sample: Any) -> Tensor:
     """Their derivatives at x, of shape (m, n)."""
     found = [_jacobian(backend, part, x) for part in _parts(objective, backend, sample)]
-    factors = _penalties(objective, x, sample.others)
+    factors = _penalties(objective, sample.others)
     if factors is not None:
         found.append(factors[:, None] * ops.eye(x.shape[0], dtype=objective.spec.dtype))
     return ops.concatenate(found) if len(found) > 1 else found[0]
@@ -117,33 +118,14 @@ def _jacobian(backend: Backend, part: Part, x: Tensor) -> Tensor:
     return ops.concatenate([body, rows([a[whole * size :] for a in part.leaves])])
 
 
-def _penalties(objective: Objective, x: Tensor, others: list[Tensor]) -> Tensor | None:
+def _penalties(objective: Objective, others: list[Tensor]) -> Tensor | None:
     """Return what x is multiplied by in the residuals of its weight decay, (n,).
 
     None without a penalty that is a multiple of the sum of a variable's squares. Others
     are not known here, and found when all is compared with the loss.
     """
-    own = getattr(objective.model, "square_factors", None)
-    known = {
-        id(v): factor
-        for v in objective.variables
-        if (factor := square_factor(v.regularizer))
-    }
-    if own is None and not known:
-        return None
-
-    def factors() -> Tensor:
-        found = known if own is None else own()
-        parts = zip(objective.variables, objective.spec.sizes, strict=True)
-        dtype = objective.spec.dtype
-        return ops.concatenate(
-            [
-                ops.sqrt(ops.cast(found.get(id(v), 0.0), dtype)) * ops.ones(size, dtype)
-                for v, size in parts
-            ]
-        )
-
-    return objective.called(factors, x, others)
+    found = factors(objective, others, "square_factors", square_factor)
+    return None if found is None else ops.sqrt(found)
 
 
 def square_factor(regularizer: Any) -> float:

@@ -15,7 +15,7 @@ pytest.importorskip("sklearn")
 from scipy.optimize import OptimizeResult
 from sklearn.datasets import load_iris, make_classification, make_friedman1
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
+from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, Ridge
 from sklearn.neural_network import MLPClassifier
 
 import keras_nlp_bridge as knb
@@ -27,6 +27,7 @@ from keras_nlp_bridge import (
     NeuralNetworkRegressor,
 )
 from keras_nlp_bridge.estimators import MLP, Image, Linear, Short, train
+from keras_nlp_bridge.problem.evaluation import Evaluation
 
 layers = keras.layers
 
@@ -83,7 +84,9 @@ def test_the_linear_regressor_is_scikit_learns_ridge(friedman):
     np.testing.assert_allclose(ours.predict(x), theirs.predict(x), atol=2e-3)
 
 
-@pytest.mark.parametrize(("method", "size"), [("L-BFGS-B", None), ("tr-lsr1", 8)])
+@pytest.mark.parametrize(
+    ("method", "size"), [("L-BFGS-B", None), ("lbfgs", None), ("tr-lsr1", 8)]
+)
 def test_the_penalty_is_in_the_loss_once_whatever_the_batch(iris, method, size):
     model = NeuralNetworkClassifier(
         "linear",
@@ -134,6 +137,79 @@ def proximal_gradient(x, y, l1, steps=2000):
     return kernel, bias, slope
 
 
+def log_loss_and_l1(kernel, bias, x, y, l1):
+    right = linear_probabilities(kernel, bias, x)[np.arange(len(y)), y]
+    return -np.log(right).mean() + l1 * np.abs(kernel).sum()
+
+
+# A loss that is an object shares no compiled functions: there the penalty is that of a
+# regularizer.
+LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [("lbfgs", {}), (knb.methods.R2(), {"loss": LOGITS})],
+    ids=["lbfgs", "R2"],
+)
+def test_l1_makes_exact_zeros_in_kernels_alone(iris, method, more):
+    x, y = iris
+    x, l1 = (x - x.mean(0)) / x.std(0), 0.1
+    given = {"l1": l1, "l2": 0.0, "epochs": 500, "random_state": 0} | more
+    model = NeuralNetworkClassifier("linear", method=method, **given).fit(*iris)
+    kernel, bias = (w.numpy() for w in model.model_.trainable_variables)
+    assert model.result_.success
+    objective = log_loss_and_l1(kernel, bias, x, y, l1)
+    *best, _ = proximal_gradient(x, y, l1)
+    assert objective <= log_loss_and_l1(*best, x, y, l1) + 1e-6
+    theirs = LogisticRegression(
+        l1_ratio=1, C=1 / (l1 * len(y)), solver="saga", tol=1e-6, max_iter=5000
+    ).fit(x, y)
+    np.testing.assert_array_equal(kernel != 0, theirs.coef_.T != 0)
+    assert np.count_nonzero(kernel) == 3
+    # The bias is stationary for the loss alone.
+    assert np.abs(bias).min() > 0.1
+    wrong = linear_probabilities(kernel, bias, x) - np.eye(3)[y]
+    np.testing.assert_allclose(wrong.mean(axis=0), 0, atol=2e-5)
+    # The penalty is in the numbers once.
+    np.testing.assert_allclose(model.loss_curve_[-1], objective, rtol=1e-6)
+    np.testing.assert_allclose(model.result_.fun, objective, rtol=1e-6)
+
+
+@pytest.mark.once  # as the test above on the other backends
+def test_l1_makes_the_zeros_of_the_lasso(friedman):
+    x, y = friedman
+    x, l1 = (x - x.mean(0)) / x.std(0), 0.8
+    ours = NeuralNetworkRegressor(
+        "linear", method="lbfgs", l1=l1, l2=0.0, standardize=False, random_state=0
+    ).fit(x, y)
+    theirs = Lasso(alpha=l1 / 2, tol=1e-8).fit(x, y)  # of half the mean of squares
+    kernel, bias = (w.numpy() for w in ours.model_.trainable_variables)
+    np.testing.assert_array_equal(kernel[:, 0] != 0, theirs.coef_ != 0)
+    assert 0 < np.count_nonzero(kernel) < 8
+    np.testing.assert_allclose(kernel[:, 0], theirs.coef_, atol=1e-4)
+    np.testing.assert_allclose(bias, theirs.intercept_, rtol=1e-5)
+
+
+@pytest.mark.backend("tensorflow", "jax")  # torch runs eagerly
+def test_another_l1_traces_nothing(iris, monkeypatch):
+    traced, real = [], Evaluation.absolute_weights
+
+    def counted(self, sample):
+        traced.append(self)
+        return real(self, sample)
+
+    monkeypatch.setattr(Evaluation, "absolute_weights", counted)
+    model = NeuralNetworkClassifier("linear", method="lbfgs", random_state=0)
+    left = []
+    for l1 in (0.03, 0.3):
+        model.set_params(l1=l1).fit(*iris)
+        left.append(np.count_nonzero(model.model_.trainable_variables[0].numpy()))
+        traced.append("end of a fit")
+    assert traced[-2:] == ["end of a fit"] * 2
+    assert left[0] > left[1] > 0
+
+
 # Where |slope| < l1 the best weight is 0, and by convexity
 #     sum (l1 - |slope|) |weight| <= objective - its minimum,
 # so what is left of the way to the minimum bounds these weights. L-BFGS-B takes the
@@ -148,8 +224,7 @@ def test_l1_empties_weights(iris, method, epochs, left, largest):
     x, l1 = (x - x.mean(0)) / x.std(0), 0.1
 
     def objective(kernel, bias):
-        right = linear_probabilities(kernel, bias, x)[np.arange(len(y)), y]
-        return -np.log(right).mean() + l1 * np.abs(kernel).sum()
+        return log_loss_and_l1(kernel, bias, x, y, l1)
 
     def trained(**more):
         model = NeuralNetworkClassifier("linear", l2=0.0, random_state=0, **more)
@@ -647,6 +722,14 @@ def test_levels_that_were_not_seen():
     [
         ({"l2": -1}, r"`l2` must be at least 0; got -1"),
         ({"l1": "much"}, r"`l1` must be at least 0; got 'much'"),
+        (
+            {"l1": 0.1, "method": "lbfgs", "options": {"l1": 0.2}},
+            r"`l1` must be 0 beside the option `l1` of a .* got 0.1 beside 0.2",
+        ),
+        (
+            {"l1": 0.1, "method": [("adam", 1), (knb.methods.R2(l1=0.2), 5)]},
+            r"`l1` must be 0 beside the option `l1` of a .* got 0.1 beside 0.2",
+        ),
         ({"epochs": 0}, r"`epochs` must be an integer of at least 1; got 0"),
         ({"epochs": 2.5}, r"`epochs` must be an integer"),
         ({"batch_size": 0, "method": "r2"}, r"`batch_size` must be an integer"),

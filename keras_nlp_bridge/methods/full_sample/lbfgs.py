@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.checks import Count, In, Maybe, option
 from keras_nlp_bridge.methods.box import Box, box_of
-from keras_nlp_bridge.methods.method import Method, Oracle, donated, start
+from keras_nlp_bridge.methods.method import Method, Oracle, donated, l1_of, start
 from keras_nlp_bridge.methods.state import Counts, Iterate, Progress, Status, verdict
 from keras_nlp_bridge.methods.steps.box_step import box_step
 from keras_nlp_bridge.methods.steps.line_search import Conditions, Found, line_search
@@ -129,12 +129,17 @@ class LBFGSMethod(Method):
     limited: ClassVar[bool] = True
     takes_bounds: ClassVar[bool] = True
 
+    @property
+    def takes_l1(self) -> bool:
+        """It always does."""
+        return True
+
     def init(self, oracle: Oracle, x: Array) -> LBFGSState:
         """Evaluate f and g at the start; there is no pair yet."""
         xp = namespace(x)
-        first = start(oracle, x)
-        if self.l1:
-            first["at"] = penalized(oracle, first["at"], self.l1)
+        first, l1 = start(oracle, x), l1_of(oracle, self.l1)
+        if l1 is not None:
+            first["at"] = penalized(oracle, first["at"], l1)
         memory = 20 if x.shape[0] <= LARGE else 10
         pairs = empty_pairs(int(self.memory or memory), x)
         nothing = xp.zeros(pairs.live.shape, xp.dtype(x))
@@ -149,9 +154,9 @@ class LBFGSMethod(Method):
 
     def refresh(self, oracle: Oracle, state: LBFGSState) -> LBFGSState:
         """Evaluate f and g again at x; the best of the old sample is forgotten."""
-        state = super().refresh(oracle, state)
-        if self.l1:
-            state = state._replace(at=penalized(oracle, state.at, self.l1))
+        state, l1 = super().refresh(oracle, state), l1_of(oracle, self.l1)
+        if l1 is not None:
+            state = state._replace(at=penalized(oracle, state.at, l1))
         return state._replace(
             products=products(state.pairs, state.at.g),
             progress=state.progress.refreshed(state.at),
@@ -159,22 +164,25 @@ class LBFGSMethod(Method):
 
     def step(self, oracle: Oracle, state: LBFGSState) -> LBFGSState:
         """Search along the quasi-Newton direction, and learn from the step."""
-        if self.l1:
-            return self._step_in_orthant(oracle, state)
+        l1 = l1_of(oracle, self.l1)
+        if l1 is not None:
+            return self._step_in_orthant(oracle, state, l1)
         line, box = self._searched(oracle, state), box_of(oracle)
         found = line.found
         at = Iterate(found.x, found.f, found.g, namespace(found.x).largest(found.g))
         at = at if box is None else Iterate.of(*at[:3], box)
         return self._after(oracle, state, line, at)
 
-    def _step_in_orthant(self, oracle: Oracle, state: LBFGSState) -> LBFGSState:
+    def _step_in_orthant(
+        self, oracle: Oracle, state: LBFGSState, l1: Array | float
+    ) -> LBFGSState:
         """Do the same where f and the penalty are smooth; learn from f alone."""
-        there = orthant(oracle, state.at, self.l1)
+        there = orthant(oracle, state.at, l1)
         tilted = state.at._replace(g=there.tilted(state.at.g))
         line = self._searched(there, state._replace(at=tilted))
         found = line.found._replace(g=there.smooth(line.found.g))
         at = Iterate(found.x, found.f, found.g, state.at.gnorm)
-        at = measured(oracle, at, self.l1)
+        at = measured(oracle, at, l1)
         return self._after(there, state, line._replace(found=found), at)
 
     def _searched(self, oracle: Oracle, state: LBFGSState) -> _Line:

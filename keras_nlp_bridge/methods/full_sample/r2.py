@@ -11,6 +11,7 @@ from keras_nlp_bridge.methods.method import (
     Method,
     Oracle,
     constrained,
+    l1_of,
     projected,
     start,
 )
@@ -192,39 +193,49 @@ class R2(Method):
         """Whether the last step says how long the next one is."""
         wanted = self.spectral is None or self.spectral
         bounds_alone = not constrained(oracle) or box_of(oracle) is not None
-        return wanted and bounds_alone and self._plain and not self._regularized
+        alone = self._plain and not self._penalizes(oracle)
+        return wanted and bounds_alone and alone
 
     @property
     def _regularized(self) -> bool:
         return bool(self.l1 or self.l0)
 
-    def _regularizer(self, x: Array) -> Array:
-        """Value of the regularizer."""
-        xp = namespace(x)
-        if self.l1:
-            return self.l1 * xp.sum(xp.abs(x))
-        return self.l0 * xp.sum(xp.cast(x != 0, xp.dtype(x)))
+    @property
+    def takes_l1(self) -> bool:
+        """Whether a step can be one that minimizes model and regularizer together."""
+        return self._plain and not self.l0 and not self.spectral
 
-    def _thresholded(self, z: Array, mu: Array) -> Array:
+    def _penalizes(self, oracle: Oracle) -> bool:
+        """Whether there is a regularizer, its own or the oracle's."""
+        return bool(self.l0) or l1_of(oracle, self.l1) is not None
+
+    def _regularizer(self, oracle: Oracle, x: Array) -> Array:
+        """Value of the regularizer."""
+        xp, l1 = namespace(x), l1_of(oracle, self.l1)
+        if l1 is None:
+            return self.l0 * xp.sum(xp.cast(x != 0, xp.dtype(x)))
+        return xp.sum(l1 * xp.abs(x))
+
+    def _thresholded(self, oracle: Oracle, z: Array, mu: Array) -> Array:
         """Minimize ``|x - z|^2 / (2 mu)`` plus the regularizer: soft or hard."""
-        xp = namespace(z)
-        if not self._regularized:
+        xp, l1 = namespace(z), l1_of(oracle, self.l1)
+        if l1 is None and not self.l0:
             return z
         nothing = xp.zeros_like(z)
-        if self.l1:
-            kept = xp.maximum(xp.abs(z) - mu * self.l1, nothing)
+        if l1 is not None:
+            kept = xp.maximum(xp.abs(z) - mu * l1, nothing)
             return xp.where(z > 0, kept, -kept)
         return xp.where(z * z > 2 * mu * self.l0, z, nothing)
 
     def _proximal(self, oracle: Oracle) -> bool:
         """Whether there is more than f: a regularizer, or points where x may not be."""
-        return self._regularized or constrained(oracle)
+        return self._penalizes(oracle) or constrained(oracle)
 
     def _nearest(self, oracle: Oracle, z: Array, mu: Array) -> Array:
         """Minimize ``|x - z|^2 / (2 mu)`` plus what there is beside f."""
         box = box_of(oracle)
         if not self.l0 or box is None:
-            return projected(oracle, self._thresholded(z, mu))
+            return projected(oracle, self._thresholded(oracle, z, mu))
         # In a box, an entry that is not zero may be far from z.
         xp, near, nothing = namespace(z), box.project(z), namespace(z).zeros_like(z)
         loss = (near - z) * (near - z) + 2 * mu * self.l0
@@ -237,7 +248,7 @@ class R2(Method):
             return state
         xp, at, alpha = namespace(state.at.x), state.at, state.alpha
         box = box_of(oracle)
-        if box is not None and not self._regularized:
+        if box is not None and not self._penalizes(oracle):
             gnorm = box.optimality(at.x, at.g)
             return state._replace(at=at._replace(gnorm=gnorm))
         distance = at.x - self._nearest(oracle, at.x - alpha * at.g, alpha)
@@ -253,7 +264,7 @@ class R2(Method):
         length = xp.sqrt(xp.dot(g, g))
         alpha = 2.0 ** -xp.round(xp.log(length + 1) / math.log(2))
         alpha = alpha if self.step_rule == "r2" else alpha * length
-        f = f + self._regularizer(x) if self._regularized else f
+        f = f + self._regularizer(oracle, x) if self._penalizes(oracle) else f
         spectral = self._spectral(oracle)
         at = at._replace(f=f)
         state = R2State(
@@ -275,7 +286,9 @@ class R2(Method):
         """Evaluate f and g again at x; values of the old sample are forgotten."""
         state = super().refresh(oracle, state)
         at = state.at
-        f = at.f + self._regularizer(at.x) if self._regularized else at.f
+        f = at.f
+        if self._penalizes(oracle):
+            f = f + self._regularizer(oracle, at.x)
         history = state.history * 0 + f
         state = state._replace(at=at._replace(f=f), history=history)
         state = self._measured(oracle, state)
@@ -312,10 +325,10 @@ class R2(Method):
         candidate = self._nearest(oracle, x - mu * d, mu)
         f_new = oracle.value(candidate)
         model = mu * xp.dot(g, d)
-        if self._regularized:
-            h_new = self._regularizer(candidate)
+        if self._penalizes(oracle):
+            h_new = self._regularizer(oracle, candidate)
             f_new = f_new + h_new
-            model = self._regularizer(x) - h_new + xp.dot(g, x - candidate)
+            model = self._regularizer(oracle, x) - h_new + xp.dot(g, x - candidate)
         elif constrained(oracle):
             model = xp.dot(g, x - candidate)
 

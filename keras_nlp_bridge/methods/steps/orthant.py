@@ -17,8 +17,8 @@ class Orthant(NamedTuple):
     """
 
     oracle: Oracle
-    l1: float
-    signs: Array  # (n,): 1, -1, or 0 where x stays at zero
+    l1: Array | float
+    signs: Array  # (n,): 1, -1, or 0 where x stays at zero, unless its weight is 0
     box: Box  # the orthant, within the bounds of x
 
     @property
@@ -52,15 +52,15 @@ class Orthant(NamedTuple):
         return g - self.l1 * self.signs
 
 
-def pseudo_gradient(x: Array, g: Array, l1: float) -> Array:
+def pseudo_gradient(x: Array, g: Array, l1: Array | float) -> Array:
     """Return the shortest subgradient of ``f + l1 |x|_1``.
 
     Parameters
     ----------
     x, g : array of shape (n,)
         A point, and the gradient of f there.
-    l1 : float
-        Weight of the sum of absolute values.
+    l1 : float or array of shape (n,)
+        Weight of the sum of absolute values, or of each of them, 0 or more.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def pseudo_gradient(x: Array, g: Array, l1: float) -> Array:
     return xp.where(x > 0, g + l1, xp.where(x < 0, g - l1, at_zero))
 
 
-def orthant(oracle: Oracle, at: Iterate, l1: float) -> Orthant:
+def orthant(oracle: Oracle, at: Iterate, l1: Array | float) -> Orthant:
     """Return the objective in the orthant that steepest descent from a point enters.
 
     Parameters
@@ -88,14 +88,14 @@ def orthant(oracle: Oracle, at: Iterate, l1: float) -> Orthant:
         That of f, maybe with bounds.
     at : Iterate
         The point, with the gradient of f.
-    l1 : float
-        Weight of the sum of absolute values.
+    l1 : float or array of shape (n,)
+        Weight of the sum of absolute values, or of each of them, 0 or more.
 
     Returns
     -------
     Orthant
         Entries that gain nothing by leaving zero have the sign 0, and two bounds of
-        zero.
+        zero. Entries whose weight is zero may have any sign.
     """
     x, v = at.x, pseudo_gradient(at.x, at.g, l1)
     xp = namespace(x)
@@ -103,15 +103,16 @@ def orthant(oracle: Oracle, at: Iterate, l1: float) -> Orthant:
     there = _signs(xp, -v, one, nothing)
     signs = xp.where(x == 0, there, _signs(xp, x, one, nothing))
     endless = one * float("inf")
-    low = xp.where(signs < 0, -endless, nothing)
-    high = xp.where(signs > 0, endless, nothing)
+    free = l1 * one <= 0
+    low = xp.where((signs < 0) | free, -endless, nothing)
+    high = xp.where((signs > 0) | free, endless, nothing)
     box = box_of(oracle)
     if box is not None:
         low, high = xp.maximum(low, box.low), xp.minimum(high, box.high)
     return Orthant(oracle, l1, signs, Box(low, high))
 
 
-def penalized(oracle: Oracle, at: Iterate, l1: float) -> Iterate:
+def penalized(oracle: Oracle, at: Iterate, l1: Array | float) -> Iterate:
     """Add the penalty to the value of f, and measure the pseudo-gradient.
 
     The gradient stays that of f.
@@ -120,13 +121,13 @@ def penalized(oracle: Oracle, at: Iterate, l1: float) -> Iterate:
     return measured(oracle, at, l1)
 
 
-def measured(oracle: Oracle, at: Iterate, l1: float) -> Iterate:
+def measured(oracle: Oracle, at: Iterate, l1: Array | float) -> Iterate:
     """Set the measure of stationarity: zero where no feasible direction descends."""
     v = pseudo_gradient(at.x, at.g, l1)
     return at._replace(gnorm=stationarity(box_of(oracle), at.x, v))
 
 
-def _penalty(x: Array, l1: float) -> Array:
+def _penalty(x: Array, l1: Array | float) -> Array:
     xp = namespace(x)
     return xp.sum(l1 * xp.abs(x))
 
