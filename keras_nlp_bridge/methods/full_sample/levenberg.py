@@ -229,13 +229,16 @@ class LevenbergMarquardt(Method):
         d, solved = _damped(model, lam, model.F), model
         if box is not None:
             face = _face(state, box, d)
-            d, solved = face.d, _masked(model, face.free)
+            d = face.d
         Jd, long = xp.matmul(model.J, d), _length(model, d)
         pred = xp.dot(Jd, Jd) + 2 * lam * long * long
         if box is not None:  # where d is cut it solves no system
             pred = -xp.dot(Jd, 2 * model.F + Jd)
         none, one = (xp.scalar(count, "int32") for count in (0, 1))
         small = pred <= model.noise
+        if box is not None:  # what d has held may still have something to gain
+            free = xp.where(small, box.free(x, state.at.g), face.free)
+            solved = _masked(model, free)
         bends = ~small & (state.counts.left > 1)
         bends = bends & xp.scalar(self.acceleration, "bool")
 
