@@ -227,16 +227,17 @@ class LevenbergMarquardt(Method):
         model, lam, x, box = state.model, state.damping, state.at.x, box_of(oracle)
         xp = namespace(x)
         d, solved = _damped(model, lam, model.F), model
-        if box is not None:
-            face = _face(state, box, d)
-            d = face.d
+        face = None if box is None else _face(state, box, d)
+        d = d if face is None else face.d
         Jd, long = xp.matmul(model.J, d), _length(model, d)
         pred = xp.dot(Jd, Jd) + 2 * lam * long * long
-        if box is not None:  # where d is cut it solves no system
+        if face is not None:  # where d is cut it solves no system
             pred = -xp.dot(Jd, 2 * model.F + Jd)
         none, one = (xp.scalar(count, "int32") for count in (0, 1))
         small = pred <= model.noise
-        if box is not None:  # what d has held may still have something to gain
+        if (
+            box is not None and face is not None
+        ):  # what d has held may still have something to gain
             free = xp.where(small, box.free(x, state.at.g), face.free)
             solved = _masked(model, free)
         bends = ~small & (state.counts.left > 1)
