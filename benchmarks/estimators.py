@@ -1,8 +1,8 @@
 """The estimators against scikit-learn's networks and MLJFlux's printed results.
 
 ``python benchmarks/estimators.py [--data-dir DIR] [scores] [time] [iris] [images]
-[diabetes]``; all of them without a name, which takes about fifteen minutes on two
-idle cores.
+[diabetes] [lm] [--quick]``; all of them without a name, which takes about half an hour
+on two idle cores. ``--quick`` is one seed for `lm`.
 """
 
 import argparse
@@ -104,16 +104,13 @@ def scores():
             seconds[kind] = np.median([run["fit_time"] for run in runs])
         ours, theirs = (found[kind] for kind in pair)
         scaled = "" if classes else written(scaled_target(x, y))
-        gain, error = mean_and_error(ours - theirs)
-        verdict = "better" if gain > error else "worse" if gain < -error else "equal"
         rows.append(
             [
                 name if in_bar else f"({name})",
                 "accuracy" if classes else "R2",
                 written(ours),
                 written(theirs),
-                f"{gain:+.3f} ± {error:.3f}",
-                verdict,
+                *compared(ours, theirs),
                 scaled,
                 f"{seconds[pair[0]]:.2f}",
                 f"{seconds[pair[1]]:.2f}",
@@ -149,7 +146,42 @@ def written(values):
     return "{:.3f} ± {:.3f}".format(*mean_and_error(values))
 
 
-PARTS = ["scores", "time", "iris", "images", "diabetes"]
+def levenberg(seeds):
+    """Levenberg-Marquardt against the default method, both with early stopping."""
+    rows = []
+    for name, x, y, _ in sets():
+        if not name.startswith(("diabetes", "friedman")):
+            continue
+        found, seconds = [], []
+        for method in ({}, {"method": "lm"}):
+            runs = [
+                cross_validate(
+                    NeuralNetworkRegressor(
+                        early_stopping=True, random_state=seed, **method
+                    ),
+                    *(x, y),
+                    cv=folds_of(False),
+                )
+                for seed in seeds
+            ]
+            found.append(np.mean([run["test_score"] for run in runs], axis=0))
+            seconds.append(np.median([run["fit_time"] for run in runs]))
+        usual, lm = found
+        rows.append([name, written(lm), written(usual), *compared(lm, usual)])
+        rows[-1] += [f"{each:.2f}" for each in reversed(seconds)]
+        print(rows[-1], flush=True)
+    header = ("set", "R2, lm", "R2, default", "difference", "verdict")
+    report("estimators-lm", rows, (*header, "fit s, lm", "fit s, default"))
+
+
+def compared(ours, theirs):
+    """Return the difference over the folds, and what its error makes of it."""
+    gain, error = mean_and_error(ours - theirs)
+    verdict = "better" if gain > error else "worse" if gain < -error else "equal"
+    return f"{gain:+.3f} ± {error:.3f}", verdict
+
+
+PARTS = ["scores", "time", "iris", "images", "diabetes", "lm"]
 MLJFLUX = ("example", "how", "measure", "result")
 
 
@@ -267,12 +299,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=PARTS)
     parser.add_argument("--data-dir")
+    parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     start = time.perf_counter()
     for part in given.parts:
         if part == "scores":
             scores()
+        elif part == "lm":
+            levenberg(SEEDS[:1] if given.quick else SEEDS)
         elif part == "time":
             seconds_of_fits()
         else:

@@ -24,6 +24,7 @@ class Status(IntEnum):
     NEG_PRED = 7
     NOT_DESC = 8
     EXCEPTION = 9
+    SMALL_DECREASE = 10
     USER = 99
 
     @property
@@ -34,7 +35,7 @@ class Status(IntEnum):
     @property
     def success(self) -> bool:
         """Whether the run ended because a solution had been found."""
-        return self is Status.FIRST_ORDER
+        return self in (Status.FIRST_ORDER, Status.SMALL_DECREASE)
 
 
 _SENTENCES = {
@@ -49,6 +50,7 @@ _SENTENCES = {
     Status.NEG_PRED: "The model predicts no decrease.",
     Status.NOT_DESC: "The direction is not a descent direction.",
     Status.EXCEPTION: "The objective or its gradient is not finite at the start.",
+    Status.SMALL_DECREASE: "No step would lower the objective beyond its rounding.",
     Status.USER: "`callback` raised `StopIteration`.",
 }
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from nets import DOUBLE, precision
+from scipy.optimize import curve_fit
 
 import keras_nlp_bridge as knb
 
@@ -90,7 +91,8 @@ def test_a_problem_brings_its_own_functions(problem):
 
 def test_bounds_hold_on_the_device_and_in_fit(problem):
     bounds, options = (-0.4, 0.4), {"maxiter": 12, "gtol": 0}
-    problem.assign(np.clip(problem.x0, -0.4, 0.4))
+    # Inside: single precision rounds 0.4 to more than that.
+    problem.assign(np.clip(problem.x0, -0.39, 0.39))
     res = knb.least_squares(problem, bounds=bounds, options=options, assign=False)
     host = knb.least_squares(
         *(problem.residual, problem.x0, problem.residual_jac),
@@ -112,3 +114,41 @@ def test_regressors_take_it(rng):
     y = x[:, 0] ** 2 + x[:, 1]
     regressor = knb.NeuralNetworkRegressor(method="lm", epochs=15, random_state=0)
     assert regressor.fit(x, y).score(x, y) > 0.9
+
+
+class Cooling(keras.layers.Layer):
+    """A law with three coefficients."""
+
+    def build(self, shape):
+        for name, first in (("room", 10.0), ("start", 10.0), ("rate", 1.0)):
+            value = keras.initializers.Constant(first)
+            setattr(self, name, self.add_weight(name=name, initializer=value))
+
+    def call(self, t):
+        return self.room + self.start * keras.ops.exp(-self.rate * t)
+
+
+def law(t, room, start, rate):
+    return room + start * np.exp(-rate * t)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("absolute", [False, True])
+def test_standard_errors_are_those_of_curve_fit(absolute, rng):
+    """Of a function and of a layer; the mean over the samples is known or cancels."""
+    t, sigma = np.linspace(0, 10, 60), np.linspace(0.3, 0.7, 60)
+    y = law(t, 20, 60, 0.4) + sigma * rng.normal(size=60)
+    model = keras.Sequential([keras.Input((1,)), Cooling()])
+    model.compile(loss="mse")
+    problem = knb.KerasProblem(
+        model, t[:, None], y[:, None], sample_weight=1 / sigma**2
+    )
+    plain = knb.least_squares(lambda x: (law(t, *x) - y) / sigma, problem.x0)
+    given = {"sigma": sigma, "absolute_sigma": absolute, "ftol": 1e-12, "xtol": 1e-12}
+    _, theirs = curve_fit(law, t, y, p0=problem.x0, **given)
+    for res in (plain, knb.least_squares(problem, options={"gtol": 1e-9})):
+        assert res.success
+        per_sample = 1 if res is plain else 60
+        known = 1 / per_sample if absolute else 2 * res.cost / (60 - 3)
+        covariance = np.linalg.inv(res.jac.T @ res.jac) * known
+        np.testing.assert_allclose(covariance, theirs, rtol=1e-6)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
+import numpy as np
+
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.checks import Count, Flag, In, option
 from keras_nlp_bridge.methods.box import Box, box_of, ended
@@ -26,6 +28,8 @@ _PROBE = 0.1
 _ROUGH = 1e-8
 # Most systems that are solved for one step in a box.
 _FACES = 10
+# Of what rounding x does to f: what f may rise by if the gradient falls.
+_LEVEL = 10
 
 
 class Squares(Protocol):
@@ -47,6 +51,7 @@ class Linear(NamedTuple):
     J: Array  # (m, n)
     scale: Array  # (n,), D^1/2: the longest columns of J so far
     gram: Array  # of J D^-1/2: its columns' products, or its rows' if these are fewer
+    noise: Array  # by how much f changes when x is rounded
 
 
 class LMState(NamedTuple):
@@ -64,6 +69,7 @@ class LMState(NamedTuple):
 class _Step(NamedTuple):
     end: Array  # (n,), where it ends
     pred: Array
+    left: Array  # what a step without damping would gain; infinite unless pred is noise
     evaluations: Array  # int32
 
 
@@ -96,6 +102,10 @@ class LevenbergMarquardt(Method):
     Where there are bounds, variables that the gradient presses against one stay there,
     and those that d would take beyond one go to it, while d is made anew for the
     others.  All points are in the box, and f is compared there.
+
+    Where even a step without damping would lower f by less than rounding x changes it,
+    a step that lowers the gradient is accepted too, and the first that is rejected ends
+    the run with success, as ``small_decrease``.
 
     References
     ----------
@@ -148,7 +158,7 @@ class LevenbergMarquardt(Method):
             accepted=xp.scalar(True, "bool"),
             stop=verdict({Status.EXCEPTION: ~sound}),
             progress=Progress.begin(at),
-            model=_linear(F, J, 0 * x),
+            model=_linear(x, F, J, 0 * x),
             damping=xp.scalar(self.damping, xp.dtype(x)),
         )
 
@@ -165,72 +175,89 @@ class LevenbergMarquardt(Method):
             at=at,
             counts=state.counts.plus(1, 1),
             progress=state.progress.refreshed(at),
-            model=_linear(F, J, state.model.scale),
+            model=_linear(x, F, J, state.model.scale),
         )
 
     def step(self, oracle: Squares, state: LMState) -> LMState:  # type: ignore[override]
         """Try one step."""
-        xp, at, model = namespace(state.at.x), state.at, state.model
+        at, model, box = state.at, state.model, box_of(oracle)
         step = self._bent(oracle, state)
-        x = step.end
+        xp, x = namespace(at.x), step.end
         F = oracle.residual(x)
         # Of a difference of squares the product keeps more digits.
         ared = xp.dot(model.F - F, model.F + F)
-        good = xp.isfinite(ared) & (step.pred > 0) & (ared >= self.accept * step.pred)
+        lower = ared >= self.accept * step.pred
+        settled = step.left <= model.noise
+        level = settled & (ared >= -_LEVEL * model.noise)
+        good = xp.isfinite(ared) & (step.pred > 0) & (lower | level)
         J = xp.cond(good, lambda: oracle.residual_jac(x), lambda: model.J)
-        end = _iterate(x, F, J, box_of(oracle))
-        accepted = good & xp.isfinite(end.gnorm)
+        end = _iterate(x, F, J, box)
+        flatter = _slope(model, end, box) < _slope(model, at, box)
+        accepted = good & xp.isfinite(end.gnorm) & (lower | flatter)
         progress = state.progress.after(accepted, end)
-        shrunk = xp.maximum(state.damping / self.shrink, 0 * ared + 1e-15)
-        better = xp.where(ared > self.high * step.pred, shrunk, state.damping)
-        worse = ared < self.low * step.pred
-        damping = xp.where(
-            accepted,
-            xp.where(worse, 2 * state.damping, better),
-            self.grow * state.damping,
-        )
         counts = state.counts.plus(step.evaluations + 1, xp.cast(good, "int32"))
         reasons = {
             Status.STALLED: progress.idle >= self.max_rejections,
             Status.SMALL_STEP: ~accepted & xp.all(x == at.x),
+            Status.SMALL_DECREASE: ~accepted & settled,
         }
+        damping = self._next_damping(state.damping, ared, step.pred)
+        damping = xp.where(settled, state.damping, damping)
         return LMState(
             at=xp.select(accepted, end, at),
             counts=counts,
             accepted=accepted,
             stop=verdict(reasons),
             progress=progress,
-            model=xp.cond(accepted, lambda: _linear(F, J, model.scale), lambda: model),
-            damping=damping,
+            model=xp.cond(
+                accepted, lambda: _linear(x, F, J, model.scale), lambda: model
+            ),
+            damping=xp.where(accepted, damping, self.grow * state.damping),
         )
+
+    def _next_damping(self, lam: Array, ared: Array, pred: Array) -> Array:
+        """Return lambda after an accepted step, by how well its fall was predicted."""
+        xp = namespace(lam)
+        shrunk = xp.maximum(lam / self.shrink, 0 * ared + 1e-15)
+        better = xp.where(ared > self.high * pred, shrunk, lam)
+        return xp.where(ared < self.low * pred, 2 * lam, better)
 
     def _bent(self, oracle: Squares, state: LMState) -> _Step:
         """Return the damped step, with its acceleration where it is short enough."""
         model, lam, x, box = state.model, state.damping, state.at.x, box_of(oracle)
         xp = namespace(x)
         d, solved = _damped(model, lam, model.F), model
-        if box is not None:
-            face = _face(state, box, d)
-            d, solved = face.d, _masked(model, face.free)
+        face = None if box is None else _face(state, box, d)
+        d = d if face is None else face.d
         Jd, long = xp.matmul(model.J, d), _length(model, d)
         pred = xp.dot(Jd, Jd) + 2 * lam * long * long
-        if box is not None:  # where d is cut it solves no system
+        if face is not None:  # where d is cut it solves no system
             pred = -xp.dot(Jd, 2 * model.F + Jd)
         none, one = (xp.scalar(count, "int32") for count in (0, 1))
+        small = pred <= model.noise
+        if (
+            box is not None and face is not None
+        ):  # what d has held may still have something to gain
+            free = xp.where(small, box.free(x, state.at.g), face.free)
+            solved = _masked(model, free)
+        bends = ~small & (state.counts.left > 1)
+        bends = bends & xp.scalar(self.acceleration, "bool")
 
-        def bent() -> tuple[Array, Array]:
+        def bent() -> Array:
             probe = x + _PROBE * d
             probe = probe if box is None else box.project(probe)
             beside = (oracle.residual(probe) - model.F) / _PROBE
-            a = _damped(solved, lam, 2 / _PROBE * (beside - Jd))
-            share = 2 * _length(model, a)
-            usable = share <= self.acceleration_limit * long
-            return xp.where(usable, d + a / 2, d), one
+            return 2 / _PROBE * (beside - Jd)
 
-        if not self.acceleration:
-            return _Step(ended(box, x, d), pred, none)
-        p, evaluations = xp.cond(state.counts.left > 1, bent, lambda: (d, none))
-        return _Step(ended(box, x, p), pred, evaluations)
+        # The same system once more: for the acceleration, or without damping.
+        r = xp.cond(bends, bent, lambda: model.F)
+        least = xp.where(small, epsilon(xp.dtype(x)) + 0 * lam, lam)
+        a = xp.cond(bends | small, lambda: _damped(solved, least, r), lambda: 0 * d)
+        usable = bends & (2 * _length(model, a) <= self.acceleration_limit * long)
+        p = xp.where(usable, d + a / 2, d)
+        Ja = xp.matmul(solved.J, a)
+        left = xp.where(small, -xp.dot(Ja, 2 * model.F + Ja), np.inf + 0 * pred)
+        return _Step(ended(box, x, p), pred, left, xp.where(bends, one, none))
 
     def _check_bytes(self, m: int, n: int, F: Array) -> None:
         size = 8 if namespace(F).dtype(F) == "float64" else 4
@@ -249,7 +276,14 @@ def _iterate(x: Array, F: Array, J: Array, box: Box | None) -> Iterate:
     return Iterate.of(x, xp.dot(F, F), 2 * xp.matmul(xp.transpose(J), F), box)
 
 
-def _linear(F: Array, J: Array, scale: Array) -> Linear:
+def _slope(model: Linear, at: Iterate, box: Box | None) -> Array:
+    """Return the square of the gradient along the variables that are free, by D."""
+    xp = namespace(at.g)
+    g = at.g if box is None else xp.where(box.free(at.x, at.g), at.g, 0 * at.g)
+    return xp.dot(g / model.scale, g / model.scale)
+
+
+def _linear(x: Array, F: Array, J: Array, scale: Array) -> Linear:
     """Return residuals with the products of the scaled columns or rows of J."""
     xp = namespace(F)
     columns = xp.sqrt(xp.sum(J * J, axis=0))
@@ -257,7 +291,9 @@ def _linear(F: Array, J: Array, scale: Array) -> Linear:
     # A variable that nothing depends on so far keeps its value.
     least = epsilon(xp.dtype(F)) * xp.where(largest > 0, largest, largest + 1)
     scale = xp.maximum(xp.maximum(scale, columns), least + 0 * columns)
-    return Linear(F, J, scale, _gram(J / scale))
+    f, rounded = xp.dot(F, F), columns * x
+    noise = f + 2 * xp.sqrt(f * xp.dot(rounded, rounded))
+    return Linear(F, J, scale, _gram(J / scale), epsilon(xp.dtype(F)) * noise)
 
 
 def _gram(Js: Array) -> Array:

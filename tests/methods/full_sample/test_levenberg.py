@@ -11,6 +11,8 @@ from keras_nlp_bridge.minimizing.scipy_oracle import SquaresOracle
 
 pytestmark = pytest.mark.once  # NumPy alone; devices in tests/minimizing
 
+INF = np.inf
+
 
 def rosenbrock(x):
     return np.array([10 * (x[1] - x[0] ** 2), 1 - x[0]])
@@ -198,6 +200,50 @@ def test_another_sample_takes_residuals_and_jacobian_anew():
     assert new.damping == 7
 
 
+def noisy(offset):
+    """A decay with noise, on top of something large: f is flat at its minimum."""
+    t = np.linspace(0, 3, 30)
+    y = offset + np.exp(-t) + 0.1 * np.random.default_rng(0).normal(size=30)
+
+    def jac(x):
+        falling = np.exp(-x[1] * t)
+        return np.stack([falling, -x[0] * t * falling, np.ones(30)], axis=1)
+
+    return lambda x: x[0] * np.exp(-x[1] * t) + x[2] - y, jac
+
+
+def test_where_rounding_hides_f_the_gradient_decides_and_the_run_succeeds():
+    fun, jac = noisy(1e4)
+    options = {"gtol": 0, "acceleration": False}
+    res = knb.least_squares(fun, [0.5, 0.5, 1e4], jac, options=options)
+    assert (res.success, res.status_name) == (True, "small_decrease")
+    assert res.nfev < 40
+    tight = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15, "x_scale": "jac"}
+    theirs = scipys(fun, res.x, jac, method="lm", **tight)
+    # Values of f are equal to all digits in about 1e-6 around the minimum.
+    np.testing.assert_allclose(res.x, theirs.x, rtol=1e-8)
+    assert res.optimality < 1e-10
+    again = knb.least_squares(fun, res.x, jac, options=options)
+    assert again.success
+    assert again.nfev <= 4
+
+
+def test_a_step_that_is_small_by_damping_is_no_success():
+    options = {"damping": 1e40, "gtol": 0}
+    res = knb.least_squares(rosenbrock, [-1.2, 1.0], rosenbrock_jac, options=options)
+    assert (res.success, res.status_name) == (False, "small_step")
+
+
+def test_within_bounds_only_what_is_free_has_to_be_at_rest():
+    fun, jac = noisy(0)
+    given = {"bounds": ([-INF, 1.5, -INF], INF), "options": {"gtol": 0}}
+    res = knb.least_squares(fun, [0.5, 2.0, 0.0], jac, **given)
+    assert (res.success, res.status_name) == (True, "small_decrease")
+    np.testing.assert_array_equal(res.active_mask, [0, -1, 0])
+    assert res.optimality < 1e-9
+    assert res.nfev < 40
+
+
 def wood(x):
     a, b, c, d = x
     far = 90**0.5 * (d - c**2), 1 - c, 10**0.5 * (b + d - 2), (b - d) / 10**0.5
@@ -210,7 +256,6 @@ def decay(x):
     return x[0] * np.exp(-x[1] * t) + x[2] * np.exp(-x[3] * t) - y
 
 
-INF = np.inf
 # Residuals, start, bounds, and the bounds that hold at the solution.
 BOXES = {
     "HS2": (rosenbrock, [-2, 3], ([-INF, 1.5], INF), [0, -1]),
