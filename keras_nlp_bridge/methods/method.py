@@ -162,13 +162,12 @@ class Method(Options):
         """Whether all points that it evaluates are in the oracle's ``box``."""
         return self.takes_bounds
 
-    # Whether `bounded` may be true, and with what it is not all the same.
     @property
     def takes_l1(self) -> bool:
         """Whether it minimizes the sum of absolute values of a `Penalized` oracle."""
         return False
 
-    # Whether `bounded` may be true.
+    # Whether `bounded` may be true, and with what it is not all the same.
     takes_bounds: ClassVar[bool] = False
     bars_bounds: ClassVar[str] = ""
     # Whether a step makes several evaluations, no more than ``counts.left``.
