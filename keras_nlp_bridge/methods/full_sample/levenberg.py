@@ -235,9 +235,8 @@ class LevenbergMarquardt(Method):
             pred = -xp.dot(Jd, 2 * model.F + Jd)
         none, one = (xp.scalar(count, "int32") for count in (0, 1))
         small = pred <= model.noise
-        if (
-            box is not None and face is not None
-        ):  # what d has held may still have something to gain
+        if box is not None and face is not None:
+            # What d has held may still have something to gain.
             free = xp.where(small, box.free(x, state.at.g), face.free)
             solved = _masked(model, free)
         bends = ~small & (state.counts.left > 1)
