@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, Namespace, epsilon, namespace
 from keras_nlp_bridge.checks import Count, In, Maybe, OneOfOrFunction, option, require
@@ -90,7 +90,7 @@ class Trunk(Region):
     nonmonotone: int = option(
         1, Count(), "The decrease counts from the largest of so many accepted values."
     )
-    preconditioner: str | Callable[[Array], Array] = option(
+    preconditioner: Any = option(
         "none",
         OneOfOrFunction("none", "diagonal"),
         "Norm of the region and metric of the conjugate gradients: Euclidean, or "
