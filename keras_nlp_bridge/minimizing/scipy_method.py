@@ -394,7 +394,7 @@ def _result(outcome: Outcome, iterates: list[NDArray[Any]] | None) -> OptimizeRe
 
 def _tell_fixed(result: OptimizeResult, fixed: NDArray[Any], differences: bool) -> None:
     """Say what SciPy says of variables whose bounds are equal."""
-    if fixed.all():
+    if fixed.all() and result.success:
         result.message = "All independent variables were fixed by bounds."
     if differences:  # along them nothing has been evaluated
         result.jac[fixed] = math.nan

@@ -78,3 +78,10 @@ def test_equal_bounds(method, kwds, bound_type, callback):
 @pytest.mark.usefixtures("by_ours")
 def test_all_bounds_equal():
     theirs.test_all_bounds_equal("L-BFGS-B")
+
+
+def test_fixed_variables_do_not_hide_that_f_is_no_number(method):
+    given = {"jac": lambda x: x, "bounds": [(1, 1), (2, 2)]}
+    res = optimize.minimize(lambda x: float("nan"), [1.0, 2.0], method=method, **given)
+    assert not res.success
+    assert "fixed" not in res.message
