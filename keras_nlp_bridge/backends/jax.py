@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import jax
@@ -85,7 +85,11 @@ class Backend(base.Backend):
                 for variables, values in zip(groups, state, strict=True)
                 for pair in zip(variables, values, strict=True)
             ]
-            with keras.StatelessScope(pairs) as scope:
+            # Uncompiled, loops and branches would be compiled by themselves, at each
+            # step anew.
+            uncompiled = model.run_eagerly or not model.jit_compile
+            loops = jax.disable_jit() if uncompiled else nullcontext()
+            with loops, keras.StatelessScope(pairs) as scope:
                 logs = step(data)
             after = [[scope.get_current_value(v) for v in group] for group in groups]
             return logs, tuple(after)

@@ -568,11 +568,14 @@ def test_eager_steps_are_those_of_a_graph(method):
     """Also the untested ones, after the first ten, which leave parts of the state."""
     x = np.random.default_rng(0).normal(size=(60, 3)).astype("float32")
     found = []
-    for eager in (False, True):
+    for asked in ({}, {"run_eagerly": True}, {"jit_compile": False}):
         keras.utils.set_random_seed(0)
         model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
-        model.compile(loss="mse", run_eagerly=eager)
+        model.compile(loss="mse", **asked)
         found.append(knb.fit(model, x, x[:, :1], method, epochs=8, verbose=0))
-    graph, steps = found
-    for name, values in graph.history.items():
-        np.testing.assert_allclose(steps.history[name], values, rtol=1e-4, err_msg=name)
+    graph, *others = found
+    for steps in others:
+        for name, values in graph.history.items():
+            np.testing.assert_allclose(
+                steps.history[name], values, rtol=2e-3, err_msg=name
+            )
