@@ -8,6 +8,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any, NamedTuple
 
 import keras
@@ -301,7 +302,9 @@ class Objective:
         weight = keras.tree.map_structure(
             lambda a: None if a is None else ops.copy(a), batch.sample_weight
         )
-        total = self.trainer.compute_loss(batch.x, batch.y, y_pred, weight, **kwargs)
+        total = _one_number(
+            self.trainer.compute_loss(batch.x, batch.y, y_pred, weight, **kwargs)
+        )
         scale = backends.current().loss_scale()
         return total if scale == 1 else self._unscaled(total, scale)
 
@@ -339,6 +342,29 @@ def is_seed(variable: keras.Variable) -> bool:
     """Tell whether a variable is the state of a seed generator."""
     integer = not keras.backend.is_float_dtype(variable.dtype)
     return integer and tuple(variable.shape) == (2,) and "seed" in variable.name
+
+
+def _one_number(loss: Any) -> Tensor:
+    """Return the loss without axes of length one; refuse what is no single number.
+
+    Raises
+    ------
+    ValueError
+        For parts in a dict or a sequence, for rows, and for nothing.
+    """
+    shape = getattr(loss, "shape", () if isinstance(loss, Real) else None)
+    if getattr(shape, "rank", 0) is None:  # TensorFlow does not know it
+        return loss
+    if shape is None:
+        got = type(loss).__name__
+    elif any(n != 1 for n in shape):
+        got = f"shape {tuple(shape)}"
+    else:
+        return ops.reshape(loss, ()) if len(shape) else loss
+    raise ValueError(
+        "`compute_loss` must return one number, as for Keras's `fit` (parts of it "
+        f"are logged by metrics that it updates); got {got}."
+    )
 
 
 def _cut(vector: Tensor, sizes: Sequence[int]) -> list[Tensor]:

@@ -17,6 +17,7 @@ from nets import (
     tokens,
 )
 
+import keras_nlp_bridge as knb
 from keras_nlp_bridge import KerasProblem
 
 layers = keras.layers
@@ -227,6 +228,40 @@ def test_a_model_with_its_own_compute_loss(kind, size):
     error = (np.abs(y - model.predict(x, verbose=0)) ** 3).mean()
     expected = error + 0.01 * (kernel**2).sum()
     assert problem.fun(problem.x0) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        (lambda a: {"loss": keras.ops.mean(a), "part": keras.ops.max(a)}, "dict"),
+        (lambda a: (keras.ops.mean(a), keras.ops.max(a)), "tuple"),
+        (lambda a: keras.ops.mean(a, axis=1), r"shape \("),
+        (lambda a: None, "NoneType"),
+    ],
+)
+@pytest.mark.parametrize("method", ["r2", "lbfgs"])
+def test_a_loss_that_is_no_single_number(given, got, method):
+    class Parts(OwnLoss):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+            return given(y_pred)
+
+    model = Parts()
+    model.compile()
+    x, y = normal(SAMPLES, 3), normal(SAMPLES, 2)
+    with pytest.raises(ValueError, match=f"`compute_loss` .* one number.* got {got}"):
+        knb.fit(model, x, y, method=method, verbose=0)
+
+
+def test_a_loss_with_an_axis_of_length_one():
+    class Row(OwnLoss):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+            return keras.ops.reshape(keras.ops.mean(y_pred**2), (1, 1))
+
+    model, x = Row(), normal(SAMPLES, 3)
+    model.compile()
+    problem = KerasProblem(model, x, chunk_size=SAMPLES)
+    expected = np.mean(model.predict(x, verbose=0) ** 2)
+    assert problem.fun(problem.x0) == pytest.approx(expected, rel=1e-6)
 
 
 def own_mse(y_true, y_pred):
