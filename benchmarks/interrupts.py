@@ -22,10 +22,12 @@ from pathlib import Path
 
 import common
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
 import keras_nlp_bridge as knb
+from keras_nlp_bridge import cli
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 5)).astype("float32")
@@ -139,6 +141,36 @@ class Estimator(Job):
         return []
 
 
+class Command(Job):
+    """A command of the shell; it ends with 130 where it was interrupted."""
+
+    def __init__(self, folder, name, *options):
+        super().__init__(folder)
+        model, data, self.output = (folder / n for n in ("m.keras", "d.npz", "output"))
+        self.model.save(model)
+        np.savez(data, x=X, y=Y)
+        given = [name, model, "--data", data, "--output", self.output, "--quiet"]
+        self.words = [str(word) for word in (*given, *options)]
+
+    def work(self):
+        code = cli.main(self.words)
+        if code == cli.common.INTERRUPTED:
+            raise KeyboardInterrupt
+        if code:
+            raise RuntimeError(f"exit code {code}")
+
+    def faults(self, interrupted):
+        files = sorted(self.output.iterdir()) if self.output.exists() else []
+        kinds = [path.suffix for path in files]
+        for path in files:
+            read = plt.imread if path.suffix == ".png" else np.load
+            read(path)
+        found = [] if set(kinds) <= {".png", ".npz"} else [f"{files} are left"]
+        if not interrupted and kinds.count(".npz") != 1:
+            found.append(f"only {files} are there")
+        return found
+
+
 JOBS = {
     "fit r2": lambda folder: Fit(folder, "r2"),
     "fit tr-lsr1": lambda folder: Fit(folder, "tr-lsr1"),
@@ -148,6 +180,8 @@ JOBS = {
     "minimize L-BFGS-B": lambda folder: Minimize(folder, "L-BFGS-B"),
     "landscape": Landscape,
     "benchmark": Benchmark,
+    "landscape command": lambda folder: Command(folder, "landscape", "--npoints", "15"),
+    "spectrum command": lambda folder: Command(folder, "spectrum", "--steps", "20"),
     "estimator": Estimator,
 }
 

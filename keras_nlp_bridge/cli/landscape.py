@@ -102,8 +102,8 @@ def _landscape(options: argparse.Namespace) -> int:
             axes = figure.add_subplot(projection="3d" if surface else None)
             plots.landscape(found, "surface" if surface else None, axes)
 
+        found.save(files[1])  # first: Ctrl-C during the picture loses no value
         save_picture(files[0], title, draw)
-        found.save(files[1])
     _report(found, problem.fun(found.center), files, title, options)
     return INTERRUPTED if found.interrupted else 0
 

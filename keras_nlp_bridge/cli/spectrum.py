@@ -124,17 +124,17 @@ def _measured(
 def _save(found: dict[str, Any], title: str, folder: Path) -> list[Path]:
     from keras_nlp_bridge import plots
 
-    arrays, files = {"values": found["largest"].values}, []
+    arrays, files = {"values": found["largest"].values}, [folder / "spectrum.npz"]
     density = found.get("density")
     if density is not None:
         arrays |= {"grid": density.grid, "density": density.density}
-        files.append(folder / "spectrum.png")
+    with beside(files[0]) as part:  # first: Ctrl-C during the picture loses no value
+        np.savez(part, **arrays)
+    if density is not None:
+        files.insert(0, folder / "spectrum.png")
         save_picture(
             files[0], title, lambda figure: plots.spectrum(density, figure.subplots())
         )
-    files.append(folder / "spectrum.npz")
-    with beside(files[-1]) as part:
-        np.savez(part, **arrays)
     return files
 
 

@@ -47,6 +47,9 @@ class Scores:
         elif size is None and data is None and not self._samples.stochastic:
             size = self._at_once()
             size = size if self._device.backend.shares(self._model) == 1 else None
+        if size == self._samples.size and trainer.steps_per_execution == 1:
+            # Then without Keras's pipeline of data, which copies all of them each time.
+            return dict(trainer.test_on_batch(x, y, weight, return_dict=True))
         scores = trainer.evaluate(
             x, y, sample_weight=weight, batch_size=size, verbose=0, return_dict=True
         )
