@@ -28,6 +28,7 @@ from sklearn.exceptions import NotFittedError
 
 import keras_nlp_bridge as knb
 from keras_nlp_bridge import cli
+from keras_nlp_bridge.cli.common import INTERRUPTED
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 5)).astype("float32")
@@ -154,7 +155,7 @@ class Command(Job):
 
     def work(self):
         code = cli.main(self.words)
-        if code == cli.common.INTERRUPTED:
+        if code == INTERRUPTED:
             raise KeyboardInterrupt
         if code:
             raise RuntimeError(f"exit code {code}")
