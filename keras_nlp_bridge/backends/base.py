@@ -286,6 +286,9 @@ class Backend(ABC):
         """Raise a `ValueError` where Keras's own loops cannot run a model."""
         del model
 
+    def check_arrays(self) -> None:
+        """Raise a `ValueError` where Keras's loops do not let us share out arrays."""
+
     def train_step(
         self, model: keras.Model, step: Callable[[Any], dict[str, Any]]
     ) -> Callable[..., Any]:
@@ -339,6 +342,17 @@ class Backend(ABC):
         """Return among how many devices Keras's loop spreads each batch."""
         del model
         return 1
+
+    def process(self) -> tuple[int, int]:
+        """Return the number of this process, and of how many of a distribution.
+
+        Keras's loop then wants from each its part of a batch.
+        """
+        return 0, 1
+
+    def gathered(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return an array of each process, stacked; all processes must come here."""
+        return array[None]
 
     def spread(self, tree: Tree) -> Tree:
         """Give each device of a distribution its samples of a batch."""

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+from jax.experimental import multihost_utils
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.backends import base
@@ -171,6 +172,27 @@ class Backend(base.Backend):
             return 1
         mesh = distribution.device_mesh
         return mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
+
+    def process(self) -> tuple[int, int]:
+        if keras.distribution.distribution() is None:
+            return 0, 1
+        return jax.process_index(), jax.process_count()
+
+    def gathered(self, array: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(multihost_utils.process_allgather(array)).reshape(
+            (jax.process_count(), *array.shape)
+        )
+
+    def check_arrays(self) -> None:
+        distribution = keras.distribution.distribution()
+        if self.process()[1] > 1 and distribution.auto_shard_dataset:
+            raise ValueError(
+                "`auto_shard_dataset` of the distribution must be False where several "
+                "processes train by minibatches or measure metrics: of arrays each "
+                "process reads its part of a batch by itself, and Keras can share out "
+                "a tf.data.Dataset only; got True for "
+                f"{type(distribution).__name__}."
+            )
 
     def spread(self, tree: Tree) -> Tree:
         # What is computed from them is then spread, and summed up, by the compiler.

@@ -16,6 +16,8 @@ from keras_nlp_bridge.problem.samples import Sampler
 class Batches(keras.utils.PyDataset):
     """Arrays as batches whose order is a function of seed and epoch.
 
+    Each process of a distribution reads its part of a batch.
+
     Parameters
     ----------
     batch : Batch
@@ -57,6 +59,7 @@ class Batches(keras.utils.PyDataset):
         size = keras.tree.flatten(batch.x)[0].shape[0]
         self._sampler = Sampler(size, batch_size, shuffle, seed)
         self._held: Any = None
+        self._process = backends.current().process()
         self.batch_size, self.group = self._sampler.batch_size, group
         self.steps = steps or len(self._sampler)
         self.epoch = 0
@@ -72,6 +75,9 @@ class Batches(keras.utils.PyDataset):
         if self._held is not None:
             sent = self._held.sent
             return (index,) if sent is None else ((index, sent),)
+        process, count = self._process
+        share = len(index) // count
+        index = index[process * share : (process + 1) * share]
         return tuple(
             keras.tree.map_structure(lambda a: a[index], part) for part in self._parts
         )

@@ -34,6 +34,7 @@ from keras_nlp_bridge.minimizing.solvers import DEFAULT, PLAIN, Solver, find
 from keras_nlp_bridge.problem import data
 from keras_nlp_bridge.problem.data import is_arrays
 from keras_nlp_bridge.problem.models import check_targets
+from keras_nlp_bridge.problem.processes import check_agreement
 
 
 def fit(
@@ -173,6 +174,8 @@ def fit(
     callbacks = arguments["callbacks"] = with_backup(arguments["callbacks"], plain)
     check_swaps(callbacks, (phase.averages for phase in phases), method)
     check_rates(callbacks, rated, method)
+    names = "batch_size", "epochs", "initial_epoch", "seed", "shuffle"
+    check_agreement(method=method, **{name: given[name] for name in names})
     with _compiled(model, loss):
         return _run(model, phases, samples, arguments, given)
 

@@ -36,6 +36,7 @@ from keras_nlp_bridge.problem.models import (
     overrides,
 )
 from keras_nlp_bridge.problem.objective import Objective
+from keras_nlp_bridge.problem.processes import Contents, check_agreement
 from keras_nlp_bridge.problem.projection import Projection
 
 
@@ -161,6 +162,7 @@ def _batches(
     # Whoever changes the arrays during the call is on his own, as with Keras.
     loaded = data.load(x, y, weight, classes, dtype=wide, copy=False)
     loaded.warn_of_nan(stacklevel=5)
+    check_agreement(data=Contents(loaded.batch))
     steps, arguments["steps_per_epoch"] = arguments["steps_per_epoch"], None
     size, shuffle = arguments.pop("batch_size") or 32, arguments["shuffle"]
     arguments["shuffle"] = False
@@ -223,16 +225,18 @@ def _in_groups(
     model: keras.Model, arguments: dict[str, Any], batches: Batches
 ) -> Batches | None:
     """Let Keras's loop see groups of batches, if nobody could tell."""
-    alone = backends.current().replicas(model) == 1
+    backend = backends.current()
+    alone = backend.replicas(model) == 1
     if alone:
         _try(model, batches.few(fixed_batch(model) or 2))
     told = arguments["callbacks"]
     if (
         arguments["steps_per_epoch"] is not None
         or not alone
+        or backend.process() != (0, 1)
         or model.run_eagerly
         or overrides(model, "compute_metrics")
-        or asked_jit(model) not in ("auto", backends.current().JIT)
+        or asked_jit(model) not in ("auto", backend.JIT)
         or listens(told)
     ):
         return None

@@ -38,6 +38,7 @@ from keras_nlp_bridge.problem.models import (
 from keras_nlp_bridge.problem.own_loss import own_loss
 from keras_nlp_bridge.problem.pickling import parts_of, rebuilt
 from keras_nlp_bridge.problem.prepare import SetupMaker
+from keras_nlp_bridge.problem.processes import Contents, check_agreement
 from keras_nlp_bridge.problem.projection import Projection
 from keras_nlp_bridge.problem.residual_functions import ResidualFunctions
 from keras_nlp_bridge.problem.samples import Samples
@@ -581,6 +582,7 @@ class KerasProblem(keras.callbacks.Callback):
         wide = "float64" if "float64" in dtypes else "float32"
         loaded = data_of.load(x, y, sample_weight, class_weight, dtype=wide)
         loaded.warn_of_nan(stacklevel=4)
+        check_agreement(data=Contents(loaded.batch), batch_size=self.batch_size)
         held = keras.tree.map_structure(
             lambda a: None if a is None else backend.to_device(a), loaded.batch
         )

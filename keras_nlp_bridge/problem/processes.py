@@ -1,0 +1,74 @@
+"""What the processes of a distribution must have in common."""
+
+import zlib
+from importlib.metadata import version
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_nlp_bridge import backends
+
+__all__ = ["Contents", "check_agreement"]
+
+# Characters of a value that the processes show each other.
+_SHOWN = 200
+
+
+def check_agreement(**given: Any) -> None:
+    """Raise unless all processes were given the same, and run the same version.
+
+    All of them must come here, in the same order; where there is one, nothing is done.
+
+    Parameters
+    ----------
+    **given
+        What they were given, by the names of arguments; compared by what is printed
+        of it.
+
+    Raises
+    ------
+    ValueError
+        In every process; names the argument, and two processes that differ.
+    """
+    backend = backends.current()
+    if backend.process()[1] == 1:
+        return
+    given = {"version": version("keras_nlp_bridge"), **given}
+    own = [_line(value) for value in given.values()]
+    all_of_them = backend.gathered(np.array(own))
+    for name, column in zip(given, all_of_them.transpose(1, 0, 2), strict=True):
+        for i, line in enumerate(column):
+            if not np.array_equal(line, column[0]):
+                raise ValueError(
+                    f"`{name}` must be the same in all processes; got "
+                    f"{_text(column[0])} in process 0, {_text(line)} in process {i}."
+                )
+
+
+class Contents:
+    """Arrays in a few words that differ where the arrays do, made when asked for."""
+
+    def __init__(self, tree: Any) -> None:
+        self._tree = tree
+
+    def __str__(self) -> str:
+        """Return dtype, shape and a checksum of each array."""
+        leaves = [a for a in keras.tree.flatten(self._tree) if a is not None]
+        arrays = [np.ascontiguousarray(keras.ops.convert_to_numpy(a)) for a in leaves]
+        return ", ".join(
+            f"{a.dtype}{list(a.shape)} with checksum {zlib.crc32(a.data):08x}"
+            for a in arrays
+        )
+
+
+def _line(value: Any) -> np.ndarray:
+    text = str(value).encode()
+    # The whole of a long one still counts.
+    if len(text) > _SHOWN:
+        text = text[: _SHOWN - 12] + f"... {zlib.crc32(text):08x}".encode()
+    return np.frombuffer(text.ljust(_SHOWN), np.uint8)
+
+
+def _text(line: np.ndarray) -> str:
+    return line.tobytes().decode(errors="replace").strip()
