@@ -5,21 +5,19 @@ method has the same CPU seconds for each.  Tracing and the measuring of errors a
 out.  Errors are relative, in the 2-norm, on a grid.  A method that ends before its time
 goes on from where it is, as long as that lowers the loss.  TensorFlow.
 
-Runs are written down one by one, and not made again by the same command; then the
-table and the picture are.
+Runs are written down one by one, and not made again by the same command.  A method can
+be two, as "Adam then lm".  Problems with "-long" behind their names have more points,
+renewed by residual every 500 iterations of `fit`, for methods of ours.
 
 Run ``python benchmarks/pinn.py [--quick] [--problems burgers kdv] [--methods lm]
-[--seeds 3] [--seconds 30]``.
+[--seeds 3] [--seconds 30] [--show]``.
 """
 
 import argparse
-import json
 import math
 import os
-import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,8 +26,8 @@ import common
 import keras
 import numpy as np
 import tensorflow as tf
-from matplotlib.figure import Figure
-from pinn_problems import PROBLEMS, Pinn, built, product, start
+from pinn_problems import BOARD, LONG, PROBLEMS, Pinn, built, product, start
+from pinn_results import OURS, RIVALS, Journal, bars, picture, table
 
 import keras_nlp_bridge as knb
 
@@ -44,9 +42,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "L-BFGS-B": {"ftol": 0, "maxfun": ENDLESS, "maxcor": 50},
     "tr-lsr1": {"memory": 50},
 }
-RIVALS = ("Adam", "L-BFGS-B", "Adam then L-BFGS-B", "BFGS")
-OURS = ("lbfgs", "tr-lsr1", "trunk", "ssbfgs", "ssbroyden", "lm")
-LEVELS = (1e-3, 1e-5)
 
 
 class Meter:
@@ -212,119 +207,50 @@ class Case:
         return {"gtol": 0, "maxiter": 3, **OPTIONS.get(name, {})}
 
 
-Runs = dict[tuple[str, str, int], dict[str, Any]]
-
-
-class Journal:
-    """Finished runs, a line of JSON each."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self.runs: Runs = {}
-        if path is not None and path.exists():
-            for text in path.read_text().splitlines():
-                self._note(json.loads(text))
-
-    def has(self, key: tuple[str, str, int], seconds: float) -> bool:
-        """Whether a run has been made, with so much time."""
-        return key in self.runs and self.runs[key]["seconds"] == seconds
-
-    def add(self, line: dict[str, Any]) -> None:
-        """Write down a run."""
-        self._note(line)
-        if self._path is not None:
-            with self._path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-
-    def _note(self, line: dict[str, Any]) -> None:
-        self.runs[line["problem"], line["method"], line["seed"]] = line
-
-
-def reached(rows: list[list[float]], level: float, column: int = 0) -> float:
-    """Return the seconds (or another column) to an error; infinite if never."""
-    return next((row[column] for row in rows if row[3] <= level), math.inf)
-
-
-def curves(runs: Runs, problem: str, method: str) -> list[list[list[float]]]:
-    """Return those of all seeds."""
-    return [
-        line["rows"] for (p, m, _), line in runs.items() if (p, m) == (problem, method)
-    ]
-
-
-def median(runs: Runs, problem: str, method: str) -> float:
-    """Error at the end, the median of the seeds; NaN without runs."""
-    found = [rows[-1][3] for rows in curves(runs, problem, method)]
-    return statistics.median(found) if found else math.nan
-
-
-def cell(runs: Runs, problem: str, method: str) -> str:
-    """Return the median error, and the seconds to two of them."""
-    found = curves(runs, problem, method)
-    if not found:
-        return ""
-    times = [statistics.median(reached(r, level) for r in found) for level in LEVELS]
-    told = ", ".join("–" if math.isinf(s) else f"{s:.2g}" for s in times)
-    return f"{median(runs, problem, method):.1e} ({told})"
-
-
-def table(runs: Runs, name: str) -> None:
-    """Print and store a row for each problem, a column for each method."""
-    problems, methods = ordered(runs)
-    rows = []
-    for problem in problems:
-        lines = [line for (p, _, _), line in runs.items() if p == problem]
-        seconds = f"{max(line['seconds'] for line in lines):g}"
-        seeds = len({line["seed"] for line in lines})
-        cells = [cell(runs, problem, method) for method in methods]
-        rows.append([problem, seconds, seeds, *cells])
-    common.report(name, rows, ["problem", "CPU s", "seeds", *methods])
-
-
-def ordered(runs: Runs) -> tuple[list[str], list[str]]:
-    """Return the problems and methods that there are, as they are listed."""
-    problems = [p for p in PROBLEMS if any(p == key[0] for key in runs)]
-    there = {key[1] for key in runs}
-    known = [m for m in (*RIVALS, *OURS) if m in there]
-    return problems, known + sorted(there - set(known))
-
-
-def picture(runs: Runs, path: Path) -> None:
-    """Draw a panel for each problem: error against CPU seconds."""
+def run_all(given: argparse.Namespace, journal: Journal) -> None:
+    """Make the runs that there are not, seed by seed."""
+    cases: dict[str, Case] = {}
+    for seed in range(1 if given.quick else given.seeds):
+        for problem in given.problems:
+            seconds = given.seconds or (
+                1.0 if given.quick else PROBLEMS[problem].seconds
+            )
+            for method in given.methods:
+                if journal.has((problem, method, seed), seconds):
+                    continue
+                if problem not in cases:
+                    cases[problem] = Case(PROBLEMS[problem])
+                rows = cases[problem].run(method, seed, seconds)
+                line = {"problem": problem, "method": method, "seed": seed}
+                journal.add(line | {"seconds": seconds, "rows": rows})
+                print(problem, method, seed, rows[-1], flush=True)
 
 
 def main() -> None:
     """Run what has not been run, and show all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two seconds, one seed")
-    parser.add_argument("--problems", nargs="*", default=list(PROBLEMS))
+    parser.add_argument("--quick", action="store_true", help="a second each, one seed")
+    parser.add_argument("--problems", nargs="*", default=BOARD, choices=PROBLEMS)
     parser.add_argument("--methods", nargs="*", default=[*RIVALS, *OURS])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=None)
+    parser.add_argument("--show", action="store_true", help="run nothing more")
     given = parser.parse_args()
-    for threads in ("intra", "inter"):
-        getattr(tf.config.threading, f"set_{threads}_op_parallelism_threads")(1)
+    if given.quick and given.problems is BOARD:
+        given.problems = ["poisson-2d", "burgers"]
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     name = "pinn-quick" if given.quick else "pinn"
     common.RESULTS.mkdir(exist_ok=True)
     journal = Journal(None if given.quick else common.RESULTS / f"{name}.jsonl")
-    cases: dict[str, Case] = {}
-    for seed in range(1 if given.quick else given.seeds):
-        for problem in given.problems:
-            pinn = PROBLEMS[problem]
-            seconds = given.seconds or (2.0 if given.quick else pinn.seconds)
-            for method in given.methods:
-                if journal.has((problem, method, seed), seconds):
-                    continue
-                if problem not in cases:
-                    cases[problem] = Case(pinn)
-                rows = cases[problem].run(method, seed, seconds)
-                line = {"problem": problem, "method": method, "seed": seed}
-                journal.add(line | {"seconds": seconds, "rows": rows})
-                print(problem, method, seed, rows[-1], flush=True)
-    table(journal.runs, name)
-    picture(journal.runs, common.RESULTS / f"{name}.png")
+    if not given.show:
+        run_all(given, journal)
+    table(journal.runs, name, list(PROBLEMS))
+    if not given.quick:
+        bars(journal.runs, f"{name}-bars", LONG)
+        picture(journal.runs, common.RESULTS / f"{name}.png", BOARD)
 
 
 if __name__ == "__main__":

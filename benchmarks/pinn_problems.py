@@ -4,9 +4,9 @@ Each is a `Pinn`; `build` makes the model and its `keras_nlp_bridge.KerasProblem
 residuals.  Coordinates are (t, x), or places alone.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -22,7 +22,7 @@ Tensor = Any
 CANDIDATES = 50_000
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Pinn:
     """An equation on a box, with what is known at its edges.
 
@@ -44,6 +44,12 @@ class Pinn:
         Inputs of the network, and what is made of its output; jets of some points.
     extend : callable
         Adds columns to points, things known there.
+    midpoints : bool
+        Whether points are those of the middle of a grid's cells, not scattered ones.
+    renewed : int
+        Iterations after which points are drawn anew; 0 for never.
+    seconds : float
+        That a method has.
     """
 
     name: str
@@ -62,7 +68,7 @@ class Pinn:
     extend: Callable[[Any], Any] = lambda points: points
     midpoints: bool = False
     renewed: int = 0
-    seconds: float = 40.0
+    seconds: float = 15.0
 
     def jet(self, model: Any, points: Tensor, orders: Sequence[int]) -> Jet:
         """Return u and its derivatives by a network."""
@@ -140,9 +146,7 @@ def built(pinn: Pinn) -> tuple[Any, knb.KerasProblem]:
     wide = 3 if pinn.encode is periodic else len(pinn.low)
     hidden = [keras.layers.Dense(n, activation="tanh") for n in pinn.widths]
     model = keras.Sequential([keras.Input((wide,)), *hidden, keras.layers.Dense(1)])
-    problem = knb.KerasProblem(
-        model, residuals=pinn.blocks(), curvature="gauss-newton"
-    )
+    problem = knb.KerasProblem(model, residuals=pinn.blocks(), curvature="gauss-newton")
     return model, problem
 
 
@@ -174,9 +178,7 @@ def rim(pinn: Pinn, each: Sequence[int], weight: float) -> list[knb.Residual]:
     return [knb.Residual(pinn.value, np.concatenate(sides), weight=weight, name="rim")]
 
 
-def known(
-    pinn: Pinn, name: str, t: Any, x: Any, weight: float = 1.0
-) -> knb.Residual:
+def known(pinn: Pinn, name: str, t: Any, x: Any, weight: float = 1.0) -> knb.Residual:
     """Return the residual of what is known on a part of the edge."""
     truth = pinn.truth(t, x).reshape(-1, 1)
     return knb.Residual(pinn.at, product(t, x), truth, weight=weight, name=name)
@@ -308,7 +310,7 @@ def with_heat(points: Any) -> Any:
 _BOX = {"low": (0.0, 0.0), "high": (1.0, 2 * np.pi), "widths": (20, 20, 20)}
 _FEW = {"grid": (100, 256), "count": 2500}
 
-PROBLEMS = {
+_BOARD = {
     p.name: p
     for p in (
         Pinn(
@@ -321,6 +323,7 @@ PROBLEMS = {
             truth=references.poisson,
             grid=(101, 101),
             count=900,
+            seconds=20.0,
             midpoints=True,
             encode=plain,
             edges=functools.partial(rim, each=(30, 30), weight=4.0),
@@ -403,9 +406,29 @@ PROBLEMS = {
             high=(1.0, 1.0),
             orders=(2, 2),
             equation=of_waves,
+            weight=1e-3,
             truth=references.wave,
             edges=of_wave,
             **_FEW,
         ),
     )
 }
+
+# Behind the name of a problem with points that are renewed.
+LONG = "-long"
+_MORE = {
+    f"{name}{LONG}": dataclasses.replace(
+        _BOARD[name],
+        name=f"{name}{LONG}",
+        count=count,
+        renewed=500,
+        seconds=seconds,
+    )
+    for name, count, seconds in (
+        ("burgers", 10_000, 1800.0),
+        ("allen-cahn", 10_000, 3600.0),
+        ("kdv", 10_000, 3600.0),
+    )
+}
+BOARD = list(_BOARD)
+PROBLEMS = _BOARD | _MORE

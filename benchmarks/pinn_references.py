@@ -72,9 +72,7 @@ def kdv(t: Axis, x: Axis) -> Any:
     shares /= shares.sum(axis=0)
     rates = (0, k, q, k + q)
     pairs = [(i, j) for i in range(4) for j in range(i)]
-    return 2 * sum(
-        (rates[i] - rates[j]) ** 2 * shares[i] * shares[j] for i, j in pairs
-    )
+    return 2 * sum((rates[i] - rates[j]) ** 2 * shares[i] * shares[j] for i, j in pairs)
 
 
 def cosines(modes: int) -> Any:
