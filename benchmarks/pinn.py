@@ -229,7 +229,9 @@ def run_all(given: argparse.Namespace, journal: Journal) -> None:
 def main() -> None:
     """Run what has not been run, and show all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a second each, one seed")
+    parser.add_argument(
+        "--quick", action="store_true", help="a second each, one problem and seed"
+    )
     parser.add_argument("--problems", nargs="*", default=BOARD, choices=PROBLEMS)
     parser.add_argument("--methods", nargs="*", default=[*RIVALS, *OURS])
     parser.add_argument("--seeds", type=int, default=3)
@@ -237,7 +239,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="run nothing more")
     given = parser.parse_args()
     if given.quick and given.problems is BOARD:
-        given.problems = ["poisson-2d", "burgers"]
+        given.problems = BOARD[:1]
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     keras.config.set_floatx("float64")
