@@ -74,8 +74,9 @@ class Journal:
                 self._note(json.loads(text))
 
     def has(self, key: tuple[str, str, int], seconds: float) -> bool:
-        """Whether a run has been made, with so much time."""
-        return key in self.runs and self.runs[key]["seconds"] == seconds
+        """Whether a run has been made that says what one of so much time would."""
+        own = self.runs[key]["seconds"] if key in self.runs else 0
+        return own == seconds or (own > seconds and not knows_its_end(key[1]))
 
     def add(self, line: dict[str, Any]) -> None:
         """Write down a run."""
@@ -88,11 +89,13 @@ class Journal:
         self.runs[line["problem"], line["method"], line["seed"]] = line
 
 
-def curves(runs: Runs, problem: str, method: str, seconds: float = 0) -> list[Curve]:
-    """Return those of all seeds; or, cut there, of runs of so many seconds or more.
+def knows_its_end(method: str) -> bool:
+    """Whether a longer run, cut, is none of a shorter time: Adam's rate falls to zero."""
+    return "Adam" in method
 
-    Adam knows how long it will run, so a longer run of it says nothing of a shorter.
-    """
+
+def curves(runs: Runs, problem: str, method: str, seconds: float = 0) -> list[Curve]:
+    """Return those of all seeds; or, cut there, of runs of so many seconds or more."""
     found = []
     for (p, m, _), line in runs.items():
         rows, own = line["rows"], line["seconds"]
@@ -100,7 +103,7 @@ def curves(runs: Runs, problem: str, method: str, seconds: float = 0) -> list[Cu
             continue
         if not 0 < seconds < own:
             found.append(rows)
-        elif "Adam" not in method:
+        elif not knows_its_end(method):
             found.append([row for row in rows if row[SECONDS] <= seconds])
     return found
 

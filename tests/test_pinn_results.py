@@ -43,6 +43,8 @@ def test_a_longer_run_is_cut_to_be_compared_unless_it_is_adams(tmp_path):
     assert median(journal.runs, "burgers", "lm", 4.0) == math.inf
     assert median(journal.runs, "burgers", "Adam", 3.0) == 1e-3
     assert curves(journal.runs, "burgers", "Adam", 2.0) == []
+    assert journal.has(("burgers", "lm", 0), 2.0)
+    assert not journal.has(("burgers", "Adam", 0), 2.0)
 
 
 def test_a_cell_has_the_medians_of_the_seeds():
