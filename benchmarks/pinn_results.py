@@ -90,7 +90,7 @@ class Journal:
 
 
 def knows_its_end(method: str) -> bool:
-    """Whether a longer run, cut, is none of a shorter time: Adam's rate falls to zero."""
+    """Whether a longer run, cut, is no run of a shorter time; Adam's rate falls."""
     return "Adam" in method
 
 
