@@ -98,7 +98,9 @@ def interleaved(
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def report(name: str, rows: Sequence[Sequence[Any]], header: Sequence[str]) -> None:
+def report(
+    name: str, rows: Sequence[Sequence[Any]], header: Sequence[str], caption: str = ""
+) -> None:
     """Print a Markdown table and store it with versions and machine."""
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     lines += [f"| {' | '.join(map(str, row))} |" for row in rows]
@@ -114,7 +116,7 @@ def report(name: str, rows: Sequence[Sequence[Any]], header: Sequence[str]) -> N
     }
     framework = sys.modules.get(keras.backend.backend())
     versions["framework"] = getattr(framework, "__version__", "")
-    text = "\n".join(lines)
+    text = "\n".join([caption, "", *lines] if caption else lines)
     print(text)
     RESULTS.mkdir(exist_ok=True)
     stamp = ", ".join(f"{k} {v}" for k, v in versions.items())

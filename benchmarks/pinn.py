@@ -1,152 +1,258 @@
-"""Physics-informed networks: how accurate each method gets, and at what cost.
+"""Physics-informed networks: how accurate each method gets, and in what time.
 
-Poisson's equation on the unit square: -Laplace u = 2 pi^2 sin(pi x) sin(pi y), u = 0 on
-the rim, by a network of 129 weights in double precision; the inner points are 30 x 30
-midpoints, the outer ones 30 a side, with the weight 4.  The error is relative, in the
-2-norm, on 101 x 101 points.  TensorFlow.
+The eight equations of ``pinn_problems.py`` in double precision, on one thread; each
+method has the same CPU seconds for each.  Tracing and the measuring of errors are left
+out.  Errors are relative, in the 2-norm, on a grid.  A method that ends before its time
+goes on from where it is, as long as that lowers the loss.  TensorFlow.
 
-Run ``python benchmarks/pinn.py [--quick] [--seeds 3] [--methods lm ssbroyden]``.
+Runs are written down one by one, and not made again by the same command.  A method can
+be two, as "Adam then lm".  Problems with "-long" behind their names have more points,
+renewed by residual every 500 iterations of `fit`, for methods of ours.
+
+Run ``python benchmarks/pinn.py [--quick] [--problems burgers kdv] [--methods lm]
+[--seeds 3] [--seconds 30] [--show]``.
 """
 
 import argparse
+import math
+import os
 import time
 from collections.abc import Callable
 from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import common
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
+from pinn_problems import BOARD, LONG, PROBLEMS, Pinn, built, product, start
+from pinn_results import OURS, RIVALS, Journal, bars, picture, table
 
 import keras_nlp_bridge as knb
 
-# Evaluations of f and g; Jacobians of lm.
-MOST, JACOBIANS = 4000, 1000
-# Reached before the bar counts as missed.
-BARS = {"lm": 1e-6, "ssbroyden": 1e-6}
-METHODS = ("Adam", "L-BFGS-B", "BFGS", "lbfgs", "tr-lsr1", "ssbfgs", "ssbroyden", "lm")
-WIDTH = 32
+ENDLESS = 10**8
+# Share of the seconds that Adam has before another method goes on.
+FIRST = 0.2
+# The better of these is taken, run by run.
+RATES = (1e-2, 1e-3)
+# A point of a curve is this much later than the one before.
+PACE, FINEST = 1.08, 0.05
+OPTIONS: dict[str, dict[str, Any]] = {
+    "L-BFGS-B": {"ftol": 0, "maxfun": ENDLESS, "maxcor": 50},
+    "tr-lsr1": {"memory": 50},
+}
 
 
-def laplacian(model: Any, x: Any, y: Any) -> Any:
-    """Sum of the two second derivatives of the output."""
-    with tf.GradientTape() as in_x, tf.GradientTape() as in_y:
-        in_x.watch(x)
-        in_y.watch(y)
-        with tf.GradientTape() as first:
-            first.watch([x, y])
-            u = model(tf.concat([x, y], axis=1))
-        u_x, u_y = first.gradient(u, [x, y])
-    return in_x.gradient(u_x, x) + in_y.gradient(u_y, y)
+class Meter:
+    """A callback that writes down errors along a run, and ends it in time.
+
+    Attributes
+    ----------
+    rows : list of tuple
+        CPU seconds, evaluations of f, of g or J, error, loss.
+    """
+
+    def __init__(
+        self, problem: knb.KerasProblem, error: Callable[[Any], float], seconds: float
+    ) -> None:
+        self._problem, self._error, self.limit = problem, error, seconds
+        self.rows: list[tuple[float, ...]] = []
+        problem.reset_counters()
+        self._next, self._earlier = 0.0, (0, 0)
+        self._begin = time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        """What the run has used so far."""
+        return time.process_time() - self._begin
+
+    def restarted(self) -> None:
+        """Go on counting: methods of ours begin at zero."""
+        self._earlier = tuple(map(int, self.rows[-1][1:3])) if self.rows else (0, 0)
+
+    def look(self, x: Any, f: float, counts: tuple[int, int]) -> bool:
+        """Write down where a run is, if it is time to; whether it has to end."""
+        now = self.seconds
+        over = now >= self.limit
+        if now >= self._next or over:
+            row = (now, *counts, self._error(x), f)
+            self.rows.append(tuple(float(f"{v:.4g}") for v in row))
+            self._next = max(PACE * now, now + FINEST)
+            self._begin += self.seconds - now
+        return over
+
+    def __call__(self, intermediate_result: Any) -> None:
+        """See `look`."""
+        result, problem = intermediate_result, self._problem
+        counts = problem.nfev, problem.njev
+        if "nfev" in result:
+            nfev, njev = self._earlier
+            counts = nfev + result.nfev, njev + result.njev
+        if self.look(result.x, float(result.fun), counts):
+            raise StopIteration
 
 
-def inside(model: Any, points: Any) -> Any:
-    """What the equation leaves."""
-    x, y = points[:, :1], points[:, 1:]
-    source = 2 * np.pi**2 * ops.sin(np.pi * x) * ops.sin(np.pi * y)
-    return laplacian(model, x, y) + source
-
-
-def rim(model: Any, points: Any) -> Any:
-    """What is there instead of zero."""
-    return model(points)
-
-
-def square(t: Any) -> Any:
-    """Points of a grid on the square, (k, 2)."""
-    return np.stack(np.meshgrid(t, t, indexing="ij"), axis=-1).reshape(-1, 2)
-
-
-def poisson(seed: int) -> tuple[knb.KerasProblem, Callable[[Any], float]]:
-    """Return the problem, and the error of a vector of weights."""
-    rng = np.random.default_rng(seed)
-    hidden = keras.layers.Dense(WIDTH, activation="tanh")
-    model = keras.Sequential([keras.Input((2,)), hidden, keras.layers.Dense(1)])
-    starts = [rng.normal(size=s) / np.sqrt(s[0]) for s in ((2, WIDTH), (WIDTH, 1))]
-    model.set_weights([starts[0], np.zeros(WIDTH), starts[1], np.zeros(1)])
-    t = (np.arange(30) + 0.5) / 30
-    ends = np.zeros_like(t), np.ones_like(t)
-    sides = [np.stack(side, axis=1) for e in ends for side in ((t, e), (e, t))]
-    problem = knb.KerasProblem(
-        model,
-        residuals=[
-            knb.Residual(inside, square(t)),
-            knb.Residual(rim, np.concatenate(sides), weight=4.0),
-        ],
-    )
-    grid = square(np.linspace(0, 1, 101))
-    truth = np.sin(np.pi * grid[:, 0]) * np.sin(np.pi * grid[:, 1])
+def error_of(pinn: Pinn, model: Any, problem: knb.KerasProblem) -> Any:
+    """Return the function that measures a vector of weights."""
+    axes = pinn.axes()
+    truth = np.ravel(pinn.truth(*axes))
+    grid = tf.constant(pinn.extend(product(*axes)))
+    solution = tf.function(lambda: pinn.value(model, grid))
 
     def error(x: Any) -> float:
         problem.assign(x)
-        found = np.asarray(model(grid))[:, 0]
+        found = solution().numpy()[:, 0]
         return float(np.linalg.norm(found - truth) / np.linalg.norm(truth))
 
-    return problem, error
+    return error
 
 
-def adam(fun: Callable[[Any], Any], x: Any, most: int) -> Any:
-    """All points at each step, the rate from 1e-2 to zero by a cosine; return x."""
-    m, v = np.zeros_like(x), np.zeros_like(x)
-    for i in range(most):
-        g = fun(x)[1]
+def adam(
+    problem: knb.KerasProblem, x: Any, meter: Meter, until: float, top: float
+) -> Any:
+    """All points at each step, the rate from `top` to zero by a cosine; return x."""
+    m, v, i = np.zeros_like(x), np.zeros_like(x), 0
+    while (gone := meter.seconds / until) < 1:
+        f, g = problem.fun_and_jac(x)
+        if meter.look(x, f, (problem.nfev, problem.njev)):
+            break
+        i += 1
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-        size = np.sqrt(v / (1 - 0.999 ** (i + 1))) + 1e-8
-        rate = 0.5e-2 * (1 + np.cos(np.pi * i / most))
-        x = x - rate * m / (1 - 0.9 ** (i + 1)) / size
+        size = np.sqrt(v / (1 - 0.999**i)) + 1e-8
+        rate = top / 2 * (1 + math.cos(math.pi * gone))
+        x = x - rate * m / (1 - 0.9**i) / size
     return x
 
 
-def solved(problem: knb.KerasProblem, method: str, most: int, jacobians: int) -> Any:
-    """Run a method to its limit; return x."""
-    if method == "Adam":
-        return adam(problem.fun_and_jac, problem.x0, most)
-    options: dict[str, Any] = {"gtol": 0, "maxfun": most}
-    if method in ("L-BFGS-B", "BFGS"):
-        options = {"gtol": 0, "maxiter": most}
-    if method == "L-BFGS-B":
-        options |= {"maxfun": most, "ftol": 0, "maxcor": 50}
-    if method == "tr-lsr1":
-        options["memory"] = 50
-    if method == "lm":
-        options = {"gtol": 0, "maxiter": jacobians}
-    return knb.minimize(problem, method=method, options=options).x
+def minimized(problem: knb.KerasProblem, x: Any, name: str, meter: Meter) -> None:
+    """Run a method until the time is over or nothing is gained."""
+    options = {"gtol": 0, "maxiter": ENDLESS, **OPTIONS.get(name, {})}
+    if name in OURS:
+        options["maxfun"] = ENDLESS
+    before = math.inf
+    while meter.seconds < meter.limit:
+        meter.restarted()
+        res = knb.minimize(
+            problem, x, method=name, options=options, callback=meter, assign=False
+        )
+        if not res.fun < before:
+            break
+        x, before = res.x, res.fun
+
+
+def resampled(
+    pinn: Pinn, model: Any, problem: knb.KerasProblem, name: str, meter: Meter
+) -> None:
+    """Run a method of ours in `fit`, with points renewed by residual."""
+
+    def draw(rng: np.random.Generator) -> Any:
+        blocks = problem.blocks[1:]
+        return [pinn.draw(model, rng), *((b.x, b.y) for b in blocks)]
+
+    def watch(epoch: int, logs: Any) -> None:
+        counts = problem.nfev, problem.njev
+        model.stop_training = meter.look(problem.x0, float(logs["loss"]), counts)
+
+    every = knb.callbacks.Resample(problem, draw, every=pinn.renewed)
+    seen = keras.callbacks.LambdaCallback(on_epoch_end=watch)
+    given = {"epochs": ENDLESS, "verbose": 0, "callbacks": [every, seen]}
+    knb.fit(model, problem, method=name, **given)
+
+
+class Case:
+    """A problem, made and traced once for all methods and seeds."""
+
+    def __init__(self, pinn: Pinn) -> None:
+        self.pinn = pinn
+        self.model, self.problem = built(pinn)
+        self.error = error_of(pinn, self.model, self.problem)
+        self._traced: set[str] = set()
+
+    def begin(self, seed: int, seconds: float) -> tuple[Any, Meter]:
+        """Return the start, and a clock that runs."""
+        start(self.pinn, self.model, seed)
+        x = self.problem.x0
+        self.error(x)
+        return x, Meter(self.problem, self.error, seconds)
+
+    def run(self, name: str, seed: int, seconds: float) -> list[tuple[float, ...]]:
+        """Return the curve of a method."""
+        if name == "Adam":
+            return min(
+                (self._adam(rate, seed, seconds) for rate in RATES),
+                key=lambda rows: rows[-1][3],
+            )
+        first, _, last = name.rpartition(" then ")
+        if last not in self._traced:
+            x, meter = self.begin(seed, 0.0)
+            knb.minimize(self.problem, x, method=last, options=self._few(last))
+            self._traced.add(last)
+        x, meter = self.begin(seed, seconds)
+        if first:
+            x = adam(self.problem, x, meter, FIRST * seconds, RATES[0])
+        if self.pinn.renewed:
+            self.problem.assign(x)
+            resampled(self.pinn, self.model, self.problem, last, meter)
+        else:
+            minimized(self.problem, x, last, meter)
+        return meter.rows
+
+    def _adam(self, rate: float, seed: int, seconds: float) -> list[tuple[float, ...]]:
+        x, meter = self.begin(seed, seconds)
+        adam(self.problem, x, meter, seconds, rate)
+        return meter.rows
+
+    def _few(self, name: str) -> dict[str, Any]:
+        return {"gtol": 0, "maxiter": 3, **OPTIONS.get(name, {})}
+
+
+def run_all(given: argparse.Namespace, journal: Journal) -> None:
+    """Make the runs that there are not, seed by seed."""
+    cases: dict[str, Case] = {}
+    for seed in range(1 if given.quick else given.seeds):
+        for problem in given.problems:
+            seconds = given.seconds or (
+                1.0 if given.quick else PROBLEMS[problem].seconds
+            )
+            for method in given.methods:
+                if journal.has((problem, method, seed), seconds):
+                    continue
+                if problem not in cases:
+                    cases[problem] = Case(PROBLEMS[problem])
+                rows = cases[problem].run(method, seed, seconds)
+                line = {"problem": problem, "method": method, "seed": seed}
+                journal.add(line | {"seconds": seconds, "rows": rows})
+                print(problem, method, seed, rows[-1], flush=True)
 
 
 def main() -> None:
-    """Run the methods, seed by seed."""
+    """Run what has not been run, and show all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth, one seed")
+    parser.add_argument(
+        "--quick", action="store_true", help="a second each, one problem and seed"
+    )
+    parser.add_argument("--problems", nargs="*", default=BOARD, choices=PROBLEMS)
+    parser.add_argument("--methods", nargs="*", default=[*RIVALS, *OURS])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--seconds", type=float, default=None)
+    parser.add_argument("--show", action="store_true", help="run nothing more")
     given = parser.parse_args()
-    share, seeds = (10, 1) if given.quick else (1, given.seeds)
+    if given.quick and given.problems is BOARD:
+        given.problems = BOARD[:1]
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
-    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in given.methods}
-    for seed in range(seeds):
-        problem, error = poisson(seed)
-        start = problem.x0
-        for name in given.methods:
-            problem.assign(start)
-            problem.reset_counters()
-            begin = time.process_time()
-            x = solved(problem, name, MOST // share, JACOBIANS // share)
-            seconds = time.process_time() - begin
-            counts = problem.nfev, problem.njev
-            found[name].append((error(x), problem.fun(x), *counts, seconds))
-    rows = []
-    for name, runs in found.items():
-        e, f, nfev, njev, seconds = np.median(np.array(runs), axis=0)
-        bar = BARS.get(name)
-        told = f"{e:.1e}"
-        if bar is not None and not given.quick:
-            told += f" (bar {bar:g}, {'met' if e <= bar else 'MISSED'})"
-        numbers = f"{nfev:.0f}", f"{njev:.0f}", f"{seconds:.0f}"
-        rows.append([name, told, f"{f:.1e}", *numbers])
-    columns = ["method", "error, median", "loss", "f", "g or J", "CPU s"]
-    common.report("pinn-quick" if given.quick else "pinn", rows, columns)
+    name = "pinn-quick" if given.quick else "pinn"
+    common.RESULTS.mkdir(exist_ok=True)
+    journal = Journal(None if given.quick else common.RESULTS / f"{name}.jsonl")
+    if not given.show:
+        run_all(given, journal)
+    table(journal.runs, name, list(PROBLEMS))
+    if not given.quick:
+        bars(journal.runs, f"{name}-bars", LONG)
+        picture(journal.runs, common.RESULTS / f"{name}.png", BOARD)
 
 
 if __name__ == "__main__":

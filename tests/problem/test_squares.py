@@ -237,3 +237,48 @@ def test_a_block_is_checked_when_it_is_made():
         knb.Residual(plain, X, weight=0.0)
     with pytest.raises(ValueError, match="`model` must have no regularizers"):
         knb.KerasProblem(penalized("l2"), residuals=[knb.Residual(plain, X)])
+
+
+def transforms():
+    """The backend's own: products with a Jacobian, Hessians, and all over points."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jvp, jax.hessian, jax.vmap
+    import torch
+
+    return torch.func.jvp, torch.func.hessian, torch.func.vmap
+
+
+def bent_by_products(model, x):
+    jvp, _, _ = transforms()
+
+    def along(u):
+        return lambda x: jvp(u, (x,), (ops.ones_like(x),))[1]
+
+    return along(along(model))(x) + model(x)
+
+
+def bent_by_hessians(model, x):
+    _, hessian, vmap = transforms()
+    return vmap(hessian(lambda p: model(p[None])[0, 0]))(x)[:, 0] + model(x)
+
+
+# Within torch's own forward mode.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.backend("jax", "torch")
+@pytest.mark.parametrize("fn", [bent_by_products, bent_by_hessians])
+def test_a_residual_has_derivatives_by_the_backends_own_transforms(fn):
+    """Of ``v tanh(w x + b) + c``, u'' + u, as written down; docs show the forms."""
+    hidden = keras.layers.Dense(3, activation="tanh")
+    model = keras.Sequential([keras.Input((1,)), hidden, keras.layers.Dense(1)])
+    x = np.linspace(-1, 1, 7)[:, None]
+    problem = knb.KerasProblem(model, residuals=[knb.Residual(fn, x)])
+    w, b, v, c = (np.asarray(a, float) for a in model.get_weights())
+    a = np.tanh(x @ w + b)
+    truth = (-2 * a * (1 - a**2) * w**2) @ v + a @ v + c
+    found = problem.residual(problem.x0) * np.sqrt(len(x))
+    np.testing.assert_allclose(found, truth[:, 0], rtol=1e-4, atol=1e-5)
+    J, g = problem.residual_jac(problem.x0), problem.jac(problem.x0)
+    product = 2 * J.T @ problem.residual(problem.x0)
+    np.testing.assert_allclose(product, g, rtol=1e-4, atol=1e-5)
