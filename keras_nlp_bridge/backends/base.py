@@ -73,6 +73,16 @@ class Backend(ABC):
     UNEVEN_LAST: bool
     CARRIES: bool
 
+    # ----------------------------------------------------------------------- machine
+
+    @abstractmethod
+    def accelerators(self) -> list[str]:
+        """Return the names of the GPUs and TPUs that the framework finds."""
+
+    def threads(self) -> int | None:
+        """Return how many threads an operation may use, None where nothing says it."""
+        return None
+
     # ------------------------------------------------------------------------- calls
 
     def check(self, model: keras.Model) -> None:

@@ -418,7 +418,7 @@ def test_wrong_usage(arguments, capsys):
     assert "usage: keras-nlp-bridge" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, "doctor"])
 def test_help_teaches(command, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])
