@@ -1,4 +1,4 @@
-"""What a backend must have: the only list, with what most of them share.
+"""The contract of a backend: the only list, with the methods that most of them share.
 
 Where nothing else is said a method does what is right for one device.
 """
@@ -49,7 +49,7 @@ class Held:
 
 
 class Backend(ABC):
-    """What a framework does for this package; `backends.current` gives the one in use.
+    """The work of a framework for this package; `backends.current` gives the present one.
 
     A module of `keras_nlp_bridge.backends`, named as ``keras.backend.backend()`` says,
     derives its `Backend` from this one and gives it the attributes and all that is

@@ -75,7 +75,7 @@ def load_table(
     for column in drop:
         del columns[column]
     if not columns:
-        raise ValueError(f"`data` must have a column beside {target!r}; got {name!r}.")
+        raise ValueError(f"`data` must have a column besides {target!r}; got {name!r}.")
     x = np.column_stack([_numbers(name, n, c) for n, c in columns.items()])
     y, classes = _target(name, target, words, task)
     data = split_table(name, x, y, len(classes) or None, samples, seed)
@@ -137,7 +137,7 @@ def _read_parquet(path: str | Path) -> dict[str, NDArray[Any]]:
             frame = pandas.read_parquet(file)
         except ImportError as error:
             raise ImportError(
-                "a Parquet file needs pyarrow beside pandas: pip install pyarrow"
+                "a Parquet file needs pyarrow besides pandas: pip install pyarrow"
             ) from error
         except Exception as error:  # each reader has errors of its own
             raise ValueError(

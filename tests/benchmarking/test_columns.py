@@ -94,7 +94,7 @@ def test_parquet(tmp_path):
         ("a,kind\n1,x\n2,x\n", "two classes at least"),
         ("a,kind\n1,x\n2,y,z\n", "got 3 in row 2"),
         ("a,a,kind\n1,2,x\n1,2,y\n", "a column once; got 'a'"),
-        ("kind\nx\ny\n", "a column beside 'kind'"),
+        ("kind\nx\ny\n", "a column besides 'kind'"),
         ("a,kind\n1,x\n", "two rows at least; got 2 lines"),
         (b"a,kind\n1,\xff\n2,y\n", "in UTF-8"),
     ],
