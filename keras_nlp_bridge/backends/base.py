@@ -49,7 +49,7 @@ class Held:
 
 
 class Backend(ABC):
-    """The work of a framework for this package; `backends.current` gives the present one.
+    """A framework's work for this package; `backends.current` gives the present one.
 
     A module of `keras_nlp_bridge.backends`, named as ``keras.backend.backend()`` says,
     derives its `Backend` from this one and gives it the attributes and all that is
