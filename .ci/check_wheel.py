@@ -66,6 +66,19 @@ def metadata_facts(metadata: Message) -> dict[str, tuple[object, object]]:
     }
 
 
+def said_elsewhere() -> dict[str, tuple[object, object]]:
+    """Return {fact: (wanted, got)} of files that name the version once more."""
+    places = {
+        "CITATION.cff": r"^version: (\S+)$",
+        "conda/recipe/meta.yaml": r'^{% set version = "(\S+)" %}$',
+    }
+    facts = {}
+    for place, pattern in places.items():
+        found = re.findall(pattern, Path(place).read_text("utf-8"), flags=re.M)
+        facts[f"version in {place}"] = ([source_version()], found)
+    return facts
+
+
 def wheel_facts(path: Path) -> dict[str, tuple[object, object]]:
     """Return {fact: (wanted, got)} of the wheel."""
     with zipfile.ZipFile(path) as wheel:
@@ -94,6 +107,7 @@ def main() -> None:
     """Compare, print, exit with 1 when something differs."""
     dist = Path(sys.argv[1])
     facts = wheel_facts(only(dist, "*.whl")) | sdist_facts(only(dist, "*.tar.gz"))
+    facts |= said_elsewhere()
     wrong = {fact: pair for fact, pair in facts.items() if pair[0] != pair[1]}
     for fact, (wanted, got) in wrong.items():
         print(f"{fact}\n  wanted {wanted!r}\n  got    {got!r}", file=sys.stderr)

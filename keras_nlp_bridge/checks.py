@@ -92,7 +92,7 @@ def in_interval(
 
 
 class Rule:
-    """What an argument may be."""
+    """The values that an argument may have."""
 
     # What errors and help call it, before its domain.
     words: ClassVar[str] = ""
@@ -226,7 +226,7 @@ class OneOfOrFunction(OneOf):
 
 @dataclass(frozen=True)
 class Maybe(Rule):
-    """What another rule says; or None, for a default that depends on the problem."""
+    """Another rule, or None for a default that depends on the problem."""
 
     rule: Rule
 
@@ -244,7 +244,7 @@ class Maybe(Rule):
 
 @dataclass(frozen=True)
 class Option:
-    """What is known of an option beside its default.
+    """The rule and the meaning of an option.
 
     Parameters
     ----------

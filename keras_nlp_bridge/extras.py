@@ -54,8 +54,7 @@ def blas_on_one_thread() -> AbstractContextManager[object]:
 
     Between two evaluations of a network SciPy's methods do a little vector algebra.
     OpenBLAS spreads it over threads that then wait busily, on the cores that the
-    framework computes the next evaluation on: on two cores L-BFGS-B on LeNet took
-    four times as long as with one thread. threadpoolctl comes with scikit-learn.
+    framework needs for the next evaluation. threadpoolctl comes with scikit-learn.
     """
     try:
         import threadpoolctl

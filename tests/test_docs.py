@@ -163,3 +163,16 @@ def test_the_checker_of_output_finds_what_is_wrong():
     assert same("True [1. 2.]", "True [1. 3.]")
     assert same("a long message", "a ... message") == []
     assert same("a long word", "a ... message")
+
+
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
+OTHERS = [pages.ROOT / f"{n}.md" for n in ("CONTRIBUTING", "SECURITY")]
+
+
+@pytest.mark.parametrize("page", [*ALL, *OTHERS], ids=name)
+def test_a_link_leads_to_a_file(page):
+    """Sphinx checks those between its pages; nobody those of the first page."""
+    for target in LINK.findall(page.read_text()):
+        place = page.parent / target
+        made = GENERATED[1] in place.parts  # by the gallery
+        assert made or place.exists(), f"{name(page)}: {target}"

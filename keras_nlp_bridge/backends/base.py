@@ -1,4 +1,4 @@
-"""What a backend must have: the only list, with what most of them share.
+"""The contract of a backend: the only list, with the methods that most of them share.
 
 Where nothing else is said a method does what is right for one device.
 """
@@ -49,7 +49,7 @@ class Held:
 
 
 class Backend(ABC):
-    """What a framework does for this package; `backends.current` gives the one in use.
+    """A framework's work for this package; `backends.current` gives the present one.
 
     A module of `keras_nlp_bridge.backends`, named as ``keras.backend.backend()`` says,
     derives its `Backend` from this one and gives it the attributes and all that is
@@ -72,6 +72,16 @@ class Backend(ABC):
     JIT: bool
     UNEVEN_LAST: bool
     CARRIES: bool
+
+    # ----------------------------------------------------------------------- machine
+
+    @abstractmethod
+    def accelerators(self) -> list[str]:
+        """Return the names of the GPUs and TPUs that the framework finds."""
+
+    def threads(self) -> int | None:
+        """Return how many threads an operation may use, None where nothing says it."""
+        return None
 
     # ------------------------------------------------------------------------- calls
 

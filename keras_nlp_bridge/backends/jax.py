@@ -30,6 +30,10 @@ class Backend(base.Backend):
     UNEVEN_LAST = False
     CARRIES = False
 
+    def accelerators(self) -> list[str]:
+        found = jax.devices()
+        return [str(device) for device in found if device.platform != "cpu"]
+
     def check(self, model: keras.Model) -> None:
         dtypes = {str(v.dtype) for v in model.variables} | {keras.config.floatx()}
         if "float64" in dtypes and not jax.config.read("jax_enable_x64"):

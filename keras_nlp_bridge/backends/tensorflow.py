@@ -30,6 +30,14 @@ class Backend(Replicated):
     CARRIES = True
     UNEVEN_LAST = True  # the first one they must divide
 
+    def accelerators(self) -> list[str]:
+        found = tf.config.list_physical_devices()
+        return [device.name for device in found if device.device_type != "CPU"]
+
+    def threads(self) -> int | None:
+        # 0: TensorFlow takes all cores.
+        return tf.config.threading.get_intra_op_parallelism_threads() or None
+
     def compile(
         self, function: Callable[..., Any], donate: bool = False
     ) -> Callable[..., Any]:

@@ -28,6 +28,14 @@ class Backend(base.Backend):
     CARRIES = True
     UNEVEN_LAST = True
 
+    def accelerators(self) -> list[str]:
+        cuda = range(torch.cuda.device_count())
+        mps = ["mps"] if torch.backends.mps.is_available() else []
+        return [torch.cuda.get_device_name(i) for i in cuda] + mps
+
+    def threads(self) -> int | None:
+        return torch.get_num_threads()
+
     def check(self, model: keras.Model) -> None:
         own = keras.ops.zeros(()).device
         devices = {str(v.value.device) for v in model.variables} - {str(own)}

@@ -6,7 +6,7 @@ Other names are looked up in tensorflow-datasets.
 
 import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from keras_nlp_bridge.extras import require
 
-__all__ = ["SIDE", "TABLES", "DataSet", "load", "load_npz"]
+__all__ = ["SIDE", "TABLES", "DataSet", "load", "load_npz", "split_table"]
 
 SIDE = 28
 """Height and width that all images are resized to."""
@@ -43,6 +43,9 @@ class DataSet:
         Labels 0, ..., classes - 1, int32; or numbers to predict. `y_test` may be None.
     classes : int or None
         Number of classes, None for numbers.
+    table : dict
+        Of a table of one's own: names of the columns, and by which means and scales
+        they were standardized.
     """
 
     name: str
@@ -51,6 +54,7 @@ class DataSet:
     x_test: NDArray[Any] | None = None
     y_test: NDArray[Any] | None = None
     classes: int | None = None
+    table: dict[str, Any] = field(default_factory=dict)
 
     @property
     def test_samples(self) -> int:
@@ -173,17 +177,59 @@ def _from_sklearn(name: str, samples: int | None, seed: int) -> DataSet:
     sets = require("sklearn.datasets", "sklearn", purpose)
     x, y = getattr(sets, f"load_{name}")(return_X_y=True)
     classes = None if name == "diabetes" else int(y.max()) + 1
-    # The last fifth of one fixed order is for testing.
+    return split_table(name, x, y, classes, samples, seed)
+
+
+def split_table(
+    name: str,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    classes: int | None,
+    samples: int | None,
+    seed: int,
+) -> DataSet:
+    """Return a table with the last fifth of one fixed order set apart for testing.
+
+    Parameters
+    ----------
+    name : str
+    x : ndarray of shape (rows, columns)
+        Gets mean 0 and variance 1 on the training rows.
+    y : ndarray of shape (rows,)
+        Labels, or numbers, which get mean 0 and variance 1 on the training rows.
+    classes : int or None
+        Number of classes, None for numbers.
+    samples, seed
+        See `load`.
+
+    Raises
+    ------
+    ValueError
+        `samples` is out of range.
+    """
     order = np.random.default_rng(0).permutation(len(x))
-    x, y = x[order].astype(np.float32), y[order]
-    y = y.astype(np.int32) if classes else ((y - y.mean()) / y.std()).astype(np.float32)
     size = len(x) - len(x) // 5
     _check_samples(samples, classes or 1, size)
-    x = (x - x[:size].mean(axis=0)) / x[:size].std(axis=0)
+    x, means, scales = _standardized(x[order], size)
+    y, table = y[order].astype(np.int32) if classes else y[order], {}
+    if classes is None:
+        y, mean, scale = _standardized(y, size)
+        table = {"target_mean": float(mean), "target_scale": float(scale)}
     chosen = np.arange(size)
     if samples is not None:
         chosen = np.random.default_rng(seed).permutation(size)[:samples]
-    return DataSet(name, x[chosen], y[chosen], x[size:], y[size:], classes)
+    table |= {"means": means.tolist(), "scales": scales.tolist()}
+    return DataSet(name, x[chosen], y[chosen], x[size:], y[size:], classes, table)
+
+
+def _standardized(
+    a: NDArray[Any], size: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+    """Return columns with mean 0 and variance 1 on the first rows; a constant stays."""
+    means = a[:size].mean(axis=0, dtype=np.float64)
+    scales = a[:size].std(axis=0, dtype=np.float64)
+    scales = np.where(scales > 0, scales, 1.0)
+    return ((a - means) / scales).astype(np.float32), means, scales
 
 
 def _digits(samples: int | None, seed: int) -> DataSet:

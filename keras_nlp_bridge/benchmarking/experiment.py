@@ -28,7 +28,7 @@ __all__ = ["Experiment", "Progress", "Run", "named", "rows"]
 
 @dataclass
 class Run:
-    """What one method did.
+    """One method's run, and its end.
 
     Attributes
     ----------

@@ -28,7 +28,7 @@ def batches_of(problem: KerasProblem) -> int:
 def statistics_of(
     problem: KerasProblem,
 ) -> tuple[Callable[[], list[np.ndarray]], Callable[[list[np.ndarray]], None]]:
-    """Return functions that read and write what training moves beside the weights."""
+    """Return functions that read and write what training moves besides the weights."""
     variables = problem.model.non_trainable_variables
 
     def write(values: list[np.ndarray]) -> None:

@@ -234,7 +234,7 @@ class Oracle:
 
     @property
     def message(self) -> str:
-        """What ended the run."""
+        """The reason why the run ended."""
         return _MESSAGES.get(self.reason, "")
 
     def stop(self, reason: str) -> None:

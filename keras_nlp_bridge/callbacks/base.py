@@ -1,4 +1,4 @@
-"""What callbacks share."""
+"""Base class and checks that callbacks share."""
 
 from collections.abc import Mapping
 from typing import Any

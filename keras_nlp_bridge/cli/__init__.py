@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_nlp_bridge import __version__
-from keras_nlp_bridge.cli import compare, demo, landscape, spectrum, train
+from keras_nlp_bridge.cli import compare, demo, doctor, landscape, spectrum, train
 from keras_nlp_bridge.cli.common import CODES, INTERRUPTED, Failure, Parser
 
 __all__ = ["main"]
@@ -20,6 +20,7 @@ _COMMANDS: tuple[Callable[[Any], None], ...] = (
     compare.add,
     landscape.add,
     spectrum.add,
+    doctor.add,
 )
 
 

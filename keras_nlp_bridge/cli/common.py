@@ -1,4 +1,4 @@
-"""What the subcommands share: exit codes, errors in one sentence, options, progress."""
+"""Parts that subcommands share: exit codes, errors in a sentence, options, progress."""
 
 import argparse
 import os

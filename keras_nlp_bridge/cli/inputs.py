@@ -23,9 +23,16 @@ written as module:function (modules in the present directory are found);
 keras_nlp_bridge.cli.demo:lenet is one. If the network is not compiled, give --loss.
 
 --data is digits, breast_cancer, diabetes, iris or wine (shipped with scikit-learn), an
-image set of tensorflow-datasets such as mnist, or a .npz file with the arrays x and y,
-maybe also x_test and y_test. Images come as 28 x 28 pixels in [0, 1], the columns of
-tables with mean 0 and variance 1, labels as integers.
+image set of tensorflow-datasets such as mnist, a .npz file with the arrays x and y,
+maybe also x_test and y_test, or a table in a .csv or .parquet file. Images come as
+28 x 28 pixels in [0, 1], the columns of tables with mean 0 and variance 1, labels as
+integers.
+
+A table needs --target, the column to predict. All others are features and must hold
+numbers; --drop leaves some out. A target of words, truth values or the integers 0, 1,
+... is one of classes; one with a decimal point is of numbers, which get mean 0 and
+variance 1, too; --task says what other integers are. A fifth of the rows, the same each
+time, is kept for testing.
 """
 
 
@@ -33,7 +40,10 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     """Add the options that the functions below read."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="a .keras file, or module:function")
-    add("--data", required=True, metavar="DATA", help="name of a set, or a .npz file")
+    add("--data", required=True, metavar="DATA", help="name of a set, or a file")
+    add("--target", metavar="COLUMN", help="of a table: what is to be predicted")
+    add("--drop", metavar="C,C", help="of a table: columns to leave out")
+    add("--task", choices=("classes", "numbers"), help="of a table: the target's kind")
     add("--data-dir", metavar="DIR", help="where tensorflow-datasets keeps its data")
     add("--download", action="store_true", help="download a set that is not there")
     add("--samples", type=count, metavar="N", help="training samples (all)")
@@ -52,8 +62,17 @@ def read_data(options: argparse.Namespace) -> "DataSet":
     from dataclasses import replace
 
     from keras_nlp_bridge.benchmarking import datasets
+    from keras_nlp_bridge.benchmarking.columns import ENDINGS
 
     samples = options.samples
+    if options.data.endswith(ENDINGS):
+        return _read_table(options)
+    for name in ("target", "drop", "task"):
+        if getattr(options, name) is not None:
+            raise ValueError(
+                f"`--{name}` must be given with a table only, a file that ends in "
+                f"{' or '.join(ENDINGS)}; got --data {options.data}."
+            )
     if not options.data.endswith(".npz"):
         return datasets.load(
             options.data,
@@ -69,6 +88,24 @@ def read_data(options: argparse.Namespace) -> "DataSet":
             f"{options.data!r}; got {samples}."
         )
     return replace(data, x_train=data.x_train[:samples], y_train=data.y_train[:samples])
+
+
+def _read_table(options: argparse.Namespace) -> "DataSet":
+    from keras_nlp_bridge.benchmarking.columns import load_table
+
+    if options.target is None:
+        raise ValueError(
+            "`--target` must name the column to predict; got none for "
+            f"{options.data!r}."
+        )
+    return load_table(
+        options.data,
+        options.target,
+        drop=[name.strip() for name in (options.drop or "").split(",") if name.strip()],
+        task=options.task,
+        samples=options.samples,
+        seed=options.seed,
+    )
 
 
 def model_maker(

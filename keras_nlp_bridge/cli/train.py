@@ -51,6 +51,8 @@ examples:
       go on with the network that has just been saved
   keras-nlp-bridge train nets:tiny --data iris --method L-BFGS-B --epochs 100 --json
       a function of your own in nets.py; the history for a program
+  keras-nlp-bridge train nets:tiny --data table.csv --target species --drop id
+      a table of your own; history.json keeps how its columns were standardized
 
 methods:
 {solvers}
@@ -115,6 +117,7 @@ def _train(options: argparse.Namespace) -> int:
         "model": options.model,
         "weights": size,
         "data": data.name,
+        "table": data.table,
         "samples": len(data.x_train),
         "method": options.method,
         "options": settings,

@@ -1,4 +1,4 @@
-"""What all estimators share: parameters, data, networks, training, prediction."""
+"""Parts of all estimators: parameters, data, networks, training, prediction."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _DECAY = 3.0
 
 
 class NeuralNetwork(NeuralNetworkParameters):
-    """What the estimators share: what is minimized, training, fitted attributes.
+    """Base of the estimators: the objective, training, fitted attributes.
 
     With l the loss, w_i the weights of the samples and W the kernels (all trainable
     weights with two or more dimensions, embeddings among them; no biases), a fit

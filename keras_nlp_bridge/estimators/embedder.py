@@ -35,7 +35,7 @@ class EntityEmbedder(TransformerMixin, BaseEstimator):
         `NeuralNetworkRegressor` for targets that are not whole numbers, else a
         `NeuralNetworkClassifier`.
     columns : sequence of str or int, optional
-        Categorical columns beside those that hold no numbers, by name or number.
+        Categorical columns besides those that hold no numbers, by name or number.
     embedding_dims : mapping of str or int to int or float, optional
         Length of the vectors of a column, or their share of its number of levels; by
         default min(levels - 1, 10), as in MLJFlux.

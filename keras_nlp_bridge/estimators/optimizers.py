@@ -19,7 +19,7 @@ __all__ = ["Kept", "kept", "new_optimizer", "optimizer_given"]
 
 @dataclass(frozen=True)
 class Kept:
-    """What an optimizer remembers, as arrays: an estimator can be pickled.
+    """The memory of an optimizer, as arrays: an estimator can be pickled.
 
     Attributes
     ----------

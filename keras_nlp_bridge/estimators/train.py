@@ -26,7 +26,7 @@ _KEPT_NUMBERS = 2**20
 
 @dataclass
 class Task:
-    """What a network is trained on, and how.
+    """The data, objective and settings of a training.
 
     Attributes
     ----------
@@ -268,12 +268,12 @@ class _Penalty(keras.regularizers.Regularizer):
 
     @property
     def square_factor(self) -> float:
-        """What the sum of squares is multiplied by, if that is all; else 0."""
+        """Factor of the sum of squares, if that is all; else 0."""
         return 0.0 if self.l1 else self.l2 / 2
 
     @property
     def absolute_factor(self) -> float:
-        """What the sum of absolute values is multiplied by."""
+        """Factor of the sum of absolute values."""
         return self.l1
 
     def get_config(self) -> dict[str, float]:

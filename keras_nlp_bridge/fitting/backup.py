@@ -42,7 +42,7 @@ class Backup(keras.callbacks.BackupAndRestore):
     phase, epoch : int
         The phase of the `fit`, and the epochs gone.
     state : callable
-        ``state()`` returns the arrays that a phase needs beside the model and its
+        ``state()`` returns the arrays that a phase needs besides the model and its
         optimizer. Settable.
     """
 
@@ -105,7 +105,7 @@ class Backup(keras.callbacks.BackupAndRestore):
         self.phase, self.epoch, self.state = phase, epoch, list
 
     def restore(self, optimizer: bool) -> Arrays:
-        """Load the model as it was in this phase; return the arrays beside it.
+        """Load the model as it was in this phase; return the arrays besides it.
 
         The state of its optimizer must be loaded, too, if that is the method's.
         """

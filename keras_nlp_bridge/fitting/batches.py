@@ -129,7 +129,7 @@ class Batches(keras.utils.PyDataset):
 
     @property
     def layout(self) -> tuple[Any, ...]:
-        """What a compiled step depends on."""
+        """The properties that a compiled step depends on."""
         leaves = keras.tree.flatten(self._parts)
         kinds = tuple((a.dtype.name, a.shape[1:]) for a in leaves)
         shape = repr(keras.tree.map_structure(lambda a: 0, self._parts))

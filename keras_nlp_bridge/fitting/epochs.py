@@ -93,7 +93,7 @@ class Epochs:
             self._leaves, self._before = [], []  # a matrix may be among them
 
     def state(self) -> Arrays:
-        """Return what a run needs to go on, beside the weights."""
+        """Return what a run needs to go on, besides the weights."""
         best = [self.x, np.float64(self.fun), np.int64(self._nfev)]
         return [np.asarray(part) for part in best] + self.leaves()
 

@@ -1,4 +1,4 @@
-"""What is lent to a model for the time of a fit."""
+"""Functions and attributes lent to a model for the time of a fit."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -29,7 +29,7 @@ _DRAWS = 1024
 
 
 class _Carry(NamedTuple):
-    """What one step hands to the next."""
+    """Values that one step hands to the next."""
 
     state: Any  # of the method, weights included
     others: list[Tensor]  # frozen weights, statistics, seeds

@@ -1,4 +1,4 @@
-"""What every method shares: the oracle it asks, the state it returns, why it stops."""
+"""Base of every method: the oracle it asks, the state it returns, why it stops."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -31,7 +31,7 @@ class Oracle(Protocol):
     """Values and derivatives of the objective, all on one fixed sample.
 
     What else one can do it says by being `Donating`, `Fusing` or `Counting` too, and
-    where x may be by being `Projecting` or `Boxed`.  What is to be minimized beside f
+    where x may be by being `Projecting` or `Boxed`.  What is to be minimized besides f
     it says by being `Penalized`.
     """
 
@@ -225,14 +225,14 @@ def projected(oracle: Oracle, x: Array) -> Array:
 
 
 def l1_of(oracle: object, own: float) -> Array | float | None:
-    """Return the weight of ``|x_i|`` beside f, or those of each; None for no penalty.
+    """Return the weight of ``|x_i|`` besides f, or those of each; None for no penalty.
 
     Parameters
     ----------
     oracle : Oracle
         Maybe `Penalized`.
     own : float
-        A weight of the method's own for all entries, beside those of the oracle.
+        A weight of the method's own for all entries, besides those of the oracle.
     """
     weights = oracle.l1_weights if isinstance(oracle, Penalized) else None
     if weights is None:

@@ -1,4 +1,4 @@
-"""What every trust region is asked: when its steps count, and its radius changes."""
+"""Rules of every trust region: when a step counts, and when the radius changes."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What every method returns: the state, and why a run ends."""
+"""State of a method, and why a run ends."""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -84,7 +84,7 @@ class Counts(NamedTuple):
 
 
 class State(Protocol):
-    """What every state, a NamedTuple, has beside the method's own fields."""
+    """Fields that every state has besides those of its method."""
 
     @property
     def at(self) -> Iterate:
@@ -93,7 +93,7 @@ class State(Protocol):
 
     @property
     def counts(self) -> Counts:
-        """What it has cost."""
+        """Evaluations so far."""
         ...
 
     @property
@@ -110,7 +110,7 @@ class State(Protocol):
 
 
 class Progress(NamedTuple):
-    """What tells a run that gets on from one that goes round in circles."""
+    """Counters that tell a run that gets on from one that goes round in circles."""
 
     idle: Array  # steps in a row that brought neither f nor the gradient down, int32
     f_start: Array
@@ -147,7 +147,7 @@ class Clock(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What a run on minibatches remembers of its steps."""
+    """Memory of a run on minibatches: averages and counters of its steps."""
 
     x: Array  # the point before the present one, (n,)
     suspect: Array  # whether the last step was taken back, bool: test the next one

@@ -33,7 +33,7 @@ class Ends(NamedTuple):
         return np.clip(x, self.low, self.high).astype(x.dtype, copy=False)
 
     def also(self, other: Bounds | None) -> Ends:
-        """Return the bounds with other ones beside them."""
+        """Return the bounds with other ones besides them."""
         if other is None:
             return self
         low, high = np.maximum(self.low, other.lb), np.minimum(self.high, other.ub)
@@ -46,7 +46,7 @@ class Ends(NamedTuple):
 
     @property
     def key(self) -> bytes:
-        """What differs where the bounds do."""
+        """A key that differs where the bounds do."""
         return hashlib.sha256(self.low.tobytes() + self.high.tobytes()).digest()
 
     def box(self, dtype: str) -> Box:

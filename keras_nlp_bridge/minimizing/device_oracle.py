@@ -27,7 +27,7 @@ __all__ = [
 
 
 class OnDevice(Protocol):
-    """What `DeviceEngine` needs of a problem; a `KerasProblem` is one.
+    """Protocol of a problem for `DeviceEngine`; a `KerasProblem` follows it.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ def oracles(
 ) -> Callable[[tuple[Any, Box | None]], SampleOracle]:
     """Return what makes an oracle of a sample and bounds, in compiled functions.
 
-    If `apart`, a sum of absolute values in the objective is no part of f but beside it,
+    If `apart`, a sum of absolute values in the objective is no part of f. It is given
     as `l1_weights`; not under constraints that are no bounds.
     """
     traceable, project = problem.traceable, problem.projection
@@ -161,7 +161,7 @@ class Steps(NamedTuple):
 
 
 class ProblemOracle:
-    """What a method needs to know of a problem, on the sample that it has now.
+    """Answers to a method about a problem, on the sample that it has now.
 
     The functions take and return tensors of the problem's backend, and are compiled.
 

@@ -25,7 +25,7 @@ __all__ = [
 
 
 class Report(NamedTuple):
-    """What is known of a state on the host: numbers, no vectors."""
+    """Numbers of a state on the host, without its vectors."""
 
     f: float
     gnorm: float
@@ -43,7 +43,7 @@ _ENDLESS = 2**30
 
 
 class Budget(NamedTuple):
-    """What one call of an engine may use, and where on the clock it begins."""
+    """Limits of one call of an engine, and where on the clock it begins."""
 
     steps: int
     gtol: float
@@ -53,7 +53,7 @@ class Budget(NamedTuple):
 
 
 class Final(NamedTuple):
-    """What belongs to the point that a run hands out."""
+    """The point that a run hands out, with its numbers."""
 
     report: Report
     x: NDArray[Any]

@@ -181,7 +181,7 @@ class DeviceEngine:
 
     @property
     def _given(self) -> tuple[Any, Box | None]:
-        """What compiled functions get beside the state: the sample, and bounds."""
+        """Arguments of compiled functions besides the state: the sample, and bounds."""
         return self._problem.sample, self._box
 
     def _oracles(self) -> Callable[[Any], SampleOracle]:

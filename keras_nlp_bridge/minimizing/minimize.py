@@ -74,7 +74,7 @@ def minimize(
     **keywords
         Further arguments of `scipy.optimize.minimize`: ``hess``, ``hessp``, ``bounds``,
         ``constraints``, ``tol``, ``callback``.  Our methods take bounds, and honour
-        those of a problem beside the ones given; constraints are for SciPy's.
+        those of a problem besides the ones given; constraints are for SciPy's.
 
     Returns
     -------

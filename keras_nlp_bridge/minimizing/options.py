@@ -1,4 +1,4 @@
-"""Options of a run that every method has beside its own hyper-parameters."""
+"""Options of a run that every method has besides its own hyper-parameters."""
 
 import difflib
 from collections.abc import Collection
@@ -14,7 +14,7 @@ __all__ = ["RunOptions", "unknown_option"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(Options):
-    """Options that every method has beside its own hyper-parameters."""
+    """Options that every method has besides its own hyper-parameters."""
 
     gtol: float = option(
         1e-5,

@@ -284,7 +284,7 @@ class Configured(ScipyMethod):
     def configure(
         self, options: Mapping[str, Any], minibatches: bool, strict: bool = True
     ) -> tuple[RunOptions, Method]:
-        """Sort options, with those of the method beside them."""
+        """Sort options, with those of the method besides them."""
         own = {
             self.method.option_name(field.name): getattr(self.method, field.name)
             for field in fields(self.method)
@@ -319,7 +319,7 @@ def _warn_of_single_precision(name: str) -> None:
 
 
 def _with_one_matrix(method: Method, hess: Any) -> Method:
-    """Let a method learn none beside the matrix that SciPy's `hess` learns."""
+    """Let a method learn none besides the matrix that SciPy's `hess` learns."""
     if isinstance(method, Trunk) and method.memory is None and learns(hess):
         return replace(method, memory=0)
     return method

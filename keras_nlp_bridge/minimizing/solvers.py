@@ -61,7 +61,7 @@ _ALL = frozenset({"jac", "hessp", "hess", "bounds", "constraints"})
 
 @dataclass(frozen=True, kw_only=True)
 class Solver:
-    """What there is to know about a solver.
+    """The properties of a solver.
 
     Attributes
     ----------

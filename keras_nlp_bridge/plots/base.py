@@ -1,4 +1,4 @@
-"""What the pictures share: colours and dashes, new axes, a curve."""
+"""Parts of all pictures: colours and dashes, new axes, a curve."""
 
 import math
 from collections.abc import Iterable

@@ -16,7 +16,7 @@ __all__ = ["Density", "Heights", "landscape", "spectrum"]
 
 
 class Density(Protocol):
-    """What `spectrum` draws."""
+    """Protocol of what `spectrum` draws."""
 
     @property
     def grid(self) -> NDArray[Any]:
@@ -30,7 +30,7 @@ class Density(Protocol):
 
 
 class Heights(Protocol):
-    """What `landscape` draws."""
+    """Protocol of what `landscape` draws."""
 
     @property
     def coordinates(self) -> Sequence[NDArray[Any]]:

@@ -28,7 +28,7 @@ __all__ = [
 
 Tensor = Any
 
-# What `fit` logs beside the blocks.
+# What `fit` logs besides the blocks.
 _LOGS = ("loss", "nfev", "grad_norm")
 
 
@@ -76,7 +76,7 @@ class Residual:
 
 @dataclass(frozen=True)
 class _Held:
-    """What Keras must not track."""
+    """A holder whose contents Keras does not track."""
 
     model: keras.Model
     blocks: list[Block]

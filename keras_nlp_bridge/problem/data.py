@@ -1,4 +1,4 @@
-"""What `model.fit` accepts, as sized arrays.
+"""All data that `model.fit` accepts, as sized arrays.
 
 Data sets are read once and kept whole: a deterministic objective re-reads every
 sample at each evaluation, and re-reading through an input pipeline costs several

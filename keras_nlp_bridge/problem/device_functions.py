@@ -64,7 +64,7 @@ class DeviceFunctions:
 
     @property
     def random(self) -> str | None:
-        """What is done about randomness on all samples, as given."""
+        """The rule for randomness on all samples, as given."""
         return self._maker.random
 
     @property

@@ -25,7 +25,7 @@ Tensor = Any
 
 
 class Sample(NamedTuple):
-    """What an evaluation depends on beside x, as device tensors.
+    """The data of an evaluation besides x, as device tensors.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ class BatchLoss:
     def _gauss_newton_product(self, x: Tensor, p: Tensor) -> Tensor:
         """J' H J p, with H the loss's Hessian in the outputs, plus penalties'.
 
-        What depends on x beside the outputs (regularizers, `add_loss`) keeps its
+        What depends on x besides the outputs (regularizers, `add_loss`) keeps its
         own Hessian. Schraudolph (2002), section 3.
         """
         backend = self.backend

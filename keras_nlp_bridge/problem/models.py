@@ -1,4 +1,4 @@
-"""What a model must be, so that its loss can be minimized."""
+"""Conditions on a model whose loss is to be minimized."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -29,7 +29,7 @@ BY_WEIGHT = "mean_with_sample_weight"
 
 
 class Forward(NamedTuple):
-    """What a batch gives at one x.
+    """Outputs and losses of a batch at one x.
 
     Attributes
     ----------

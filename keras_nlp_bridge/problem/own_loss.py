@@ -18,7 +18,7 @@ Tensor = Any
 
 @dataclass(frozen=True)
 class _Held:
-    """What Keras must not track: it would look for layers and variables in it."""
+    """A holder that Keras does not search for layers and variables."""
 
     loss: Callable[..., Tensor]
     variables: list[keras.Variable]
@@ -53,7 +53,7 @@ class OwnLoss(keras.Model):
 
     @property
     def non_trainable_variables(self) -> list[keras.Variable]:
-        """What else the loss reads."""
+        """Other variables that the loss reads."""
         return list(self.held.read)
 
     @property

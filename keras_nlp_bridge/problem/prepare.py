@@ -1,4 +1,4 @@
-"""What is made once for a layout of x and a mode of the layers."""
+"""Functions made once for a layout of x and a mode of the layers."""
 
 import math
 import warnings

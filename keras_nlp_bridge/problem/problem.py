@@ -486,7 +486,7 @@ class KerasProblem(keras.callbacks.Callback):
 
     @property
     def projection(self) -> Projection | None:
-        """What puts x where it may be; None where it may be anywhere."""
+        """A function that puts x where it may be; None where it may be anywhere."""
         return Projection.of(self.variables, self._bounds)
 
     @property
@@ -616,5 +616,5 @@ class KerasProblem(keras.callbacks.Callback):
 # Arguments of the constructor that a copy is made with as they are.
 _KEPT = ("batch_size", "curvature", "name", "random", "seed", "shuffle")
 
-# What only the constructor takes, beside what problems have as properties.
+# What only the constructor takes, besides what problems have as properties.
 _FIXED = frozenset("chunk_size class_weight loss sample_weight x y".split())

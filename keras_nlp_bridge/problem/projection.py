@@ -109,7 +109,7 @@ class Projection:
 
     @property
     def key(self) -> tuple[bytes, bytes]:
-        """What differs where the limits do."""
+        """A key that differs where the limits do."""
         return self.low.tobytes(), self.high.tobytes()
 
     def __call__(self, x: Tensor) -> Tensor:

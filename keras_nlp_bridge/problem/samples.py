@@ -233,7 +233,7 @@ class Samples:
 
     @property
     def place(self) -> tuple[Any, int]:
-        """What draws minibatches, as it is now, and the open `all_in_use`."""
+        """The drawing of minibatches as it is now, and the open `all_in_use`."""
         return copy.deepcopy(self._sampler), self._contexts
 
     def go_to(self, place: tuple[Any, int]) -> None:
@@ -269,7 +269,7 @@ class Samples:
 
     @property
     def _in_use(self) -> Sampler | None:
-        """What draws minibatches, unless all samples are in use."""
+        """The drawing of minibatches, unless all samples are in use."""
         return None if self._contexts else self._sampler
 
     def _start_over(self) -> None:

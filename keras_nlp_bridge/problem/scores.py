@@ -1,4 +1,4 @@
-"""What Keras says of the model of a problem as it is: loss, metrics, accuracy."""
+"""Keras's scores of a problem's model as it is: loss, metrics, accuracy."""
 
 from typing import Any
 

@@ -277,6 +277,30 @@ def test_tables_of_scikit_learn(name):
         assert set(data.y_train) == set(data.y_test) == set(range(data.classes))
 
 
+def test_a_table_of_ones_own(here, capsys):
+    from sklearn.datasets import load_iris
+
+    x, y = load_iris(return_X_y=True)
+    lines = [",".join([*map(str, row), "abc"[k]]) for row, k in zip(x, y, strict=True)]
+    Path("irises.csv").write_text("\n".join(["a,b,c,d,kind", *lines]))
+    given = ["nets_of_mine:tiny", "--data", "irises.csv", "--metrics", "accuracy"]
+    code, out, _ = run(
+        *(capsys, "train", *given, "--target", "kind", "--method", "L-BFGS-B"),
+        *("--epochs", 40, "--json"),
+    )
+    record = json.loads(out)
+    assert code == 0
+    assert record["test"]["accuracy"] > 0.9
+    assert record["table"]["classes"] == ["a", "b", "c"]
+    assert sentence(capsys, "train", *given) == (
+        2,
+        "keras-nlp-bridge: error: `--target` must name the column to predict; got none "
+        "for 'irises.csv'.",
+    )
+    code, line = sentence(capsys, "train", *TINY, "--target", "kind")
+    assert (code, "`--target` must be given with a table only" in line) == (2, True)
+
+
 def test_a_set_of_tensorflow_datasets(here, capsys):
     pytest.importorskip("tensorflow_datasets", reason="the extra datasets is missing")
     if not (TFDS / "mnist").is_dir():
@@ -418,7 +442,7 @@ def test_wrong_usage(arguments, capsys):
     assert "usage: keras-nlp-bridge" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, "doctor"])
 def test_help_teaches(command, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])

@@ -207,7 +207,6 @@ TENSORFLOW, JAX = (pytest.mark.backend(name) for name in ("tensorflow", "jax"))
 @pytest.mark.parametrize(
     ("page", "word", "devices"),
     [
-        pytest.param("README.md", "Strategy", 2, marks=TENSORFLOW),
         pytest.param("docs/backends.md", "Strategy", 2, marks=TENSORFLOW),
         pytest.param("docs/backends.md", "DataParallel", 4, marks=JAX),
     ],

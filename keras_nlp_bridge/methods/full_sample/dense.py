@@ -59,7 +59,7 @@ class DenseMethod(Method):
     The inverse matrix H has n by n numbers in the precision of x, begins as the
     identity, and stays what it is when the sample changes, and in `fit` for the next
     phase of a list if that is of the same method.  A step costs one product
-    with it and one symmetric update of rank two, beside one or two evaluations.  If a
+    with it and one symmetric update of rank two, besides one or two evaluations.  If a
     search finds nothing, H is the identity again; if that finds nothing either, the run
     ends and says so.
 

@@ -232,7 +232,7 @@ class R2(Method):
         return self._penalizes(oracle) or constrained(oracle)
 
     def _nearest(self, oracle: Oracle, z: Array, mu: Array) -> Array:
-        """Minimize ``|x - z|^2 / (2 mu)`` plus what there is beside f."""
+        """Minimize ``|x - z|^2 / (2 mu)`` plus what there is besides f."""
         box = box_of(oracle)
         if not self.l0 or box is None:
             return projected(oracle, self._thresholded(oracle, z, mu))

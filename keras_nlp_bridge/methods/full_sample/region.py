@@ -63,7 +63,7 @@ class Proposal(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What a trial decides."""
+    """Decisions after a trial."""
 
     step: Proposal
     trial: Trial

@@ -40,7 +40,7 @@ _TRUNK = "JSOSolvers, src/trunk.jl"
 
 
 class Learned(NamedTuple):
-    """What the steps so far say about the next one."""
+    """Knowledge of the steps so far, for the next one."""
 
     forcing: Array  # relative tolerance of the last conjugate gradients
     weights: Array  # (n,) of the norm, or (0,)

@@ -19,7 +19,7 @@ _FARTHEST = 1e30
 
 
 class Conditions(NamedTuple):
-    """What a line search looks for, and how long."""
+    """Conditions on the end of a line search, and its limits."""
 
     decrease: float
     curvature: float

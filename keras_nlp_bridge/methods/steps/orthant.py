@@ -1,4 +1,4 @@
-"""The weighted sum of absolute values beside f: smooth as long as no sign changes."""
+"""The weighted sum of absolute values besides f: smooth as long as no sign changes."""
 
 from typing import NamedTuple
 
