@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
-from keras_nlp_bridge.checks import Count, In, Maybe, option
-from keras_nlp_bridge.methods.method import Oracle, constrained, fused, made
+from keras_nlp_bridge.checks import Count, In, Maybe, OneOf, option
+from keras_nlp_bridge.methods.method import Oracle, constrained, made
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
 from keras_nlp_bridge.methods.state import Clock, Counts, Iterate, Past
+from keras_nlp_bridge.methods.steps.norms import NORMS, cuts_of, steepest
 
 __all__ = ["StochasticR2"]
 
@@ -51,7 +52,18 @@ class StochasticR2(Clocked):
     calls TUNING.
     """
 
-    beta1: float = option(0.9, In(0, 1), "Decay of the average of the gradient.")
+    norm: str = option(
+        "diagonal",
+        OneOf(*NORMS),
+        "What the length of a step is measured in: each entry in the root mean square "
+        "of its gradients; each matrix of weights in its largest singular value, and "
+        "other entries as before; or all in the Euclidean norm.",
+    )
+    beta1: float | None = option(
+        None,
+        Maybe(In(0, 1)),
+        "Decay of the average of the gradient; by default 0.9, and 0.95 for spectral.",
+    )
     beta2: float = option(0.99, In(0, 1), "Decay of the average of its square.")
     target: float | None = option(
         None,
@@ -98,6 +110,11 @@ class StochasticR2(Clocked):
 
     any_projection: ClassVar[bool] = True
 
+    @property
+    def slow(self) -> float:
+        """The decay of the average of the gradient, for the norm."""
+        return self.beta1 or (0.95 if self.norm == "spectral" else 0.9)
+
     def init(self, oracle: Oracle, x: Array) -> StochasticR2State:
         """Return the first state; nothing is evaluated."""
         xp = namespace(x)
@@ -115,10 +132,14 @@ class StochasticR2(Clocked):
     def step(self, oracle: Oracle, state: StochasticR2State) -> StochasticR2State:
         """Take one step on the sample of the oracle, tested or not."""
         xp = namespace(state.at.x)
+        if self.norm == "spectral":
+            cuts_of(oracle)  # before anything is evaluated
         factor = self._factor(state) * state.share
         state, _, sound = self.evaluated(oracle, state)
         state, at, t = self.remembered(state, sound), state.at, state.clock.t
-        m, h, d = fused(oracle, self._direction, state.m, state.h, at.g, t)
+        m, h, d = steepest(
+            oracle, self.norm, (state.m, state.h), at.g, t, (self.slow, self.beta2)
+        )
         # By `cond`: these are chosen, not copied.
         m, h = xp.cond(sound, lambda: (m, h), lambda: (state.m, state.h))
         state = state._replace(m=m, h=h)
@@ -176,17 +197,6 @@ class StochasticR2(Clocked):
         # Positive, so that alpha is.
         least = 1e-6 * xp.ones_like(rest)
         return xp.maximum(rise * (1 + xp.cos(math.pi * rest)) / 2, least)
-
-    def _direction(
-        self, m: Array, h: Array, g: Array, t: Array
-    ) -> tuple[Array, Array, Array]:
-        """Return both averages with g in them, and the direction."""
-        xp = namespace(g)
-        t = xp.cast(t, xp.dtype(g))
-        m = self.beta1 * m + (1 - self.beta1) * g
-        h = self.beta2 * h + (1 - self.beta2) * g * g
-        scale = xp.sqrt(h / (1 - self.beta2**t)) + 1e-7
-        return m, h, -(m / (1 - self.beta1**t)) / scale
 
     def _probed(
         self, oracle: Oracle, state: StochasticR2State, d: Array, slope: Array
