@@ -51,7 +51,7 @@ def test_dense_and_a_layer_of_ones_own():
         def call(self, x):
             return x @ self.w
 
-    _, known = matrices((6,), layers.Dense(4), Own())
+    _, known = matrices((6,), layers.Dense(4, name="dense"), Own())
     np.testing.assert_array_equal(of(known, "dense/kernel"), kernel(1, 6, 4))
     np.testing.assert_array_equal(of(known, "/w"), kernel(1, 4, 3))
     assert [of(known, n) for n in ("bias", "/cube", "_embedding")] == [None] * 3
@@ -95,10 +95,10 @@ def test_gates_are_cut_apart(layer, gates):
 
 
 def test_gates_of_convolutions_and_cells_within_cells():
-    cells = [layers.SimpleRNNCell(2), layers.LSTMCell(3)]
+    cells = [layers.SimpleRNNCell(2, name="one"), layers.LSTMCell(3, name="two")]
     _, known = matrices((4, 5), layers.RNN(cells))
-    np.testing.assert_array_equal(of(known, "simple_rnn_cell/kernel"), kernel(1, 5, 2))
-    assert of(known, "lstm_cell/kernel").shape == (4, 2, 3)
+    np.testing.assert_array_equal(of(known, "one/kernel"), kernel(1, 5, 2))
+    assert of(known, "two/kernel").shape == (4, 2, 3)
     _, known = matrices((4, 6, 6, 2), layers.ConvLSTM2D(3, 2))
     wanted = kernel(8, 4, 3).transpose(1, 0, 2)
     np.testing.assert_array_equal(of(known, "/kernel"), wanted)

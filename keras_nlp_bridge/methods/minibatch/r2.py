@@ -82,6 +82,12 @@ class StochasticR2(Clocked):
         In(0),
         "A tested step is rejected if f rises by more than this multiple of ``|f|``.",
     )
+    least_rate: float | None = option(
+        None,
+        Maybe(In(0, closed="[")),
+        "Below it 1 / sigma goes by rejected steps alone; by default 0.01 for "
+        "spectral, else 0.",
+    )
     accept: float = option(
         1e-4, In(0, 1), "Without decay: a tested step is accepted above this ratio."
     )
@@ -114,6 +120,14 @@ class StochasticR2(Clocked):
     def slow(self) -> float:
         """The decay of the average of the gradient, for the norm."""
         return self.beta1 or (0.95 if self.norm == "spectral" else 0.9)
+
+    @property
+    def _highest(self) -> float:
+        """The log sigma to which a ratio alone may take it."""
+        least = self.least_rate
+        if least is None:
+            least = LEAST_RATE if self.norm == "spectral" else 0.0
+        return -math.log(max(least, math.exp(-LOG_SIGMA[1])))
 
     def init(self, oracle: Oracle, x: Array) -> StochasticR2State:
         """Return the first state; nothing is evaluated."""
@@ -217,7 +231,8 @@ class StochasticR2(Clocked):
         ratio = ratio / xp.where(usable, slope, xp.ones_like(slope))
         sigma = xp.maximum(ratio, least)
         # Added, so that a scale asked for before the first step counts.
-        return state.log_sigma + xp.log(sigma), state.counts.plus(1)
+        log_sigma = xp.minimum(xp.log(sigma), self._highest)
+        return state.log_sigma + log_sigma, state.counts.plus(1)
 
     def _tested(
         self,
@@ -258,7 +273,11 @@ class StochasticR2(Clocked):
         accepted = finite & (f_new <= f + self.guard * xp.abs(f))
         if not self.decay:
             accepted = finite & (ared + slack >= self.accept * (alpha * slope + slack))
-        log_sigma = xp.clip(state.log_sigma + change, *LOG_SIGMA)
+        low, high = LOG_SIGMA
+        # Where steps have been shorter, they may stay so.
+        most = xp.maximum(state.log_sigma, self._highest * xp.ones_like(change))
+        most = xp.where(accepted, xp.minimum(most, high), high * xp.ones_like(most))
+        log_sigma = xp.minimum(xp.maximum(state.log_sigma + change, low), most)
         return _Outcome(accepted, state.counts.plus(1), log_sigma, ared_sum, pred_sum)
 
     def _watched(self, state: StochasticR2State, sound: Array) -> StochasticR2State:
@@ -293,3 +312,5 @@ class _Outcome(NamedTuple):
 
 # The range of log sigma: wider than any that was seen.
 LOG_SIGMA = (-14.0, 28.0)
+# Of 1 / sigma, in the spectral norm.
+LEAST_RATE = 0.01

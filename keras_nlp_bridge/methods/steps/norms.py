@@ -123,25 +123,29 @@ def _diagonal(
 
 
 def _with_matrices(cuts: Sequence[Cut], d: Array, g: Array) -> Array:
-    """Return d with the polar factors of the matrices in -g in their places."""
-    xp = namespace(d)
-    taken = [xp.transpose(xp.reshape(_part(g, c), c.shape), c.order) for c in cuts]
-    pairs = zip(taken, cuts, strict=True)
-    stacks = _polar_each([xp.reshape(a, cut.stack) for a, cut in pairs])
-    pieces, end = [], 0
-    for stack, cut in zip(stacks, cuts, strict=True):
+    """Return d with the polar factors of the matrices in -g in their places.
+
+    As long as what was there: that is the longer, the more gradients agree.
+    """
+    xp, pieces, end = namespace(d), [], 0
+    stacks = [
+        xp.reshape(xp.transpose(xp.reshape(_part(g, c), c.shape), c.order), c.stack)
+        for c in cuts
+    ]
+    for stack, cut in zip(_polar_each(stacks), cuts, strict=True):
         back = [cut.order.index(axis) for axis in range(len(cut.order))]
         turned = xp.reshape(stack, [cut.shape[axis] for axis in cut.order])
-        part = xp.reshape(xp.transpose(turned, back), (-1,))
-        pieces += [d[end : cut.offset], -part] if cut.offset > end else [-part]
+        polar = xp.reshape(xp.transpose(turned, back), (-1,))
+        own = _part(d, cut)
+        size = xp.sqrt(xp.dot(own, own) / prod(cut.shape))
+        pieces += [d[end : cut.offset], -size * polar]
         end = cut.offset + prod(cut.shape)
-    if end < d.shape[0]:
-        pieces.append(d[end:])
-    return xp.concatenate(pieces) if len(pieces) > 1 else pieces[0]
+    pieces.append(d[end:])
+    return xp.concatenate([piece for piece in pieces if piece.shape[0]])
 
 
-def _part(g: Array, cut: Cut) -> Array:
-    return g[cut.offset : cut.offset + prod(cut.shape)]
+def _part(x: Array, cut: Cut) -> Array:
+    return x[cut.offset : cut.offset + prod(cut.shape)]
 
 
 def _polar_each(stacks: list[Array]) -> list[Array]:
