@@ -51,6 +51,7 @@ class NumPyNamespace:
     isfinite = staticmethod(np.isfinite)
     dot = staticmethod(np.dot)
     matmul = staticmethod(np.matmul)
+    reshape = staticmethod(np.reshape)
     transpose = staticmethod(np.transpose)
     stack = staticmethod(np.stack)
     concatenate = staticmethod(np.concatenate)
@@ -247,7 +248,7 @@ class KerasNamespace:
             setattr(self, name, getattr(current(), name))
         for name in (
             *("sqrt", "abs", "exp", "log", "cos", "sum", "max", "min", "all", "any"),
-            *("isfinite", "transpose", "stack"),
+            *("isfinite", "reshape", "transpose", "stack"),
             *("concatenate", "take", "sort", "zeros_like", "cast", "zeros", "where"),
             *("ones_like", "round"),
             *("clip", "qr", "solve", "cond"),

@@ -59,7 +59,10 @@ def assert_same(make, logs=("loss", "accuracy"), close=1e-4, x=X, y=Y, **argumen
     assert h_two.result.nfev == h_one.result.nfev
 
 
-@pytest.mark.parametrize("method", ["tr-lsr1"])
+SPECTRAL = knb.methods.StochasticR2(norm="spectral")
+
+
+@pytest.mark.parametrize("method", ["tr-lsr1", SPECTRAL])
 def test_a_replica_may_have_no_samples(method):
     assert_same(net, method=method)
 

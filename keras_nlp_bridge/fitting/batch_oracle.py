@@ -41,6 +41,8 @@ class BatchOracle:
 
     Attributes
     ----------
+    matrices : tuple of Cut
+        The parts of x that are matrices.
     project : callable or None
         Settable; what puts x where the constraints of the variables allow it to be.
     first : tuple
@@ -63,6 +65,7 @@ class BatchOracle:
         self.objective, self.backend = objective, backend
         self.loss = BatchLoss(objective, backend, batch, others, metrics=metrics)
         self.curvature, self.donated, self.live = curvature, donated, live
+        self.matrices = objective.matrices
         self.project: Any = None
         self.first: Any = None
 

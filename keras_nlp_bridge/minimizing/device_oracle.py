@@ -79,6 +79,11 @@ class SampleOracle(NamedTuple):
 
     donated = True  # the engine keeps one state
 
+    @property
+    def matrices(self) -> Any:
+        """The parts of x that are matrices."""
+        return self.traceable.matrices
+
     def value(self, x: Array) -> Array:
         """Return f(x)."""
         f, xp = self.traceable.value(x, self.sample), namespace(x)
@@ -184,6 +189,11 @@ class ProblemOracle:
         self._given = problem.sample, box
         here = self._make(self._given)
         self.project, self.box = here.project, here.box
+
+    @property
+    def matrices(self) -> Any:
+        """The parts of x that are matrices."""
+        return self._problem.traceable.matrices
 
     def value(self, x: Array) -> Array:
         """Return f(x)."""

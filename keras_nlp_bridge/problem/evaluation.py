@@ -20,6 +20,7 @@ from keras_nlp_bridge.problem.objective import Objective
 from keras_nlp_bridge.problem.penalties import absolute_weights
 from keras_nlp_bridge.problem.samples import Chunks
 from keras_nlp_bridge.problem.squares import block_squares, jacobian, vector
+from keras_nlp_bridge.problem.weight_matrices import Cut
 
 Tensor = Any
 
@@ -171,6 +172,11 @@ class Evaluation:
     weights: np.ndarray | None
     curvature: str = "hessian"
     noisy: bool = False
+
+    @property
+    def matrices(self) -> tuple[Cut, ...]:
+        """The parts of x that are matrices."""
+        return self.objective.matrices
 
     def value(self, x: Tensor, sample: Sample) -> Tensor:
         """Objective at x, a scalar of x's dtype."""

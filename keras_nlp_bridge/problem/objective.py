@@ -4,6 +4,7 @@ Written with Keras's public functional tools only, so it is the same text for al
 backends; the derivatives are taken by `backends`.
 """
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from keras_nlp_bridge.problem.data import Batch, Tree
 from keras_nlp_bridge.problem.layout import FlatSpec
 from keras_nlp_bridge.problem.models import overrides, states
 from keras_nlp_bridge.problem.probes import Count, SeesMask, Shift, WithLoss
+from keras_nlp_bridge.problem.weight_matrices import Cut, cuts_of
 
 Tensor = Any
 
@@ -108,6 +110,11 @@ class Objective:
         self.may_mask = False
         self.noted: set[int] = set()
         self._drew: Callable[[], bool] = lambda: False
+
+    @functools.cached_property
+    def matrices(self) -> tuple[Cut, ...]:
+        """The parts of x that are matrices."""
+        return cuts_of(self.model, self.variables)
 
     def split(self, x: Tensor) -> list[Tensor]:
         """Cut the flat vector into the variables' shapes and dtypes."""

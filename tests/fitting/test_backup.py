@@ -67,6 +67,7 @@ def backup(folder):
         ("trunk", 5),
         pytest.param(knb.METHODS["tr-lsr1"].full(), 5, marks=pytest.mark.long),
         ("r2", 4),
+        (knb.methods.StochasticR2(norm="spectral"), 4),
         (["r2:2", "lbfgs:3"], 1),
         pytest.param(["lbfgs:2", "tr-lsr1:2"], 1, marks=pytest.mark.long),
         (["ssbroyden:3", "ssbroyden:2"], 1),  # killed between the two

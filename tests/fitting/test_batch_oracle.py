@@ -73,6 +73,34 @@ def test_a_second_fit_by_the_other_matrix_takes_no_old_step():
     np.testing.assert_array_equal(*runs)
 
 
+def test_a_step_of_the_spectral_norm_is_as_long_in_all_directions_of_a_gate():
+    """And where there is no matrix it is that of the diagonal."""
+    steps = {}
+    for norm in ("spectral", "diagonal"):
+        keras.utils.set_random_seed(3)
+        words = keras.layers.Embedding(7, 6)
+        stack = words, keras.layers.LSTM(4), keras.layers.Dense(2)
+        model = keras.Sequential([keras.Input((5,)), *stack])
+        model.compile(loss="mse")
+        before = model.get_weights()
+        x = np.random.default_rng(0).integers(0, 7, (40, 5))
+        given = {"options": {"norm": norm}, "batch_size": 40, "verbose": 0}
+        history = knb.fit(model, x, normal(40, 2), "r2", **given)
+        sigma = history.history["sigma"][0]
+        steps[norm] = [
+            sigma * (a - b) for a, b in zip(model.get_weights(), before, strict=True)
+        ]
+    table, kernel, recurrent, *_ = steps["spectral"]
+    for gates in (kernel, recurrent):
+        for gate in np.split(gates, 4, axis=1):
+            sizes = np.linalg.svd(gate, compute_uv=False)
+            # The least of four may have been too small to be brought up.
+            assert 0 < sizes[0] < 2 * sizes[2]
+    other = steps["diagonal"][0]
+    scale = table.ravel() @ other.ravel() / (other.ravel() @ other.ravel())
+    np.testing.assert_allclose(table, scale * other, rtol=1e-3, atol=1e-4 * scale)
+
+
 def test_a_curvature_that_is_none_is_refused():
     net = dense()
     with pytest.raises(ValueError, match="`curvature` must be 'hessian' or"):

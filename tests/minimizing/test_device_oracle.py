@@ -76,8 +76,9 @@ def test_bounds_of_the_problem_hold():
     assert knb.oracle(problem).box is not None
 
 
-def test_a_minibatch_method_steps_from_batch_to_batch():
-    problem, method = make_problem(batch_size=10), knb.methods.StochasticR2()
+@pytest.mark.parametrize("norm", ["diagonal", "spectral"])
+def test_a_minibatch_method_steps_from_batch_to_batch(norm):
+    problem, method = make_problem(batch_size=10), knb.methods.StochasticR2(norm=norm)
     state = knb.oracle(problem).compile(method).init(problem.to_device(problem.x0))
     for i in range(6):
         problem.next_batch()
@@ -86,6 +87,18 @@ def test_a_minibatch_method_steps_from_batch_to_batch():
     assert int(state.clock.t) == 6
     with problem.full_sample():
         assert problem.fun(problem.to_host(state.at.x)) < problem.fun(problem.x0)
+
+
+def test_minimize_knows_the_matrices_of_a_problem_and_of_nothing_else():
+    problem = make_problem(batch_size=30)
+    given = {"method": "r2", "options": {"norm": "spectral", "maxiter": 1}}
+    res = knb.minimize(problem, callback=problem.next_batch, assign=False, **given)
+    step = (res.x - problem.x0)[:12].reshape(3, 4)
+    sizes = np.linalg.svd(step, compute_uv=False)
+    assert 0 < sizes.max() < 2 * sizes.min()
+    given["options"]["stochastic"] = True
+    with pytest.raises(ValueError, match="`norm` must be 'diagonal' or 'euclidean'"):
+        knb.minimize(lambda x: x @ x, np.ones(3), jac=lambda x: 2 * x, **given)
 
 
 def test_what_has_no_oracle():

@@ -4,11 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from keras_nlp_bridge.arrays import Array, epsilon, namespace
-from keras_nlp_bridge.checks import Count, In, Maybe, option
-from keras_nlp_bridge.methods.method import Oracle, constrained, fused, made
-from keras_nlp_bridge.methods.minibatch.clocked import Clocked
+from keras_nlp_bridge.arrays import Array, namespace
+from keras_nlp_bridge.checks import In, Maybe, OneOf, option
+from keras_nlp_bridge.methods.method import Oracle
+from keras_nlp_bridge.methods.minibatch.steered import Outcome, Steered
 from keras_nlp_bridge.methods.state import Clock, Counts, Iterate, Past
+from keras_nlp_bridge.methods.steps.norms import NORMS, cuts_of, steepest
 
 __all__ = ["StochasticR2"]
 
@@ -37,8 +38,8 @@ class StochasticR2State(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StochasticR2(Clocked):
-    """R2-D: R2 on minibatches with a diagonal scale, without a learning rate.
+class StochasticR2(Steered):
+    """R2-D: R2 on minibatches, in a norm that may be chosen, without a learning rate.
 
     The pooled ratio of actual and predicted decrease on one batch sets sigma, the clock
     the decay of the steps; most steps are taken untested. That ratio cannot see that
@@ -51,52 +52,27 @@ class StochasticR2(Clocked):
     calls TUNING.
     """
 
-    beta1: float = option(0.9, In(0, 1), "Decay of the average of the gradient.")
-    beta2: float = option(0.99, In(0, 1), "Decay of the average of its square.")
-    target: float | None = option(
+    norm: str = option(
+        "diagonal",
+        OneOf(*NORMS),
+        "What the length of a step is measured in: each entry in the root mean square "
+        "of its gradients; each matrix of weights in its largest singular value, and "
+        "other entries as before; or all in the Euclidean norm.",
+    )
+    beta1: float | None = option(
         None,
         Maybe(In(0, 1)),
-        "Ratio that the controller steers to; by default 0.5, and 0.8 without decay. "
-        "Sigma rises below it; it falls above the ratio that shorter steps, with the "
-        "clock or damped, would have.",
+        "Decay of the average of the gradient; by default 0.9, and 0.95 for spectral.",
     )
-    test_every: int = option(4, Count(), "A ratio is measured every so many steps.")
-    test_first: int = option(19, Count(0), "And in each of the first so many.")
-    pooling: float = option(0.8, In(0, 1), "Decay of the sums in the pooled ratio.")
-    gain: float = option(0.4, In(0), "Gain of the controller of log sigma.")
-    max_change: float = option(0.7, In(0), "Largest change of log sigma in one test.")
-    guard: float = option(
-        0.5,
-        In(0),
-        "A tested step is rejected if f rises by more than this multiple of ``|f|``.",
-    )
-    accept: float = option(
-        1e-4, In(0, 1), "Without decay: a tested step is accepted above this ratio."
-    )
-    blind: float = option(
-        10.0,
-        In(0, closed="["),
-        "Steps grow only where the model predicts so many rounding errors of f.",
-    )
-    rise: float = option(
-        0.05,
-        In(0),
-        "Steps are damped while the average of f is above its lowest by this share.",
-    )
-    damping: float = option(
-        0.05,
-        In(0, 1),
-        "Each such step takes this share from the length of the next ones.",
-    )
-    recovery: float = option(
-        0.002, In(0, closed="["), "Each other step gives this share back."
-    )
-    least_share: float = option(
-        0.1, In(0, 1, "]"), "What damping leaves of the length."
-    )
+    beta2: float = option(0.99, In(0, 1), "Decay of the average of its square.")
     weight_decay: float = 0.2
 
     any_projection: ClassVar[bool] = True
+
+    @property
+    def usual(self) -> tuple[float, float]:
+        """The defaults of `target` and `least_rate` where steps decay."""
+        return (0.7, 0.01) if self.norm == "spectral" else super().usual
 
     def init(self, oracle: Oracle, x: Array) -> StochasticR2State:
         """Return the first state; nothing is evaluated."""
@@ -115,10 +91,15 @@ class StochasticR2(Clocked):
     def step(self, oracle: Oracle, state: StochasticR2State) -> StochasticR2State:
         """Take one step on the sample of the oracle, tested or not."""
         xp = namespace(state.at.x)
+        if self.norm == "spectral":
+            cuts_of(oracle)  # before anything is evaluated
         factor = self._factor(state) * state.share
         state, _, sound = self.evaluated(oracle, state)
         state, at, t = self.remembered(state, sound), state.at, state.clock.t
-        m, h, d = fused(oracle, self._direction, state.m, state.h, at.g, t)
+        slow = self.beta1 or (0.95 if self.norm == "spectral" else 0.9)
+        m, h, d = steepest(
+            oracle, self.norm, (state.m, state.h), at.g, t, (slow, self.beta2)
+        )
         # By `cond`: these are chosen, not copied.
         m, h = xp.cond(sound, lambda: (m, h), lambda: (state.m, state.h))
         state = state._replace(m=m, h=h)
@@ -135,7 +116,7 @@ class StochasticR2(Clocked):
         outcome = xp.cond(
             tested & sound,
             lambda: self._tested(oracle, state, d, slope, alpha, factor),
-            lambda: _Outcome(
+            lambda: Outcome(
                 sound,
                 state.counts,
                 state.log_sigma,
@@ -165,121 +146,3 @@ class StochasticR2(Clocked):
             "sigma": xp.exp(state.log_sigma),
             "accepted": xp.cast(state.accepted, xp.dtype(below)),
         }
-
-    def _factor(self, state: StochasticR2State) -> Array:
-        """Clock factor: half a cosine to zero, or a short rise if there is no end."""
-        xp = namespace(state.at.x)
-        if not self.decay:
-            t = xp.cast(state.clock.t + 1, xp.dtype(state.at.x))
-            return xp.minimum(t / 20, xp.ones_like(t))
-        rise, rest = self.elapsed(state)
-        # Positive, so that alpha is.
-        least = 1e-6 * xp.ones_like(rest)
-        return xp.maximum(rise * (1 + xp.cos(math.pi * rest)) / 2, least)
-
-    def _direction(
-        self, m: Array, h: Array, g: Array, t: Array
-    ) -> tuple[Array, Array, Array]:
-        """Return both averages with g in them, and the direction."""
-        xp = namespace(g)
-        t = xp.cast(t, xp.dtype(g))
-        m = self.beta1 * m + (1 - self.beta1) * g
-        h = self.beta2 * h + (1 - self.beta2) * g * g
-        scale = xp.sqrt(h / (1 - self.beta2**t)) + 1e-7
-        return m, h, -(m / (1 - self.beta1**t)) / scale
-
-    def _probed(
-        self, oracle: Oracle, state: StochasticR2State, d: Array, slope: Array
-    ) -> tuple[Array, Counts]:
-        """Return the first log sigma, by the curvature along d, and the counts."""
-        xp = namespace(d)
-        length = xp.sqrt(xp.dot(d, d))
-        tau = 1e-3 * (1 + xp.sqrt(xp.dot(state.at.x, state.at.x)))
-        tau = tau / xp.where(length > 0, length, xp.ones_like(length))
-        end, p = made(oracle, state.at.x, tau * d)
-        if constrained(oracle):
-            slope = -xp.dot(state.at.g, p) / tau
-        f_new = oracle.value(end)
-        curvature = 2 * (f_new - state.at.f + tau * slope) / (tau * tau)
-        least = 1 / (10 * tau)
-        usable = (curvature > 0) & xp.isfinite(curvature) & (slope > 0)
-        ratio = xp.where(usable, curvature, xp.zeros_like(curvature))
-        ratio = ratio / xp.where(usable, slope, xp.ones_like(slope))
-        sigma = xp.maximum(ratio, least)
-        # Added, so that a scale asked for before the first step counts.
-        return state.log_sigma + xp.log(sigma), state.counts.plus(1)
-
-    def _tested(
-        self,
-        oracle: Oracle,
-        state: StochasticR2State,
-        d: Array,
-        slope: Array,
-        alpha: Array,
-        factor: Array,
-    ) -> "_Outcome":
-        """Evaluate at the trial point on the same sample: sigma, acceptance."""
-        xp, f = namespace(state.at.x), state.at.f
-        end, p = made(oracle, state.at.x, alpha * d)
-        if constrained(oracle):
-            slope = -xp.dot(state.at.g, p) / alpha
-        f_new = oracle.value(end)
-        finite = xp.isfinite(f_new)
-        slack = 16 * epsilon(xp.dtype(f)) * xp.maximum(xp.abs(f), xp.ones_like(f))
-        worst = -4 * xp.abs(alpha * slope) - xp.abs(f)
-        ared = xp.where(finite, xp.maximum(f - f_new, worst), worst)
-        keep, add = self.pooling, 1 - self.pooling
-        pred_sum = keep * state.pooled_pred + add * (slope + slack / alpha)
-        ared_sum = keep * state.pooled_ared + add * ((ared + slack) / alpha)
-        positive = pred_sum > 0
-        ratio = ared_sum / xp.where(positive, pred_sum, xp.ones_like(pred_sum))
-        ratio = xp.where(positive, ratio, -5 * xp.ones_like(ratio))
-        target = (0.5 if self.decay else 0.8) if self.target is None else self.target
-        # For a quadratic, 1 - ratio is proportional to the length of the step: without
-        # this, sigma would undo whatever shortens it. The first steps of a run without
-        # decay are meant to be undone.
-        wanted = 1 - (factor if self.decay else state.share) * (1 - target)
-        limit, none = self.max_change, xp.zeros_like(ratio)
-        # In between nothing changes: what shortens the steps is not to do it twice.
-        excess = xp.maximum(target - ratio, none) + xp.minimum(wanted - ratio, none)
-        change = xp.clip(self.gain * excess, -limit, limit)
-        is_blind = xp.abs(alpha * slope) < self.blind * slack
-        change = xp.where(is_blind, xp.maximum(change, 0 * change), change)
-        accepted = finite & (f_new <= f + self.guard * xp.abs(f))
-        if not self.decay:
-            accepted = finite & (ared + slack >= self.accept * (alpha * slope + slack))
-        log_sigma = xp.clip(state.log_sigma + change, *LOG_SIGMA)
-        return _Outcome(accepted, state.counts.plus(1), log_sigma, ared_sum, pred_sum)
-
-    def _watched(self, state: StochasticR2State, sound: Array) -> StochasticR2State:
-        """Damp the next steps while the loss on fresh batches has risen.
-
-        The loss at the point where a step begins is such a loss, and costs nothing.
-        """
-        xp = namespace(state.at.x)
-        mean = self.mean_loss(state.past.loss, state.clock.t)
-        t = xp.cast(state.clock.t, xp.dtype(mean))
-        # Until it has forgotten the first batches, the average says little.
-        ready = sound & (t * (1 - self.loss_memory) >= 1)
-        best = xp.where(ready, xp.minimum(state.best_loss, mean), state.best_loss)
-        risen = ready & (mean > best + self.rise * xp.abs(best))
-        one = xp.ones_like(mean)
-        change = xp.where(risen, (1 - self.damping) * one, (1 + self.recovery) * one)
-        return state._replace(
-            best_loss=best,
-            share=xp.clip(state.share * change, self.least_share, 1.0),
-        )
-
-
-class _Outcome(NamedTuple):
-    """What a test changes, under the names of the state."""
-
-    accepted: Array
-    counts: Counts
-    log_sigma: Array
-    pooled_ared: Array
-    pooled_pred: Array
-
-
-# The range of log sigma: wider than any that was seen.
-LOG_SIGMA = (-14.0, 28.0)
