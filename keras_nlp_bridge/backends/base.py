@@ -296,8 +296,9 @@ class Backend(ABC):
         """Raise a `ValueError` where Keras's own loops cannot run a model."""
         del model
 
-    def check_arrays(self) -> None:
+    def check_arrays(self, model: keras.Model) -> None:
         """Raise a `ValueError` where Keras's loops do not let us share out arrays."""
+        del model
 
     def train_step(
         self, model: keras.Model, step: Callable[[Any], dict[str, Any]]

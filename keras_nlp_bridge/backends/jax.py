@@ -187,7 +187,8 @@ class Backend(base.Backend):
             (jax.process_count(), *array.shape)
         )
 
-    def check_arrays(self) -> None:
+    def check_arrays(self, model: keras.Model) -> None:
+        del model
         distribution = keras.distribution.distribution()
         if self.process()[1] > 1 and distribution.auto_shard_dataset:
             raise ValueError(

@@ -28,7 +28,7 @@ def check_devices(
     parts = backend.shares(model)
     if parts == 1 or data.is_dataset(x) or isinstance(x, KerasProblem):
         return
-    backend.check_arrays()
+    backend.check_arrays(model)
     size = len(keras.tree.flatten(x)[0])
     batches = [min(batch_size, size)]
     if not backend.UNEVEN_LAST:
