@@ -156,8 +156,15 @@ def resampled(
 
     every = knb.callbacks.Resample(problem, draw, every=pinn.renewed)
     seen = keras.callbacks.LambdaCallback(on_epoch_end=watch)
-    given = {"epochs": ENDLESS, "verbose": 0, "callbacks": [every, seen]}
-    knb.fit(model, problem, method=name, **given)
+    knb.fit(
+        model,
+        problem,
+        method=name,
+        options={"gtol": 0},
+        epochs=ENDLESS,
+        verbose=0,
+        callbacks=[every, seen],
+    )
 
 
 class Case:

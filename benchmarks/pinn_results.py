@@ -9,6 +9,7 @@ from typing import Any
 
 import common
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 RIVALS = ("Adam", "L-BFGS-B", "Adam then L-BFGS-B", "BFGS")
 BESIDE = RIVALS[1:3]
@@ -25,7 +26,9 @@ CAPTION = (
     "medians of the seeds, where there are several. One thread, no tracing. "
     "Points inside: 900 on poisson-2d, 2,000 on poisson-3d, 2,500 on others, which is "
     "less than in the papers, and 10,000, renewed, where it says long. "
-    "Adam is the better of two runs, from 1e-2 and 1e-3."
+    "Adam is the better of two runs, from 1e-2 and 1e-3; lbfgs and trunk have their "
+    "defaults, L-BFGS-B and tr-lsr1 50 pairs. On burgers the 2,500 points are too few "
+    "at the shock: the loss of ssbroyden goes on to fall where its error does not."
 )
 
 # A method's error within so many evaluations or Jacobians, and the bar for it.
@@ -228,7 +231,10 @@ def _shares(runs: Runs, long: str) -> list[str]:
     good = sum(share <= SHARE for share, _ in shares)
     told = ", ".join(f"{problem} {share:.2g}" for share, problem in sorted(shares))
     verdict = "met" if good >= MOST else "MISSED"
-    what = f"best of ours / better of both L-BFGS-B: problems with {SHARE:g} or less"
+    what = (
+        f"problems where best of ours / L-BFGS-B <= {SHARE:g} (L-BFGS-B after Adam, if "
+        "that has run so long and is better)"
+    )
     return [what, f"{MOST} of 8", f"{good} of {len(shares)}", told, verdict]
 
 
@@ -250,7 +256,11 @@ def picture(runs: Runs, path: Path, problems: Sequence[str]) -> None:
                 x, y = ([row[i] for row in shown] for i in (SECONDS, ERROR))
                 width = 1.8 if method in OURS else 1.4
                 ax.loglog(x, y, color=colour, linestyle=style, linewidth=width)
+                ax.plot(x[-1], y[-1], "o", color=colour, markersize=3)
         ax.set_title(problem, fontsize="medium")
+        # A decade at least, and no labels between.
+        ax.set_ylim(bottom=min(ax.get_ylim()[0], 0.05))
+        ax.yaxis.set_minor_formatter(NullFormatter())
         ax.grid(which="major", alpha=0.3)
     for ax in grid[-1]:
         ax.set_xlabel("CPU seconds")
