@@ -22,7 +22,7 @@ def places(page: Path) -> frozenset[str]:
 
 
 def is_broken(page: Path, link: str) -> bool:
-    """Tell whether a link of a page leads nowhere; those to other sites are left out."""
+    """Tell whether a link leads nowhere; those to other sites are left out."""
     parts = urlsplit(link.replace("&amp;", "&"))
     if parts.scheme or parts.netloc:
         return False
