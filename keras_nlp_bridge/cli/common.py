@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,25 +117,46 @@ def make_directory(path: Path) -> None:
 
 
 Bar = Callable[[str, float | None, str], None]
+_WIDTH = 30  # of a bar
 
 
-def progress(quiet: bool = False) -> Bar:
+def progress(quiet: bool = False, every: float = 30.0) -> Bar:
     """Return ``bar(label, share, text)``, which draws on stderr if that is a terminal.
 
-    A share of None removes the bar.
+    Elsewhere it prints a line every so many seconds. A share of None removes the bar.
     """
-    shown = sys.stderr.isatty() and not quiet
-    width = 30
+    if quiet:
+        return lambda label, share, text: None
+    return _draw if sys.stderr.isatty() else _Lines(every)
 
-    def bar(label: str, share: float | None, text: str) -> None:
-        if shown and share is None:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-        elif shown and share is not None:
-            done = ("=" * round(share * width)).ljust(width)
-            line = f"\r{label:<12} [{done}] {share:4.0%}  {text}\x1b[K"
-            print(line, end="", file=sys.stderr, flush=True)
 
-    return bar
+def _draw(label: str, share: float | None, text: str) -> None:
+    if share is None:
+        line = "\r\x1b[K"
+    else:
+        done = ("=" * round(share * _WIDTH)).ljust(_WIDTH)
+        line = f"\r{label:<12} [{done}] {share:4.0%}  {text}\x1b[K"
+    print(line, end="", file=sys.stderr, flush=True)
+
+
+class _Lines:
+    """A line now and then, with the time left if all goes on as it did."""
+
+    def __init__(self, every: float) -> None:
+        self._every = every
+        self._label: str | None = None
+        self._began = self._said = 0.0
+
+    def __call__(self, label: str, share: float | None, text: str) -> None:
+        now = time.monotonic()
+        if share is None or label != self._label:
+            self._label = None if share is None else label
+            self._began = self._said = now
+        elif share > 0 and now - self._said >= self._every:
+            left = (now - self._began) * (1 - share) / share
+            line = f"{label}: {share:.0%}, about {left:.0f} s left, {text}"
+            print(line, file=sys.stderr, flush=True)
+            self._said = now
 
 
 def run_progress(quiet: bool = False) -> "Progress":

@@ -83,7 +83,8 @@ def test_a_row_for_each_method_and_a_picture(demo):
 @pytest.mark.slow
 def test_progress_and_nothing_else_on_stderr(demo):
     lines = demo[0].stderr.splitlines()
-    assert [line.split(":")[0] for line in lines] == list(METHODS)
+    # On a slow machine a run has lines before its last one.
+    assert [*dict.fromkeys(line.split(":")[0] for line in lines)] == list(METHODS)
 
 
 @pytest.mark.once
