@@ -36,6 +36,11 @@ Data = tuple[Any, Any, Any, Any]  # x and y to train on, x and y to test on
 CLASSES = common.cross_entropy
 GRID = (3e-4, 1e-3, 3e-3, 1e-2)
 OURS = ("r2", "tr-lsr1", "slbfgs")
+# With other options than the defaults: a method, and a word for them.
+VARIANTS = {
+    "r2 spectral": {"norm": "spectral"},
+    "r2 undecayed": {"weight_decay": 0.0},
+}
 # Forward and backward passes a step; a method counts its own evaluations as well.
 BASELINES = (
     *(f"Adam {rate:g}" for rate in GRID),
@@ -433,18 +438,20 @@ class ScheduleFreeAdamW(optimizers.Optimizer):
 
 
 def baseline(name: str, steps: int) -> keras.optimizers.Optimizer:
-    """Make one of Keras's optimizers for a run of so many steps."""
+    """Make one of Keras's optimizers, named with its rate, for so many steps."""
     if name == SGD:
         return optimizers.SGD(0.1, momentum=0.9)
-    if name.startswith("Adam "):
-        return optimizers.Adam(float(name.split()[1]))
     warm = max(steps // 20, 1)
     if name == FREE:
         return ScheduleFreeAdamW(warm)
-    rate = schedules.CosineDecay(
-        0.0, steps - warm, warmup_target=1e-3, warmup_steps=warm
+    kind, rate = name.split()[0], float(name.split()[1])
+    if kind == "Adam":
+        return optimizers.Adam(rate)
+    if kind == "Muon":
+        return optimizers.Muon(schedules.CosineDecay(rate, steps))
+    return optimizers.AdamW(
+        schedules.CosineDecay(0.0, steps - warm, warmup_target=rate, warmup_steps=warm)
     )
-    return optimizers.AdamW(rate)
 
 
 @dataclass(frozen=True)
@@ -466,22 +473,36 @@ def measure(task: Task, model: keras.Model, x: Any, y: Any) -> tuple[float, floa
     return float(np.sqrt(np.mean((found - y) ** 2))), loss
 
 
-def train(task: Task, name: str, data: Data, seed: int, scale: float) -> Run:
-    """Train a fresh network for `scale` times the epochs of its task."""
+def train(
+    task: Task,
+    name: str,
+    data: Data,
+    seed: int,
+    scale: float = 1.0,
+    in_epochs: bool = False,
+) -> Run:
+    """Train a fresh network for `scale` times the epochs of its task.
+
+    If `in_epochs`, by arrays in whole epochs, which takes half of the time.
+    """
     x, y, test_x, test_y = data
     keras.utils.set_random_seed(seed)
     model = task.model()
     model.compile(loss=task.loss())
     steps = max(round(scale * task.epochs * -(-len(x) // task.batch_size)), 1)
     stream = Stream(x, y, task.batch_size, steps, seed)
+    given: dict[str, Any] = {"x": stream, "verbose": 0}
+    if in_epochs:
+        given |= {"x": x, "y": y, "batch_size": task.batch_size, "epochs": task.epochs}
     work, start = 1.0, time.perf_counter()
-    if name in OURS:
-        res = knb.fit(model, stream, method=name, seed=seed, verbose=0).result
+    if name in OURS or name in VARIANTS:
+        given |= {"method": name.partition(" ")[0], "options": VARIANTS.get(name)}
+        res = knb.fit(model, seed=seed, **given).result
         work = (res.njev + (res.nfev - res.njev) / 3) / steps
     else:
         rival = baseline(name, steps)
         model.compile(loss=task.loss(), optimizer=rival)
-        model.fit(stream, verbose=0)
+        model.fit(**given)
         if name == FREE:
             rival.finish(model.trainable_variables)
         # As `knb.fit` does: after few steps they still show where they began.
