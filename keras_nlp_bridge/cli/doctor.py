@@ -140,6 +140,7 @@ def examine() -> None:
 
     import keras_nlp_bridge as knb
     from keras_nlp_bridge import backends
+    from keras_nlp_bridge.minimizing.solvers import FULL_SAMPLE
 
     keras.utils.set_random_seed(0)
     imported = time.perf_counter()
@@ -149,7 +150,7 @@ def examine() -> None:
     x = np.random.default_rng(0).normal(size=(64, 2))
     problem = knb.KerasProblem(model, x, x[:, :1] * x[:, 1:])
     start = problem.fun(problem.x0)
-    result = knb.minimize(problem, method="L-BFGS-B", options={"maxiter": 30})
+    result = knb.minimize(problem, method=FULL_SAMPLE, options={"maxiter": 30})
     if not result.fun < start:
         raise ArithmeticError(f"the loss must fall; it went {start} -> {result.fun}")
     backend = backends.current()

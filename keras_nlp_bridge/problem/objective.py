@@ -231,11 +231,6 @@ class Objective:
             model controls.
         """
         total, moved, foreign = self._trial(batch, others, x)
-        if len(total.shape):
-            raise ValueError(
-                "`loss` must be reduced to one number; "
-                f"got a loss of shape {tuple(total.shape)} (reduction=None?)."
-            )
         again, _, _ = self._trial(batch, others, x)
         values = [ops.convert_to_numpy(ops.cast(f, "float32")) for f in (total, again)]
         if foreign or not np.array_equal(*values, equal_nan=True):
@@ -309,9 +304,8 @@ class Objective:
         weight = keras.tree.map_structure(
             lambda a: None if a is None else ops.copy(a), batch.sample_weight
         )
-        total = _one_number(
-            self.trainer.compute_loss(batch.x, batch.y, y_pred, weight, **kwargs)
-        )
+        total = self.trainer.compute_loss(batch.x, batch.y, y_pred, weight, **kwargs)
+        total = _one_number(total, own=overrides(self.trainer, "compute_loss"))
         scale = backends.current().loss_scale()
         return total if scale == 1 else self._unscaled(total, scale)
 
@@ -351,13 +345,14 @@ def is_seed(variable: keras.Variable) -> bool:
     return integer and tuple(variable.shape) == (2,) and "seed" in variable.name
 
 
-def _one_number(loss: Any) -> Tensor:
+def _one_number(loss: Any, own: bool) -> Tensor:
     """Return the loss without axes of length one; refuse what is no single number.
 
     Raises
     ------
     ValueError
-        For parts in a dict or a sequence, for rows, and for nothing.
+        For parts in a dict or a sequence, for rows, and for nothing; `own` tells
+        whether a `compute_loss` has returned them.
     """
     shape = getattr(loss, "shape", () if isinstance(loss, Real) else None)
     if getattr(shape, "rank", 0) is None:  # TensorFlow does not know it
@@ -368,6 +363,11 @@ def _one_number(loss: Any) -> Tensor:
         got = f"shape {tuple(shape)}"
     else:
         return ops.reshape(loss, ()) if len(shape) else loss
+    if not own:
+        raise ValueError(
+            "`loss` must be reduced to one number; got a loss of "
+            f"{got} (reduction=None?)."
+        )
     raise ValueError(
         "`compute_loss` must return one number, as for Keras's `fit` (parts of it "
         f"are logged by metrics that it updates); got {got}."
