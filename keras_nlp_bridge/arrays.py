@@ -222,6 +222,11 @@ class NumPyNamespace:
         return true() if pred else false()
 
     @staticmethod
+    def when(pred: Array, function: Callable[..., Any], tree: Any, *given: Any) -> Any:
+        """Return ``function(tree, *given)``, of the tree's structure, or the tree."""
+        return function(tree, *given) if pred else tree
+
+    @staticmethod
     def while_loop(
         test: Callable[[Any], Array], body: Callable[[Any], Any], state: Any
     ) -> Any:
@@ -243,7 +248,7 @@ class KerasNamespace:
         self._standardize = backend.standardize_dtype
         for name in (
             *("combine", "definite", "dot", "eigh", "matmul", "maximum", "minimum"),
-            *("on_rows", "rank_update", "select", "set_row", "solve_definite"),
+            *("on_rows", "rank_update", "select", "set_row", "solve_definite", "when"),
         ):
             setattr(self, name, getattr(current(), name))
         for name in (
@@ -254,6 +259,7 @@ class KerasNamespace:
             *("clip", "qr", "solve", "cond"),
         ):
             setattr(self, name, getattr(ops, name))
+        vars(self).update(current().functions())
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"The array namespace has no function {name!r}.")

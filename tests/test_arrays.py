@@ -210,3 +210,58 @@ def test_combinations_of_rows(make, n, rng):
     xp = namespace(make(v))
     found = host(xp.combine(*map(make, args)))
     np.testing.assert_allclose(found, A.T @ a + B.T @ b - 0.5 * v, atol=1e-4)
+
+
+@pytest.mark.parametrize("pred", [True, False])
+def test_when_changes_a_tree_or_leaves_it(make, pred):
+    tree = {"rows": make(np.zeros((3, 2))), "count": make(np.array(1))}
+    step, xp = make(np.full(2, 2.0)), namespace(make(np.zeros(1)))
+
+    def changed(tree, step):
+        return {"rows": tree["rows"] + step, "count": tree["count"] + 1}
+
+    found = host(xp.when(make(np.array(pred)), changed, tree, step))
+    np.testing.assert_array_equal(found["rows"], np.full((3, 2), 2.0 * pred))
+    assert found["count"] == 1 + pred
+
+
+@pytest.mark.parametrize("pred", [True, False])
+def test_when_in_a_compiled_loop(pred):
+    backend, xp = current(), namespace(ops.zeros(()))
+
+    def run(start, step, pred):
+        def body(i, tree):
+            return xp.when(
+                pred & (i != 1), lambda tree, step: (tree[0] + step, tree[1]), tree, step
+            )
+
+        return backend.fold(body, start, 0, 3)
+
+    start, step = (ops.zeros((2,)), ops.ones((4, 2))), ops.ones((2,))
+    first, second = backend.compile(run)(start, step, ops.convert_to_tensor(pred))
+    np.testing.assert_array_equal(host(first), [2 * pred] * 2)
+    np.testing.assert_array_equal(host(second), np.ones((4, 2)))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="of JAX")
+def test_work_on_what_a_loop_does_not_change_waits_for_its_condition():
+    import jax
+
+    calls = []
+
+    def costly(a):
+        calls.append(a)
+        return a
+
+    def run(x, v, pred):
+        def taken(x, v):
+            return x + jax.pure_callback(costly, v, v)
+
+        return current().fold(lambda _, x: current().when(pred, taken, x, v), x, 0, 3)
+
+    compiled = current().compile(run)
+    compiled(ops.zeros(()), ops.ones(()), ops.convert_to_tensor(False))
+    jax.effects_barrier()
+    assert not calls
+    found = compiled(ops.zeros(()), ops.ones(()), ops.convert_to_tensor(True))
+    assert float(found) == 3

@@ -6,11 +6,12 @@ Where nothing else is said a method does what is right for one device.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import keras
+import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["Backend", "Held", "Tensor", "Tree", "combined_rows"]
@@ -186,9 +187,25 @@ class Backend(ABC):
 
     @abstractmethod
     def fold(
-        self, body: Callable[[Any, Tree], Tree], start: Tree, first: int, last: Any
+        self, body: Callable[[Any, Tree], Tree], start: Tree, first: Any, last: Any
     ) -> Tree:
         """Carry a tree of tensors through ``body(i, carry)`` for i = first..last-1."""
+
+    def cut(
+        self,
+        vector: Tensor,
+        sizes: Sequence[int],
+        shapes: Sequence[tuple[int, ...]],
+        dtypes: Sequence[str],
+    ) -> list[Tensor]:
+        """Return the parts of a vector in shapes and dtypes of their own."""
+        parts = [vector]
+        if len(sizes) > 1:
+            parts = keras.ops.split(vector, np.cumsum(sizes)[:-1].tolist())
+        return [
+            keras.ops.cast(keras.ops.reshape(part, shape), dtype)
+            for part, shape, dtype in zip(parts, shapes, dtypes, strict=True)
+        ]
 
     @abstractmethod
     def rows(self, tree: Tree, start: Any, count: Any) -> Tree:
@@ -203,6 +220,10 @@ class Backend(ABC):
         return tensor.shape[0]
 
     # ----------------------------------------------------------------------- algebra
+
+    def functions(self) -> Mapping[str, Callable[..., Any]]:
+        """Return functions of `arrays`, by name, to be called instead of Keras's."""
+        return {}
 
     def dot(self, a: Tensor, b: Tensor) -> Tensor:
         """Return the inner product of two vectors."""
@@ -269,6 +290,15 @@ class Backend(ABC):
         return keras.tree.map_structure(
             lambda u, v: keras.ops.where(condition, u, v), a, b
         )
+
+    def when(
+        self, condition: Tensor, function: Callable[..., Tree], tree: Tree, *given: Tree
+    ) -> Tree:
+        """Return ``function(tree, *given)``, of the tree's structure, or the tree.
+
+        What is given is not in the tree; large tensors of the tree may be overwritten.
+        """
+        return keras.ops.cond(condition, lambda: function(tree, *given), lambda: tree)
 
     def set_row(
         self,

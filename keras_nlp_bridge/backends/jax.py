@@ -59,7 +59,7 @@ class Backend(base.Backend):
 
     def to_device(self, array: NDArray[Any], owned: bool = False) -> Tensor:
         # JAX may keep the host's buffer.
-        own = array if owned else np.array(array)
+        own = array if owned else _copied(array)
         distribution = keras.distribution.distribution()
         if distribution is None:
             return jax.device_put(own)
@@ -215,9 +215,21 @@ class Backend(base.Backend):
         return jax.tree.map(jax.lax.stop_gradient, tree)
 
     def fold(
-        self, body: Callable[[Tensor, Tree], Tree], start: Tree, first: int, last: int
+        self, body: Callable[[Tensor, Tree], Tree], start: Tree, first: Any, last: Any
     ) -> Tree:
         return jax.lax.fori_loop(first, last, body, start)
+
+    def when(
+        self, condition: Tensor, function: Callable[..., Tree], tree: Tree, *given: Tree
+    ) -> Tree:
+        # A loop of at most one turn: its state stays where it is, while a branch that
+        # returns what it was given copies it.
+        def turn(i: Tensor, tree: Tree) -> Tree:
+            # The compiler would do the work on what no turn changes before the loop.
+            _, now = jax.lax.optimization_barrier((i, (tree, *given)))
+            return function(*now)
+
+        return jax.lax.fori_loop(0, condition.astype("int32"), turn, tree)
 
     def rows(self, tree: Tree, start: Tensor | int, count: int) -> Tree:
         return jax.tree.map(
@@ -226,3 +238,16 @@ class Backend(base.Backend):
 
     def gather(self, tree: Tree, index: Tensor) -> Tree:
         return jax.tree.map(lambda a: a[index], tree)
+
+
+# JAX takes a buffer as it is that begins at a multiple of so many bytes.
+_ALIGNED = 64
+
+
+def _copied(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy that JAX need not copy once more."""
+    memory = np.empty(array.nbytes + _ALIGNED, np.uint8)
+    start = -memory.ctypes.data % _ALIGNED
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    np.copyto(copy, array)
+    return copy

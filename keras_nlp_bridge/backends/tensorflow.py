@@ -237,7 +237,7 @@ class Backend(Replicated):
         return tf.nest.map_structure(tf.stop_gradient, tree)
 
     def fold(
-        self, body: Callable[[Tensor, Tree], Tree], start: Tree, first: int, last: Any
+        self, body: Callable[[Tensor, Tree], Tree], start: Tree, first: Any, last: Any
     ) -> Tree:
         # Two iterations may be in work at a time: what is not parallel in one then does
         # not leave a core idle, and memory is that of two.

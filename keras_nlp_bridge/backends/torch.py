@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from keras_nlp_bridge.backends import base
 from keras_nlp_bridge.backends.base import Tensor, Tree
+from keras_nlp_bridge.backends.functions_torch import FUNCTIONS
 from keras_nlp_bridge.backends.noise_torch import by_row
 
 __all__ = ["Backend"]
@@ -57,6 +58,9 @@ class Backend(base.Backend):
 
         return run
 
+    def functions(self) -> dict[str, Callable[..., Any]]:
+        return FUNCTIONS
+
     def dot(self, a: Tensor, b: Tensor) -> Tensor:
         # `torch.dot` would refuse two dtypes.
         return torch.dot(a, b) if a.dtype == b.dtype else torch.sum(a * b)
@@ -83,6 +87,9 @@ class Backend(base.Backend):
             except np.linalg.LinAlgError:
                 return a[0] * torch.nan, a * torch.nan
             return tuple(torch.as_tensor(v).to(a) for v in found)
+
+    def on_rows(self, A: Tensor, *vectors: Tensor) -> list[Tensor]:
+        return [torch.mv(A, v) for v in vectors]
 
     def combine(
         self, a: Tensor, A: Tensor, b: Tensor, B: Tensor, scale: Tensor, v: Tensor
@@ -259,12 +266,31 @@ class Backend(base.Backend):
         return keras.tree.map_structure(lambda a: a.detach(), tree)
 
     def fold(
-        self, body: Callable[[Tensor, Tree], Tree], start: Tree, first: int, last: int
+        self, body: Callable[[Tensor, Tree], Tree], start: Tree, first: Any, last: Any
     ) -> Tree:
         carry = start
-        for i in range(first, last):
+        for i in range(int(first), int(last)):
             carry = body(i, carry)
         return carry
+
+    def cut(
+        self,
+        vector: Tensor,
+        sizes: Sequence[int],
+        shapes: Sequence[tuple[int, ...]],
+        dtypes: Sequence[str],
+    ) -> list[Tensor]:
+        return [
+            part.view(shape).to(getattr(torch, dtype))
+            for part, shape, dtype in zip(
+                vector.split(list(sizes)), shapes, dtypes, strict=True
+            )
+        ]
+
+    def when(
+        self, condition: Tensor, function: Callable[..., Tree], tree: Tree, *given: Tree
+    ) -> Tree:
+        return function(tree, *given) if condition else tree
 
     def rows(self, tree: Tree, start: int, count: int) -> Tree:
         return keras.tree.map_structure(

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from keras import ops, tree
 
 from keras_nlp_bridge.backends import Backend
@@ -33,9 +32,6 @@ class BatchOracle:
         What `hvp` multiplies with.
     donated : bool
         Whether a step may overwrite the state that it was given.
-    live : bool tensor, optional
-        Where it is false f is not a number: of a batch that does not count no method
-        stores anything.
     metrics : list of tensors, optional
         Values of the model's metrics variables.
 
@@ -59,12 +55,11 @@ class BatchOracle:
         *,
         curvature: str = "hessian",
         donated: bool = False,
-        live: Tensor | None = None,
         metrics: list[Tensor] | None = None,
     ) -> None:
         self.objective, self.backend = objective, backend
         self.loss = BatchLoss(objective, backend, batch, others, metrics=metrics)
-        self.curvature, self.donated, self.live = curvature, donated, live
+        self.curvature, self.donated = curvature, donated
         self.matrices = objective.matrices
         self.project: Any = None
         self.first: Any = None
@@ -74,8 +69,6 @@ class BatchOracle:
         f, g, seen = self.loss.value_and_grad(x)
         if self.first is None:
             self.first = seen
-        if self.live is not None:
-            f = ops.where(self.live, f, ops.full_like(f, np.nan))
         return f, g
 
     def value(self, x: Tensor) -> Tensor:

@@ -105,6 +105,12 @@ class MethodState(keras.optimizers.Optimizer):
         asked = ops.cast(self.learning_rate, x.dtype)
         return self.method.rescaled(state, asked / shown)
 
+    def read(self, field: str) -> Any:
+        """Return a field of the state as it is now, of NumPy arrays."""
+        template = getattr(self._template, field)
+        leaves = [ops.convert_to_numpy(v) for v in self.slots[field]]
+        return keras.tree.pack_sequence_as(template, leaves)
+
     def without(self, state: Any) -> Any:
         """Drop what a step evaluates anew: a loop then need not carry it."""
         return state._replace(at=_bare(state.at.x)._replace(f=state.at.f))
@@ -123,7 +129,7 @@ class MethodState(keras.optimizers.Optimizer):
         """Have the average of the iterates in the weights meanwhile, or the iterate."""
         if average != self._exposed:
             (slot,) = self.slots["average"]
-            weights, inside = _joined(variables), ops.convert_to_numpy(slot)
+            weights, inside = weights_of(variables), ops.convert_to_numpy(slot)
             if average:
                 self._hidden, inside = inside, self._average()
             elif self.projection is not None:
@@ -146,14 +152,14 @@ class MethodState(keras.optimizers.Optimizer):
         if not backends.current().present(var_list):  # an exception is on its way
             return
         self.expose(False, var_list)
-        self.last = _joined(var_list)
+        self.last = weights_of(var_list)
         if self.method.averages:
             _write(var_list, self._average())
-        self._result = _joined(var_list)
+        self._result = weights_of(var_list)
 
     def holds_result(self, variables: Sequence[keras.Variable]) -> bool:
         """Whether the weights are those set last, and not what a callback restored."""
-        return np.array_equal(_joined(variables), self._result)
+        return np.array_equal(weights_of(variables), self._result)
 
     def get_config(self) -> dict[str, Any]:
         """Return what Keras needs to make the object anew."""
@@ -185,7 +191,7 @@ class MethodState(keras.optimizers.Optimizer):
     def _first(self, variables: Sequence[keras.Variable]) -> Any:
         """Return the state before the first step, of NumPy arrays."""
         wide = any(str(v.dtype) == "float64" for v in variables)
-        x = _joined(variables).astype("float64" if wide else "float32")
+        x = weights_of(variables).astype("float64" if wide else "float32")
         # Nothing is evaluated by `Clocked.init`, so it needs no oracle.
         return self.method.init(None, x)
 
@@ -223,7 +229,8 @@ def _kind(module: str, name: str) -> type[Clocked]:
     return Clocked.kinds.get((module, name), named[-1])
 
 
-def _joined(variables: Sequence[keras.Variable]) -> np.ndarray:
+def weights_of(variables: Sequence[keras.Variable]) -> np.ndarray:
+    """Return the values of variables as one vector."""
     return np.concatenate([np.ravel(ops.convert_to_numpy(v)) for v in variables])
 
 

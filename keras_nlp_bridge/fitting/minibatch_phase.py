@@ -225,14 +225,10 @@ def _in_groups(
     model: keras.Model, arguments: dict[str, Any], batches: Batches
 ) -> Batches | None:
     """Let Keras's loop see groups of batches, if nobody could tell."""
-    backend = backends.current()
-    alone = backend.replicas(model) == 1
-    if alone:
-        _try(model, batches.few(fixed_batch(model) or 2))
-    told = arguments["callbacks"]
+    backend, told = backends.current(), arguments["callbacks"]
     if (
         arguments["steps_per_epoch"] is not None
-        or not alone
+        or backend.replicas(model) > 1
         or backend.process() != (0, 1)
         or model.run_eagerly
         or overrides(model, "compute_metrics")
@@ -275,29 +271,35 @@ def _loan(
     projection: Projection | None,
 ) -> Loan:
     """Return a train_step: that of the last fit, if it is compiled and will do."""
+    # A loaded model goes on with the state that it carries.
     own = model.optimizer
-    keeper = MethodState(method)
-    if isinstance(own, MethodState) and own.method == method and own.built:
-        keeper = own  # a loaded model goes on with the state that it carries
-    parts = [*model.variables, *model.metrics, model.loss, *model.layers]
-    parts += [v.constraint for v in model.trainable_variables]
+    goes_on = isinstance(own, MethodState) and own.method == method and own.built
     layout = None if groups is None else (_fits(groups), *groups.layout)
     key = (method, *modes, batches is not None, layout)
     key += (tuple(v.trainable for v in model.variables), model.jit_compile)
     key += (model.run_eagerly, model.steps_per_execution)
     key += (projection and projection.key,)
     last = getattr(getattr(model, "history", None), "loan", None)
-    if keeper is not own and last is not None and last.serves(key, parts):
+    if not goes_on and last is not None and last.serves(key, _parts(model)):
         last.step.batches = groups
         last.step.keeper.restart(model.trainable_variables)
         return last
+    if batches is not None and backends.current().replicas(model) == 1:
+        _try(model, batches.few(fixed_batch(model) or 2))
+    keeper = own if goes_on else MethodState(method)
     keeper.build(model.trainable_variables)
     ordered = batches is not None
     curvature, seed, timed, strict = modes
     step = TrainStep(
         model, keeper, seed, groups, timed, ordered, curvature, projection, strict
     )
-    return Loan(step, key, parts)
+    return Loan(step, key, _parts(model))
+
+
+def _parts(model: keras.Model) -> list[Any]:
+    """Return the objects that a compiled step has been made of."""
+    parts = [*model.variables, *model.metrics, model.loss, *model.layers]
+    return parts + [v.constraint for v in model.trainable_variables]
 
 
 def _callbacks(

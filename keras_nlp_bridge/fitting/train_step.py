@@ -14,7 +14,7 @@ from scipy import optimize
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.fitting.batch_oracle import BatchOracle, SharedOracle, size_of
 from keras_nlp_bridge.fitting.batches import Batches
-from keras_nlp_bridge.fitting.method_state import MethodState
+from keras_nlp_bridge.fitting.method_state import MethodState, weights_of
 from keras_nlp_bridge.methods import Status
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.models import states
@@ -131,23 +131,31 @@ class TrainStep:
             state = self.keeper.without(after.state)
             return after._replace(state=state, metrics=metrics)
 
-        begin = backend.owned(self.keeper.without(start.state))
-        start = start._replace(state=begin)
-        if not isinstance(count, int):  # the last batch may be short
+        def made(length: Any, first: Any, last: Any, carry: _Carry) -> _Carry:
             return backend.fold(
-                lambda i, carry: body(
-                    i * size, ops.minimum(size, count - i * size), carry
-                ),
-                start,
-                0,
-                (count + size - 1) // size,
+                lambda i, carry: body(i * size, length(i), carry), carry, first, last
+            )
+
+        begin = backend.owned(self.keeper.without(start.state))
+        steps = -(-count // size)
+        seen = self._seen(start, steps)
+        start = start._replace(state=begin, position=start.position + seen)
+        if not isinstance(count, int):  # the last batch may be short
+            return made(
+                lambda i: ops.minimum(size, count - i * size), seen, steps, start
             )
         whole, rest = divmod(count, size)
         if whole:
-            start = backend.fold(
-                lambda i, carry: body(i * size, size, carry), start, 0, whole
-            )
-        return body(whole * size, rest, start) if rest else start
+            start = made(lambda _: size, seen, whole, start)
+        if rest:
+            start = made(lambda _: rest, ops.maximum(seen, whole), steps, start)
+        return start
+
+    def _seen(self, carry: _Carry, steps: Any) -> Any:
+        """Return how many of a group's batches were seen before a restart."""
+        if not self.ordered:
+            return 0
+        return ops.clip(carry.state.clock.t - carry.position, 0, steps)
 
     def _step(
         self, objective: Objective, batch: Batch, carry: _Carry, moved: set[int]
@@ -169,9 +177,7 @@ class TrainStep:
             before = method.with_clock(
                 before, ops.cast(before.clock.t, dtype) / total, 1 / total
             )
-        # After a restart within an epoch its first batches have been seen.
-        unseen = carry.position >= before.clock.t if self.ordered else None
-        oracle = self._oracle(objective, batch, others, unseen, carry.metrics)
+        oracle = self._oracle(objective, batch, others, carry.metrics)
         after = method.step(oracle, before)
         y_pred, seen, metrics = oracle.first
         self._noted |= objective.noted
@@ -185,9 +191,10 @@ class TrainStep:
             kept.append(new)
         loss, lost = after.at.f, carry.lost
         lost = lost + ops.cast(ops.logical_not(ops.isfinite(loss)), "int32")
-        if self.ordered:
+        if self.ordered and self.batches is None:
+            # After a restart within an epoch its first batches have been seen.
             after, kept, lost = ops.cond(
-                unseen,
+                carry.position >= before.clock.t,
                 lambda: (after, kept, lost),
                 lambda: (before, carry.others, carry.lost),
             )
@@ -210,19 +217,16 @@ class TrainStep:
         objective: Objective,
         batch: Batch,
         others: list[Tensor],
-        unseen: Tensor | None,
         metrics: list[Tensor],
     ) -> BatchOracle:
         kind = SharedOracle if self._spread else BatchOracle
-        grouped = self.batches is not None  # then the state is one of its own
         oracle = kind(
             objective,
             backends.current(),
             batch,
             others,
             curvature=self.curvature,
-            donated=grouped,
-            live=unseen if grouped else None,
+            donated=self.batches is not None,  # then the state is one of its own
             metrics=metrics,
         )
         oracle.project = self.projection
@@ -230,22 +234,20 @@ class TrainStep:
 
     def result(self, history: keras.callbacks.History) -> optimize.OptimizeResult:
         """Describe the run; the result is what the callbacks left in the model."""
-        keeper, model = self.keeper, self.model
-        objective = Objective(model, model.trainable_variables, training=True)
-        backend = backends.current()
-        x = objective.join([backend.read(v) for v in objective.variables])
-        state = keeper.load(x)
-        counts = {k: int(getattr(state.counts, k)) for k in ("nfev", "njev", "nhev")}
+        keeper = self.keeper
+        counts = keeper.read("counts")._asdict()
+        counts = {k: int(counts[k]) for k in ("nfev", "njev", "nhev")}
+        steps = int(keeper.read("clock").t)
         loss = history.history.get("loss", [np.nan])[-1]
-        status = Status(int(state.stop))
-        if 0 < int(state.clock.t) <= int(state.past.rejections):  # not one accepted
+        status = Status(int(keeper.read("stop")))
+        if 0 < steps <= int(keeper.read("past").rejections):  # not one accepted
             finite = np.isfinite(float(loss))
             status = Status.STALLED if finite else Status.EXCEPTION
         return optimize.OptimizeResult(
-            x=np.asarray(backend.to_host(x), np.float64),
+            x=weights_of(self.model.trainable_variables).astype(np.float64),
             x_last=np.asarray(keeper.last, np.float64),
             fun=float(loss),
-            nit=int(state.clock.t),
+            nit=steps,
             nlost=int(keeper.lost),
             success=status is Status.RUNNING and bool(np.isfinite(float(loss))),
             status=0 if status is Status.RUNNING else int(status),

@@ -119,11 +119,7 @@ class Objective:
     def split(self, x: Tensor) -> list[Tensor]:
         """Cut the flat vector into the variables' shapes and dtypes."""
         spec = self.spec
-        parts = _cut(x, spec.sizes)
-        return [
-            ops.cast(ops.reshape(part, shape), dtype)
-            for part, shape, dtype in zip(parts, spec.shapes, spec.dtypes, strict=True)
-        ]
+        return backends.current().cut(x, spec.sizes, spec.shapes, spec.dtypes)
 
     def join(self, tensors: Sequence[Tensor]) -> Tensor:
         """Put the variables' tensors into one flat vector; inverse of `split`."""
@@ -372,9 +368,3 @@ def _one_number(loss: Any, own: bool) -> Tensor:
         "`compute_loss` must return one number, as for Keras's `fit` (parts of it "
         f"are logged by metrics that it updates); got {got}."
     )
-
-
-def _cut(vector: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    if len(sizes) == 1:
-        return [vector]
-    return ops.split(vector, np.cumsum(sizes)[:-1].tolist())

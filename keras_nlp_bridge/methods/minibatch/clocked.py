@@ -237,9 +237,8 @@ class Clocked(Method):
         """
         xp, x, past = namespace(state.at.x), state.at.x, state.past
         # Not finite at x: perhaps an untested step went too far. Back, and test.
-        # By `cond`: vectors are chosen, not copied.
-        stay = xp.cond(sound, lambda: x, lambda: past.x)
-        x = xp.cond(state.accepted, ahead, lambda: stay)
+        stay = xp.select(sound, x, past.x)
+        x = xp.select(state.accepted, ahead(), stay)
         rejections = xp.where(
             state.accepted | fine, past.rejections * 0, past.rejections + 1
         )

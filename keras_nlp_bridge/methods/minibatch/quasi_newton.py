@@ -158,12 +158,13 @@ class StochasticRegion(ClockedRegion):
         too_good = pred > PROMISE * xp.abs(state.at.f)
         tested = self._due(state, factor) | state.past.suspect | too_good
         tested = tested & useful
-        outcome = xp.cond(
+        names = _Outcome._fields
+        before = _Outcome(useful, *(getattr(state, name) for name in names[1:]))
+        outcome = xp.when(
             tested,
-            lambda: self._tested(oracle, state, p, pred),
-            lambda: _Outcome(
-                useful, *(getattr(state, name) for name in _Outcome._fields[1:])
-            ),
+            lambda now, *given: self._tested(oracle, now, *given),
+            before,
+            *(state._replace(**dict.fromkeys(names)), p, pred),
         )
         rest = self.at_rest(oracle, state, gg, pred)
         state = state._replace(**outcome._asdict())
@@ -172,10 +173,10 @@ class StochasticRegion(ClockedRegion):
         # Points are projected in the metric of x: another one has other solutions.
         if self.adaptivity and not constrained(oracle):
             due, same = state.clock.t == state.due, state
-            state = xp.cond(due, lambda: self._rescaled(same), lambda: same)
+            state = xp.when(due, self._rescaled, same)
             changed = tested | due
         pairs, model = state.pairs, state.model
-        model = xp.cond(changed, lambda: self._model(pairs), lambda: model)
+        model = xp.when(changed, lambda _, pairs: self._model(pairs), model, pairs)
         return state._replace(model=model)
 
     def _proposed(
@@ -244,7 +245,7 @@ class StochasticRegion(ClockedRegion):
         keep = xp.scalar(self.momentum, xp.dtype(g))
         keep = xp.where(state.clock.t == 1, 0.0, keep)
         m, down = fused(oracle, averaged, state.m, g, keep, metric)
-        m = xp.cond(sound, lambda: m, lambda: state.m)
+        m = xp.select(sound, m, state.m)
         return state._replace(m=m), down
 
     def _looked_back(
@@ -271,9 +272,15 @@ class StochasticRegion(ClockedRegion):
         return self.remembered(state, sound), sound
 
     def _tested(
-        self, oracle: Oracle, state: StochasticTRState, p: Array, pred: Array
+        self,
+        oracle: Oracle,
+        before: "_Outcome",
+        state: StochasticTRState,
+        p: Array,
+        pred: Array,
     ) -> "_Outcome":
         """Evaluate at the trial point on the same sample: pair, radius, acceptance."""
+        state = state._replace(**before._asdict())
         xp, at, metric = namespace(state.at.x), state.at, state.squared_scales
         end, p = made(oracle, at.x, p)
         f_new, g_new = oracle.value_and_grad(end)

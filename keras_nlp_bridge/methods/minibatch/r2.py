@@ -100,8 +100,7 @@ class StochasticR2(Steered):
         m, h, d = steepest(
             oracle, self.norm, (state.m, state.h), at.g, t, (slow, self.beta2)
         )
-        # By `cond`: these are chosen, not copied.
-        m, h = xp.cond(sound, lambda: (m, h), lambda: (state.m, state.h))
+        m, h = xp.select(sound, (m, h), (state.m, state.h))
         state = state._replace(m=m, h=h)
         slope = -xp.dot(at.g, d)
         log_sigma, counts = xp.cond(
