@@ -1,12 +1,16 @@
 """One epoch of `fit` beside one epoch of Keras's `model.fit` with Adam.
 
-Run ``python benchmarks/fit_speed.py [--rounds 15] [--samples 60000] [--nets mlp]``.
+Run ``KERAS_BACKEND=jax python benchmarks/fit_speed.py [--rounds 15] [--samples 60000]
+[--nets mlp]`` (or torch, or tensorflow).
 
 Same data, same batch size, no callbacks, as users call both. The cases take turns in
 one process; an epoch is a call with ``epochs=1`` of a model that was fitted before, so
 that nothing is traced in it. A ratio is the median over the rounds of ours divided by
-Adam's in the same round. Beside the rival as users call it stand its two faster forms:
-32 steps per execution, and without XLA.
+Adam's in the same round. Beside the rival as users call it stand its faster forms,
+where the backend has them (32 steps per execution, without XLA), and Muon.
+
+The last column is that of outer loops: twenty calls of one epoch each, of a twentieth
+of the samples, against one call of twenty epochs.
 """
 
 import argparse
@@ -20,40 +24,72 @@ import keras
 
 import keras_nlp_bridge as knb
 
-# Network, images in one row or not, batch size, and the bars.
-NETS: dict[str, tuple[Callable[[], keras.Model], bool, int, dict[str, float]]] = {
-    "mlp": (common.mlp, True, 32, {"r2": 0.7, "tr-lsr1": 1.2, "slbfgs": 1.3}),
-    "lenet": (common.lenet, False, 128, {"r2": 1.0, "tr-lsr1": 1.4, "slbfgs": 1.5}),
+BACKEND = keras.backend.backend()
+# Network, images in one row or not, and batch size.
+NETS: dict[str, tuple[Callable[[], keras.Model], bool, int]] = {
+    "mlp": (common.mlp, True, 32),
+    "lenet": (common.lenet, False, 128),
 }
+METHODS = "r2", "tr-lsr1", "slbfgs"
+# Of the methods, on both networks.
+BARS = {
+    "tensorflow": {"mlp": (0.6, 1.0, 1.1), "lenet": (0.95, 1.25, 1.3)},
+    "jax": {"mlp": (0.9, 1.6, 1.6), "lenet": (1.0, 1.4, 1.4)},
+    "torch": {"mlp": (0.9, 1.6, 1.6), "lenet": (1.0, 1.3, 1.3)},
+}[BACKEND]
 RIVALS: dict[str, dict[str, Any]] = {
     "Adam": {},
     "Adam, 32 steps per execution": {"steps_per_execution": 32},
     "Adam, jit_compile=False": {"jit_compile": False},
     "Adam, both": {"steps_per_execution": 32, "jit_compile": False},
+    "Muon": {"optimizer": "muon"},
+    "Muon, 32 steps per execution": {"optimizer": "muon", "steps_per_execution": 32},
 }
+if BACKEND == "torch":  # it has no more than one step per execution, and is eager
+    RIVALS = {name: RIVALS[name] for name in ("Adam", "Muon")}
+elif BACKEND == "jax":
+    RIVALS = {name: r for name, r in RIVALS.items() if "jit_compile" not in r}
+CALLS = 20
 
 
-def cases(name: str, samples: int) -> dict[str, Callable[[], Any]]:
-    """Return what makes an epoch, by method."""
-    net, flat, size, bars = NETS[name]
+def cases(name: str, samples: int) -> dict[str, Callable[..., Any]]:
+    """Return what makes epochs on the first samples, by method."""
+    net, flat, size = NETS[name]
     x, y = common.random_digits(samples, flat)
-    found: dict[str, Callable[[], Any]] = {}
+    found: dict[str, Callable[..., Any]] = {}
     for rival, settings in RIVALS.items():
         model = net()
-        model.compile("adam", loss=common.cross_entropy(), **settings)
-        found[rival] = lambda m=model: m.fit(x, y, batch_size=size, verbose=0)
-    for method in bars:
+        model.compile(
+            **{"optimizer": "adam", "loss": common.cross_entropy()} | settings
+        )
+        found[rival] = lambda n=samples, m=model, **given: m.fit(
+            x[:n], y[:n], batch_size=size, verbose=0, **given
+        )
+    for method in METHODS:
         model = net()
         model.compile(loss=common.cross_entropy())
-        found[method] = lambda m=model, k=method: knb.fit(
-            m, x, y, method=k, batch_size=size, verbose=0
+        found[method] = lambda n=samples, m=model, k=method, **given: knb.fit(
+            m, x[:n], y[:n], method=k, batch_size=size, verbose=0, **given
         )
     return found
 
 
+def outer(epochs: Callable[..., Any], samples: int) -> float:
+    """Return the time of many calls for one epoch, by that of one call for as many."""
+
+    def many() -> None:
+        for _ in range(CALLS):
+            epochs(n=samples)
+
+    runs = {"one": lambda _: epochs(n=samples, epochs=CALLS), "many": lambda _: many()}
+    times = common.interleaved(runs, 4)
+    return times["many"] / times["one"]
+
+
 def measure(name: str, samples: int, rounds: int) -> list[list[str]]:
     """Return the rows of a network."""
-    _, _, size, bars = NETS[name]
+    size = NETS[name][2]
+    bars = dict(zip(METHODS, BARS[name], strict=True))
     steps = -(-samples // size)
     times: dict[str, list[tuple[float, float]]] = {}
     made = cases(name, samples)
@@ -78,9 +114,9 @@ def measure(name: str, samples: int, rounds: int) -> list[list[str]]:
                 name,
                 method,
                 f"{1e6 * statistics.median(s[0] for s in spent) / steps:.0f}",
-                f"{wall[0]:.2f}" if bar is None else common.verdict(wall[0], bar),
-                *(f"{w:.2f}" for w in wall[1:]),
-                f"{busy:.2f}",
+                *(f"{w:.2f}" for w in wall),
+                f"{busy:.2f}" if bar is None else common.verdict(busy, bar),
+                f"{outer(made[method], max(size, samples // CALLS)):.2f}",
             ]
         )
     return rows
@@ -95,11 +131,12 @@ def main() -> None:
     args = parser.parse_args()
     rows = [r for net in args.nets for r in measure(net, args.samples, args.rounds)]
     header = [
-        *("net", "method", "us a step", "time / Adam"),
-        *(f"time / {rival}" for rival in list(RIVALS)[1:]),
+        *("net", "method", "us a step"),
+        *(f"time / {rival}" for rival in RIVALS),
         "processor time / Adam",
+        f"{CALLS} calls / one",
     ]
-    common.report("fit-speed", rows, header)
+    common.report(f"fit-speed-{BACKEND}", rows, header)
 
 
 if __name__ == "__main__":
