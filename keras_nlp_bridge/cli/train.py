@@ -140,7 +140,7 @@ def _method(
         return given, epochs or 10
     if epochs or settings:
         raise ValueError(
-            "`--epochs` and `--options` must not be given beside a list of methods, "
+            "`--epochs` and `--options` must not be given with a list of methods, "
             f"which says how long each runs; got --method {given}."
         )
     entries = [entry.strip() for entry in given.split(",")]

@@ -296,7 +296,7 @@ def _phases(
         return [_phase(method, epochs, options, averaging, batch_size)]
     if options:
         raise ValueError(
-            "`options` must be None beside a list of methods; give each its own as "
+            "`options` must be None with a list of methods; give each its own as "
             f"(method, epochs, options); got {options}."
         )
     phases = []

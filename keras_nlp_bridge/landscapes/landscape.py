@@ -287,7 +287,7 @@ def _check_recipe(recipe: str, directions: Any) -> None:
     require("recipe", recipe, known, "'fluxopttools' or None")
     named = directions is None or isinstance(directions, str)
     holds = named and directions in (None, "random")
-    require("directions", directions, holds, "None or 'random' beside a recipe")
+    require("directions", directions, holds, "None or 'random' with a recipe")
 
 
 # ------------------------------------------------------------------------------- grid

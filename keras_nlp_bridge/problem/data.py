@@ -89,7 +89,7 @@ def load(
     Raises
     ------
     ValueError
-        Empty data, unequal lengths, `y` beside a data set, a data set that can be
+        Empty data, unequal lengths, `y` together with a data set, a data set that can be
         read only once or never ends, or `class_weight` together with
         `sample_weight` or several outputs.
     TypeError
@@ -100,7 +100,7 @@ def load(
             if value is not None:
                 raise ValueError(
                     f"`{name}` must be None when `x` is a data set, which carries "
-                    f"its own; got {type(value).__name__} beside {type(x).__name__}."
+                    f"its own; got {type(value).__name__} with {type(x).__name__}."
                 )
         raw = _read_dataset(x)
     else:

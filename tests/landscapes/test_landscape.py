@@ -390,7 +390,7 @@ def flat(problem, *sizes):
         (dict(path=np.ones((5, 26))), "`path` must hold more than 2 iterates"),
         (dict(path=np.ones((5, 3))), r"`path\[0\]` must have shape"),
         (dict(recipe="julia"), "`recipe` must be 'fluxopttools' or None"),
-        (dict(recipe="fluxopttools", directions="filter"), "beside a recipe"),
+        (dict(recipe="fluxopttools", directions="filter"), "with a recipe"),
     ],
 )
 def test_wrong_arguments_are_named_before_any_work(problem, arguments, message):
