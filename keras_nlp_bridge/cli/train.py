@@ -17,13 +17,12 @@ from keras_nlp_bridge.cli.common import (
     add_parser,
     count,
     make_directory,
-    progress,
     save_picture,
     start_keras,
     user_errors,
 )
 from keras_nlp_bridge.cli.inputs import INPUTS, add_inputs, model_maker, read_data
-from keras_nlp_bridge.extras import beside, require
+from keras_nlp_bridge.extras import beside, progress, require
 
 if TYPE_CHECKING:
     import keras
