@@ -44,8 +44,9 @@ def test_it_needs_what_pip_installs():
     python, *others = listed("requirements", "run")
     assert python == "python>={{python_min}}"
     assert others == PROJECT["dependencies"]
+    build = PYPROJECT["build-system"]["requires"]
     host = listed("requirements", "host")
-    assert host == ["python{{python_min}}", "pip", *PYPROJECT["build-system"]["requires"]]
+    assert host == ["python{{python_min}}", "pip", *build]
 
 
 def test_commands_are_those_of_the_project(capsys):

@@ -16,6 +16,7 @@ __all__ = ["check_labels"]
 
 SPARSE, ONE_HOT = "sparse_categorical_crossentropy", "categorical_crossentropy"
 BINARY = "binary_crossentropy"
+_ROUNDING = 1e-5  # of shares of classes that add up to 1
 _CLASSES = {
     SPARSE: keras.losses.SparseCategoricalCrossentropy,
     ONE_HOT: keras.losses.CategoricalCrossentropy,
@@ -67,7 +68,7 @@ def check_labels(model: keras.Model, loss: Any, batch: Batch) -> None:
         if kind == SPARSE:
             _check(given, weight, shape[-1], getattr(one, "ignore_class", None))
         elif kind == BINARY and given.dtype.kind in "iuf":
-            outside = (given < 0) | (given > 1)
+            outside = (given < -_ROUNDING) | (given > 1 + _ROUNDING)
             _refuse(given, weight, outside, f"labels in [0, 1] for the loss {kind!r}")
 
 
