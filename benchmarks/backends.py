@@ -1,4 +1,4 @@
-"""What the bridge costs on the backend of KERAS_BACKEND: interleaved medians.
+"""The cost of the bridge on the backend of KERAS_BACKEND: interleaved medians.
 
 Run ``KERAS_BACKEND=jax python benchmarks/backends.py [--rounds 40]`` (or torch, or
 tensorflow). "Bare" is the backend's own value and gradient over data on the device:

@@ -1,4 +1,4 @@
-"""What the SciPy boundary costs: ratios of one process, interleaved medians.
+"""The cost of the SciPy boundary: ratios of one process, interleaved medians.
 
 Run ``python benchmarks/boundary.py [--rounds 40] [--data-dir DIR]``. With MNIST in
 DIR the 60,000-image row uses it, otherwise noise of its shape. One thread by default,

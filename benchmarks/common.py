@@ -1,4 +1,4 @@
-"""What the benchmarks share: networks, data, interleaved timing, tables."""
+"""Shared by the benchmarks: networks, data, interleaved timing, tables."""
 
 import json
 import os

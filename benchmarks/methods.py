@@ -1,4 +1,4 @@
-"""What `r2` and `tr_lsr1` reach: test problems, traffic, minibatch training.
+"""How far `r2` and `tr_lsr1` get: test problems, traffic, minibatch training.
 
 Run ``python benchmarks/methods.py [--data-dir DIR] [--seconds 60]``. The training row
 needs MNIST by tensorflow_datasets.

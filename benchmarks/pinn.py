@@ -64,7 +64,7 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """What the run has used so far."""
+        """Return the seconds that the run has used so far."""
         return time.process_time() - self._begin
 
     def restarted(self) -> None:

@@ -1,4 +1,4 @@
-"""What the runs of ``pinn.py`` come to: tables, bars, a picture."""
+"""Results of the runs of ``pinn.py``: tables, bars, a picture."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What `lbfgs`, `tr_lsr1` and `trunk` cost beside SciPy's L-BFGS-B, in one process.
+"""The cost of `lbfgs`, `tr_lsr1` and `trunk` against SciPy's L-BFGS-B.
 
 Run ``python benchmarks/solvers.py [--rounds 5] [--n 1000000]``.
 """

@@ -456,7 +456,7 @@ def baseline(name: str, steps: int) -> keras.optimizers.Optimizer:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run reached, and its work in forward and backward passes a step."""
+    """The end of one run, and its work in forward and backward passes a step."""
 
     test: float
     train: float

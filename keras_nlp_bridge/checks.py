@@ -22,6 +22,7 @@ __all__ = [
     "Option",
     "Options",
     "Rule",
+    "brief",
     "finite",
     "in_interval",
     "is_number",
@@ -305,12 +306,43 @@ def _described(cls: type[Options]) -> str | None:
     head, notes, tail = text.partition("\n\nNotes\n-----")
     lines = [head, "", "Parameters", "----------"]
     for name, known in cls.declared.items():
-        default = getattr(cls, name)
-        default = default.default if isinstance(default, Field) else default
-        shown = f"{default:g}" if isinstance(default, float) else repr(default)
-        shown = "optional" if default is None else f"default {shown}"
+        default = _default(cls, name)
+        shown = f"default {default}" if default else "optional"
         lines.append(f"{cls.option_name(name)} : {known.rule.shown()}, {shown}")
         text = f"{known.meaning} [{known.source}]" if known.source else known.meaning
         wrapped = textwrap.wrap(text, width=80, break_on_hyphens=False)
         lines += [f"    {line}" for line in wrapped]
     return "\n".join(lines) + notes + tail
+
+
+def _default(cls: type[Options], name: str) -> str:
+    """Return the default of an option as it is shown; nothing for None."""
+    default = getattr(cls, name)
+    default = default.default if isinstance(default, Field) else default
+    if default is None:
+        return ""
+    return f"{default:g}" if isinstance(default, float) else repr(default)
+
+
+def brief(cls: type[Options], meanings: bool = True) -> str:
+    """Describe the options of a class in a line or two each.
+
+    Parameters
+    ----------
+    cls : type of Options
+        Whose they are.
+    meanings : bool
+        Otherwise names and defaults alone, one after the other.
+    """
+    texts, equal = [], " = " if meanings else "="
+    for name, known in cls.declared.items():
+        default = _default(cls, name)
+        text = cls.option_name(name) + (f"{equal}{default}" if default else "")
+        more = f": {known.rule.shown()}. {known.meaning}"
+        texts.append(text + more if meanings else text)
+    paragraphs = texts if meanings else [", ".join(texts) + "."]
+    lines: list[str] = []
+    for text in paragraphs:
+        wrapped = textwrap.wrap(text, 78, break_on_hyphens=False)
+        lines += wrapped[:1] + [f"{'    ' * meanings}{line}" for line in wrapped[1:]]
+    return textwrap.indent("\n".join(lines), "  ")

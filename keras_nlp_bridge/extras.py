@@ -1,15 +1,16 @@
-"""The world outside: optional packages, threads of BLAS, whole files, Ctrl-C."""
+"""The world outside: optional packages, threads of BLAS, files, Ctrl-C, progress."""
 
 import importlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["UntilInterrupted", "beside", "blas_on_one_thread", "require"]
+__all__ = ["UntilInterrupted", "beside", "blas_on_one_thread", "progress", "require"]
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:
@@ -130,5 +131,54 @@ class UntilInterrupted:
         ctrl_c = kind is not None and issubclass(kind, KeyboardInterrupt)
         self.interrupted = ctrl_c and self.done >= self._least
         if self.interrupted:
-            print(f"interrupted: {self._kept}", file=sys.stderr)
+            lead = "\n" if sys.stderr.isatty() else ""  # after a bar and ^C
+            print(f"{lead}interrupted: {self._kept}", file=sys.stderr)
         return self.interrupted
+
+
+Bar = Callable[[str, float | None, str], None]
+_WIDTH = 30  # of a bar
+
+
+def progress(quiet: bool = False, every: float = 30.0) -> Bar:
+    """Return ``bar(label, share, text)``, which draws on a terminal or in a notebook.
+
+    Elsewhere it prints a line every so many seconds, with the time left. The share is
+    0 while nobody knows it, and None removes the bar.
+    """
+    if quiet:
+        return lambda label, share, text: None
+    live = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return _draw if live else _Lines(every)
+
+
+def _draw(label: str, share: float | None, text: str) -> None:
+    if share is None:
+        line = "\r\x1b[K"
+    else:
+        done = ("=" * round(share * _WIDTH)).ljust(_WIDTH)
+        bar = f"[{done}] {share:4.0%}  " if share > 0 else ""
+        line = f"\r{label:<12} {bar}{text}\x1b[K"
+    print(line, end="", file=sys.stderr, flush=True)
+
+
+class _Lines:
+    """A line now and then, with the time left if all goes on as it did."""
+
+    def __init__(self, every: float) -> None:
+        self._every = every
+        self._label: str | None = None
+        self._began = self._said = 0.0
+
+    def __call__(self, label: str, share: float | None, text: str) -> None:
+        now = time.monotonic()
+        if share is None or label != self._label:
+            self._label = None if share is None else label
+            self._began = self._said = now
+        elif now - self._said >= self._every:
+            line = f"{label}: {text}"
+            if share > 0:
+                left = (now - self._began) * (1 - share) / share
+                line = f"{label}: {share:.0%}, about {left:.0f} s left, {text}"
+            print(line, file=sys.stderr, flush=True)
+            self._said = now

@@ -21,7 +21,7 @@ X0 = ROSEN.x0
 
 
 def curvature(method):
-    """What trunk needs beside the gradient, without exact Hessians."""
+    """The needs of trunk besides the gradient, without exact Hessians."""
     return {"hess": knb.LBFGS()} if method is knb.trunk else {}
 
 

@@ -17,6 +17,7 @@ from keras_nlp_bridge.checks import (
     Number,
     OneOf,
     Options,
+    brief,
     option,
 )
 from keras_nlp_bridge.methods import Clocked, Method
@@ -153,10 +154,16 @@ def test_every_option_is_described_in_its_own_class(kind):
     assert "As in" not in doc
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-def test_help_on_a_method_has_all_options(method):
-    for kind in filter(None, (method.full, method.stochastic, RunOptions)):
-        assert inspect.getdoc(kind) in method.__doc__
+def test_options_in_brief():
+    assert brief(Base) == (
+        "  inner = 1: float in (0, outer]. The inner radius.\n"
+        "  outer = 2: float in (0, inf). The outer one.\n"
+        "  sort = 'a': one of ('a', 'b'). What sort.\n"
+        "  most: int of at least 1. Of all."
+    )
+    assert brief(Derived, meanings=False) == (
+        "  own=True, inner=1, outer=4e+20, sort='a', most."
+    )
 
 
 @each_kind

@@ -1,5 +1,6 @@
 """Every block of code in the documentation runs, and prints what the page shows."""
 
+import ast
 import doctest
 import importlib
 import inspect
@@ -176,3 +177,38 @@ def test_a_link_leads_to_a_file(page):
         place = page.parent / target
         made = GENERATED[1] in place.parts  # by the gallery
         assert made or place.exists(), f"{name(page)}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_the_first_line_of_a_page_says_who_should_read_it(page):
+    if name(page) in ("docs/changelog.md", "docs/index.md"):
+        pytest.skip("its own form: the changes alone, the picture and three doors")
+    title, _, rest = page.read_text().partition("\n\n")
+    assert "# " in title
+    assert rest.startswith("For readers who"), rest.splitlines()[0]
+
+
+def test_no_docstring_begins_with_a_question():
+    kinds = ast.Module, ast.ClassDef, ast.FunctionDef
+    for path in (pages.ROOT / "keras_nlp_bridge").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = ast.get_docstring(node) if isinstance(node, kinds) else None
+            assert not re.match(r"What\b", text or ""), f"{path}: {text}"
+
+
+# A number by itself, not a part of a name; `code`, formulas and links do not count.
+NUMBER = re.compile(r"(?<![\w.])\d[\d,.]*(?!\w)")
+NO_PROSE = re.compile(
+    r"```.*?```|^\$\$.*?^\$\$|`[^`]*`|\$[^$]*\$|\]\([^)]*\)|https?:\S+|^\|.*?$",
+    flags=re.S | re.M,
+)
+SENTENCE = re.compile(r"(?<=[.!?:])\s+(?=[A-Z*\[])|\n\s*\n|\n(?=[-*] |\d\. |#)")
+
+
+@pytest.mark.parametrize("page", ALL, ids=name)
+def test_a_sentence_holds_at_most_three_numbers(page):
+    """More of them are a table."""
+    prose = NO_PROSE.sub("code", page.read_text())
+    for sentence in SENTENCE.split(prose):
+        found = NUMBER.findall(sentence)
+        assert len(found) <= 3, f"{name(page)}: {' '.join(sentence.split())}"

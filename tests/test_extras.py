@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whatever happens while they are written."""
+"""Files that are whole or not there, and progress on a terminal and without one."""
 
 import os
 import signal
@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from keras_nlp_bridge import extras
 from keras_nlp_bridge.extras import beside
 
 pytestmark = pytest.mark.once
@@ -98,3 +99,53 @@ def test_a_kill_leaves_a_whole_file(tmp_path, rng):
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert len(Benchmark.load(path)) in (1, 3000)
+
+
+def test_without_a_terminal_a_line_is_printed_now_and_then(capsys, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(extras.time, "monotonic", lambda: now)
+    bar = extras.progress(every=30.0)
+    for i in range(10):
+        bar("r2", i / 10, f"loss {i}")
+        now += 12.0
+    bar("r2", None, "")
+    now += 60.0
+    bar("adam", 0.5, "loss 0")  # another run: its time begins here
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "r2: 30%, about 84 s left, loss 3",
+        "r2: 60%, about 48 s left, loss 6",
+        "r2: 90%, about 12 s left, loss 9",
+    ]
+
+
+def test_quiet_is_quiet(capsys, monkeypatch):
+    for terminal in (True, False):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda t=terminal: t)
+        bar = extras.progress(quiet=True, every=0.0)
+        bar("r2", 0.5, "loss")
+        bar("r2", 0.6, "loss")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_gets_a_bar(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    bar = extras.progress()
+    bar("r2", 0.5, "loss 1")
+    bar("r2", None, "")
+    shown = capsys.readouterr().err
+    assert "[===============               ]  50%  loss 1" in shown
+    assert shown.endswith("\r\x1b[K")
+
+
+def test_where_nobody_knows_the_share_the_text_alone_is_shown(capsys, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(extras.time, "monotonic", lambda: now)
+    bar = extras.progress()
+    for done in range(4):
+        bar("eigenvalues", 0.0, f"{done} products")
+        now += 20.0
+    assert capsys.readouterr().err == "eigenvalues: 2 products\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    extras.progress()("eigenvalues", 0.0, "9 products")
+    assert capsys.readouterr().err == "\reigenvalues  9 products\x1b[K"

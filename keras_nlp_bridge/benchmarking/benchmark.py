@@ -67,61 +67,41 @@ def benchmark(
         a function that makes one of these from a seed.
     seeds : int or iterable of int
         Given to the functions that make problems. Other problems start at their own x0
-        for seed 0, otherwise beside it, as `minimize` says of ``multistart``.
+        for seed 0, otherwise near it, as `minimize` says of ``multistart``.
     budget : mapping, optional
-        ``gtol`` (1e-5) and ``rtol`` (0): a run ends, and has solved the problem, where
-        the infinity norm of the gradient is at most ``gtol + rtol |g(x0)|``. ``maxfun``
-        (10,000), ``maxiter``, ``maxtime`` and ``epochs`` (none): evaluations of the
-        objective, steps, seconds and passes over all samples: on minibatches one step
-        on each of them, otherwise the work of one gradient.
+        ``gtol`` (1e-5) and ``rtol`` (0): a run has solved the problem where the
+        infinity norm of the gradient is at most ``gtol + rtol |g(x0)|``. Limits:
+        ``maxfun`` (10,000), ``maxiter``, ``maxtime`` in seconds, ``epochs``.
     target : float or mapping of str to float, optional
-        A value of the objective, for all problems or by name. A run ends, and has
-        solved the problem, where it is reached; a small gradient is not enough then.
+        A value of the objective, for all problems or by name, that solves the problem;
+        a small gradient is not enough then.
     skip : callable, optional
-        ``skip(method, problem, n)`` with the names and the number of variables; true
-        leaves the runs out of the table.
+        ``skip(method, problem, n)``, with names and the number of variables: true
+        leaves the runs out.
     warm_up : bool
-        Take two steps from other weights before each run on a `KerasProblem`, so that
-        tracing is not on the clock.
+        Keep tracing off the clock by two steps before each run on a `KerasProblem`.
     checkpoint : str or Path, optional
-        A file ending with ``.jsonl`` that each run is written to when it is finished.
-        If it is there, its runs are not repeated.
+        A ``.jsonl`` file of finished runs; those in it are not repeated.
     verbose : int
         0 for no progress bar.
 
     Returns
     -------
     Benchmark
-        Its `table` is a `pandas.DataFrame`; the columns are described in the notes.
+        Its `table` is a `pandas.DataFrame`. Ctrl-C returns what is finished, with
+        `interrupted` set.
 
     Raises
     ------
     ValueError, TypeError
-        For arguments that make no sense, before anything is run.
+        For arguments that make no sense, before anything is run. A run that raises is a
+        row.
 
     Notes
     -----
-    Columns: ``method``, ``problem``, ``seed``; ``n``, the number of variables;
-    ``status``: "solved", "maxfun", "maxiter", "maxtime", "epochs" (the budget is used
-    up), "stopped" (the method ended by its own rule, without solving the problem) or
-    "exception"; the method's ``message``, or the type and text of the exception;
-    ``solved``; ``fun`` and ``gnorm``, the objective and the infinity norm of the
-    gradient at the returned point, evaluated afterwards; ``nit``, ``nfev``, ``njev``,
-    ``nhev`` (a whole Hessian counts n products); ``cost``, in gradients:
-    ``njev + max(0, nfev - njev) / 3 + 2 nhev``, on minibatches divided by their number
-    in an epoch; ``seconds``.
-
-    So that all runs end for the same reasons, tolerances and limits of SciPy's own are
-    switched off; `options` win. Methods on functions, and SciPy's on a `KerasProblem`,
-    are stopped at the evaluation that solves the problem or ends the budget (then the
-    best point counts), ours on a `KerasProblem` by their own rules, since they run on
-    the device. On a `KerasProblem` with minibatches those of our methods that have a
-    variant for them go to the next after each step, all others see all samples;
-    ``fun`` and ``gnorm`` are those of all samples. Optimizers of Keras go by
-    minibatches, of 32 if the problem has none. The model is not changed.
-
-    A run that raises is a row, and so are all runs of a problem that cannot be made.
-    Ctrl-C returns what is finished, with `interrupted` set.
+    Columns: method, problem, seed, n, status, message, solved, fun, gnorm, nit, nfev,
+    njev, nhev, cost in gradients, seconds. They are explained in ``docs/comparing.md``,
+    and so is when runs end.
 
     Examples
     --------

@@ -94,7 +94,7 @@ class Stop(BaseException):
 
 
 class Oracle:
-    """The functions of a problem, counted; the clock and the limits beside them.
+    """The functions of a problem, counted; with the clock and the limits.
 
     Parameters
     ----------

@@ -1,15 +1,14 @@
-"""Parts that subcommands share: exit codes, errors in a sentence, options, progress."""
+"""Parts that subcommands share: exit codes, errors in a sentence, options."""
 
 import argparse
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_nlp_bridge.extras import beside, require
+from keras_nlp_bridge.extras import beside, progress, require
 
 if TYPE_CHECKING:
     from keras_nlp_bridge.benchmarking.experiment import Progress, Run
@@ -114,49 +113,6 @@ def make_directory(path: Path) -> None:
         raise PermissionError(
             f"`output` must be a directory to write in; got {str(path)!r}."
         )
-
-
-Bar = Callable[[str, float | None, str], None]
-_WIDTH = 30  # of a bar
-
-
-def progress(quiet: bool = False, every: float = 30.0) -> Bar:
-    """Return ``bar(label, share, text)``, which draws on stderr if that is a terminal.
-
-    Elsewhere it prints a line every so many seconds. A share of None removes the bar.
-    """
-    if quiet:
-        return lambda label, share, text: None
-    return _draw if sys.stderr.isatty() else _Lines(every)
-
-
-def _draw(label: str, share: float | None, text: str) -> None:
-    if share is None:
-        line = "\r\x1b[K"
-    else:
-        done = ("=" * round(share * _WIDTH)).ljust(_WIDTH)
-        line = f"\r{label:<12} [{done}] {share:4.0%}  {text}\x1b[K"
-    print(line, end="", file=sys.stderr, flush=True)
-
-
-class _Lines:
-    """A line now and then, with the time left if all goes on as it did."""
-
-    def __init__(self, every: float) -> None:
-        self._every = every
-        self._label: str | None = None
-        self._began = self._said = 0.0
-
-    def __call__(self, label: str, share: float | None, text: str) -> None:
-        now = time.monotonic()
-        if share is None or label != self._label:
-            self._label = None if share is None else label
-            self._began = self._said = now
-        elif share > 0 and now - self._said >= self._every:
-            left = (now - self._began) * (1 - share) / share
-            line = f"{label}: {share:.0%}, about {left:.0f} s left, {text}"
-            print(line, file=sys.stderr, flush=True)
-            self._said = now
 
 
 def run_progress(quiet: bool = False) -> "Progress":

@@ -11,7 +11,8 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from keras_nlp_bridge.cli.common import FAILED, add_parser, progress, seconds
+from keras_nlp_bridge.cli.common import FAILED, add_parser, seconds
+from keras_nlp_bridge.extras import progress
 
 _DOCTOR = """\
 Say what is installed and whether it works: versions, threads, precision, GPUs, extras

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +92,7 @@ def _landscape(options: argparse.Namespace) -> int:
             lnorm=options.lnorm,
             seed=options.seed,
             ndim=1 if options.line else 2,
-            verbose=sys.stdout.isatty() and not (options.quiet or options.json),
+            verbose=not options.quiet,
         )
         files = [options.output / name for name in ("landscape.png", "landscape.npz")]
         surface = options.surface

@@ -97,6 +97,7 @@ def _measured(
     from keras_nlp_bridge import curvature
 
     given: dict[str, Any] = {"curvature": options.curvature, "seed": options.seed}
+    given["verbose"] = not options.quiet
     top = min(options.top, problem.n)
     probes = options.probes
     wanted: dict[str, Callable[[], Any]] = {

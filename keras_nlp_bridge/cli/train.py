@@ -17,13 +17,12 @@ from keras_nlp_bridge.cli.common import (
     add_parser,
     count,
     make_directory,
-    progress,
     save_picture,
     start_keras,
     user_errors,
 )
 from keras_nlp_bridge.cli.inputs import INPUTS, add_inputs, model_maker, read_data
-from keras_nlp_bridge.extras import beside, require
+from keras_nlp_bridge.extras import beside, progress, require
 
 if TYPE_CHECKING:
     import keras
@@ -140,7 +139,7 @@ def _method(
         return given, epochs or 10
     if epochs or settings:
         raise ValueError(
-            "`--epochs` and `--options` must not be given beside a list of methods, "
+            "`--epochs` and `--options` must not be given with a list of methods, "
             f"which says how long each runs; got --method {given}."
         )
     entries = [entry.strip() for entry in given.split(",")]

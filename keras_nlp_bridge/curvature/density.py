@@ -13,7 +13,7 @@ from scipy.special import ndtr
 from keras_nlp_bridge import plots
 from keras_nlp_bridge.checks import in_interval, require_count
 from keras_nlp_bridge.curvature.estimates import KEPT, signs
-from keras_nlp_bridge.curvature.products import Vector, product_at
+from keras_nlp_bridge.curvature.products import Vector, product_at, watched
 from keras_nlp_bridge.extras import UntilInterrupted
 from keras_nlp_bridge.problem.problem import KerasProblem
 
@@ -60,6 +60,7 @@ def spectral_density(
     width: float | None = None,
     curvature: str | None = None,
     seed: int = 0,
+    verbose: bool = False,
 ) -> Spectrum:
     """Estimate how the eigenvalues are distributed.
 
@@ -78,6 +79,9 @@ def spectral_density(
         range of the eigenvalues found.
     seed : int
         Of the random vectors.
+    verbose : bool
+        Show a bar on stderr, or where that is no terminal a line now and then, with
+        the time left.
 
     Returns
     -------
@@ -103,7 +107,9 @@ def spectral_density(
     rng = np.random.default_rng(int(seed))
     steps = min(int(steps), problem.n)
     pairs = []
-    with UntilInterrupted(KEPT) as run:
+    total = int(samples) * steps
+    watch = watched(product, "density", total, verbose)
+    with UntilInterrupted(KEPT) as run, watch as product:
         for _ in range(int(samples)):
             pairs.append(quadrature(product, signs(rng, problem.n), steps))
             run.done = len(pairs)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from keras_nlp_bridge.checks import Number, OneOf, require, require_count
-from keras_nlp_bridge.curvature.products import Vector, product_at
+from keras_nlp_bridge.curvature.products import Vector, product_at, watched
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 __all__ = ["Eigen", "eigenvalues", "sharpness"]
@@ -53,6 +53,7 @@ def eigenvalues(
     tol: float | None = None,
     v0: ArrayLike | None = None,
     seed: int = 0,
+    verbose: bool = False,
 ) -> Eigen:
     """Compute some eigenvalues and vectors, by Lanczos' method.
 
@@ -75,6 +76,9 @@ def eigenvalues(
         Where to start, for instance an eigenvector nearby.
     seed : int
         Of a random start.
+    verbose : bool
+        Show how many products there were, on stderr; how many there will be nobody
+        knows.
 
     Returns
     -------
@@ -105,21 +109,23 @@ def eigenvalues(
     n = problem.n
     start = None if v0 is None else _start(problem, v0)
     require("k", k, k <= n, f"at most n={n}")
-    if n <= max(_DENSE, k + 1):
-        matrix = np.stack([product(row) for row in np.eye(n)])
-        values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-        chosen = np.sort(_SELECT[which](values, int(k)))
-    else:
-        if start is None:
-            start = np.random.default_rng(int(seed)).standard_normal(n)
-        values, vectors = eigsh(
-            LinearOperator((n, n), matvec=product, dtype=np.dtype(np.float64)),
-            int(k),
-            which=which,
-            v0=start,
-            tol=_TOLERANCE[problem.dtype] if tol is None else tol,
-        )
-        chosen = np.argsort(values)
+    dense = n <= max(_DENSE, k + 1)
+    with watched(product, "eigenvalues", n if dense else 0, verbose) as counted:
+        if dense:
+            matrix = np.stack([counted(row) for row in np.eye(n)])
+            values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+            chosen = np.sort(_SELECT[which](values, int(k)))
+        else:
+            if start is None:
+                start = np.random.default_rng(int(seed)).standard_normal(n)
+            values, vectors = eigsh(
+                LinearOperator((n, n), matvec=counted, dtype=np.dtype(np.float64)),
+                int(k),
+                which=which,
+                v0=start,
+                tol=_TOLERANCE[problem.dtype] if tol is None else tol,
+            )
+            chosen = np.argsort(values)
     chosen = chosen[::-1]
     return Eigen(values[chosen], vectors[:, chosen])
 

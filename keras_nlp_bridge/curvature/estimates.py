@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_nlp_bridge.checks import require_count
-from keras_nlp_bridge.curvature.products import Vector, product_at
+from keras_nlp_bridge.curvature.products import Vector, product_at, watched
 from keras_nlp_bridge.extras import UntilInterrupted
 from keras_nlp_bridge.problem.problem import KerasProblem
 
@@ -52,6 +52,7 @@ def trace(
     samples: int = 100,
     curvature: str | None = None,
     seed: int = 0,
+    verbose: bool = False,
 ) -> Estimate:
     """Estimate the trace, which is the sum of the eigenvalues.
 
@@ -63,6 +64,9 @@ def trace(
         Products, at least 2. The error falls as one over their root.
     seed : int
         Of the random vectors.
+    verbose : bool
+        Show a bar on stderr, or where that is no terminal a line now and then, with
+        the time left.
 
     Returns
     -------
@@ -74,8 +78,8 @@ def trace(
     Hutchinson, A stochastic estimator of the trace of the influence matrix, Comm. in
     Statistics - Simulation and Computation 19 (1990).
     """
-    probes = _probes(problem, x, samples, curvature, seed)
-    found = mean_and_error(float(z @ product) for z, product in probes)
+    given = problem, x, samples, curvature, seed
+    found = _mean(lambda z, product: float(z @ product), "trace", verbose, *given)
     return replace(found, value=float(found.value), error=float(found.error))
 
 
@@ -86,12 +90,13 @@ def diagonal(
     samples: int = 100,
     curvature: str | None = None,
     seed: int = 0,
+    verbose: bool = False,
 ) -> Estimate:
     """Estimate the diagonal.
 
     Parameters
     ----------
-    problem, x, curvature, samples, seed
+    problem, x, curvature, samples, seed, verbose
         As for `trace`.
 
     Returns
@@ -104,8 +109,8 @@ def diagonal(
     Bekas, Kokiopoulou and Saad, An estimator for the diagonal of a matrix, Applied
     Numerical Mathematics 57 (2007); with entries of +-1.
     """
-    probes = _probes(problem, x, samples, curvature, seed)
-    return mean_and_error(z * product for z, product in probes)
+    given = problem, x, samples, curvature, seed
+    return _mean(lambda z, product: z * product, "diagonal", verbose, *given)
 
 
 def mean_and_error(values: Iterable[Any]) -> Estimate:
@@ -121,17 +126,21 @@ def mean_and_error(values: Iterable[Any]) -> Estimate:
     return Estimate(mean, error, run.done, run.interrupted)
 
 
-def _probes(
+def _mean(
+    value: Callable[[Vector, Vector], Any],
+    what: str,
+    verbose: bool,
     problem: KerasProblem,
     x: ArrayLike | None,
     samples: int,
     curvature: str | None,
     seed: int,
-) -> Iterator[tuple[Vector, Vector]]:
-    """Return random vectors of +-1 and the matrix's products with them."""
+) -> Estimate:
+    """Mean of a function of random vectors of +-1 and the products with them."""
     require_count("samples", samples, 2)
     require_count("seed", seed, 0)
     product = product_at(problem, x, curvature)
     rng = np.random.default_rng(int(seed))
     vectors = (signs(rng, problem.n) for _ in range(int(samples)))
-    return ((z, product(z)) for z in vectors)
+    with watched(product, what, int(samples), verbose) as counted:
+        return mean_and_error(value(z, counted(z)) for z in vectors)

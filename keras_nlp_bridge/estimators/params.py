@@ -72,7 +72,7 @@ class NeuralNetworkParameters(BaseEstimator):
         the loss and make exact zeros, also in a list. All others take it for a part of
         the loss, with a kink, and leave small weights where there should be none, and
         so do these where a variable has a constraint that is no bound. Their option
-        `l1` penalizes biases too, and must not be given beside this one.
+        `l1` penalizes biases too, and must not be given together with this one.
     standardize : bool
         Give the network numeric features of mean 0 and variance 1 (sequences: at all
         times together, images: all pixels together), and targets likewise if the loss
@@ -253,7 +253,7 @@ def _check_options(method: Any, options: Any) -> None:
 
 
 def _check_one_l1(l1: float, method: Any, options: Any) -> None:
-    """Raise where a method has a penalty of its own beside that of the estimator."""
+    """Raise where a method has a penalty of its own besides that of the estimator."""
     phases = [(method, 0, options)]
     if isinstance(method, list | tuple):
         phases = [(*e, None)[:3] for e in method if _is_pair(e)]
@@ -262,8 +262,8 @@ def _check_one_l1(l1: float, method: Any, options: Any) -> None:
         weight = own.get("l1", getattr(one, "l1", 0))
         if l1 and weight:
             raise ValueError(
-                "`l1` must be 0 beside the option `l1` of a method, which penalizes "
-                f"biases too; got {l1!r} beside {weight!r}."
+                "`l1` must be 0 with the option `l1` of a method, which penalizes "
+                f"biases too; got {l1!r} and {weight!r}."
             )
 
 

@@ -53,7 +53,7 @@ def checked_arguments(given: dict[str, Any]) -> dict[str, Any]:
     check_class_weight(given["class_weight"])
     mapping("options", given["options"])
     mapping("bounds", given["bounds"])
-    _check_validation(given["y"], given["validation_data"])
+    _check_validation(given["model"], given["y"], given["validation_data"])
     plain: dict[str, Any] = {n: int(given[n]) for n in _WHOLE if given[n] is not None}
     for name in ("chunk_size", "random"):
         plain[name] = checked(name, given[name])
@@ -65,7 +65,7 @@ def checked_arguments(given: dict[str, Any]) -> dict[str, Any]:
     return {n: v for n, v in {**given, **plain}.items() if n not in _BESIDE}
 
 
-def _check_validation(y: Any, given: Any) -> None:
+def _check_validation(model: Any, y: Any, given: Any) -> None:
     """Raise unless these are arrays as for training, or a data set."""
     if given is None or is_dataset(given):
         return
@@ -78,14 +78,32 @@ def _check_validation(y: Any, given: Any) -> None:
     leaves = [a for a in keras.tree.flatten((x, targets)) if a is not None]
     lengths = {tuple(getattr(a, "shape", ()))[:1] for a in leaves}
     if not is_arrays(x) or len(lengths) != 1 or lengths & {(), (0,)}:
+        shapes = [tuple(a.shape) for a in leaves if hasattr(a, "shape")]
+        arrays = f"arrays of shapes {shapes}" if len(shapes) == len(leaves) else None
         raise ValueError(
             "`validation_data` must be (x, y) or (x, y, sample_weight), arrays of the "
-            f"same number of samples, or a data set; got {given!r:.200}."
+            "same number of samples, which is not 0, or a data set; got "
+            f"{arrays or repr(given):.200}."
         )
     if targets is None and y is not None:
         raise ValueError(
             "`validation_data` must hold targets as the training data do: (x, y); got "
             f"{type(given).__name__} without y."
+        )
+    _check_inputs(model, x)
+
+
+def _check_inputs(model: Any, x: Any) -> None:
+    """Raise for validation data that a model cannot take, before it is trained."""
+    inputs, given = getattr(model, "inputs", None) or [], keras.tree.flatten(x)
+    if len(inputs) != 1 or len(given) != 1:
+        return
+    wanted, shape = tuple(inputs[0].shape), tuple(given[0].shape)
+    pairs = zip(wanted[1:], shape[1:], strict=False)
+    if len(wanted) == len(shape) and any(a not in (None, b) for a, b in pairs):
+        raise ValueError(
+            f"`validation_data` must have inputs of shape {wanted}, as the model does; "
+            f"got {shape}."
         )
 
 

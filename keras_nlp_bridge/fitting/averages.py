@@ -27,7 +27,7 @@ def check_swaps(callbacks: Any, averages: Iterable[bool], method: Any) -> None:
         return
     if not any(averages):
         raise ValueError(
-            "`callbacks` may hold SwapEMAWeights only beside a method that keeps an "
+            "`callbacks` may hold SwapEMAWeights only with a method that keeps an "
             "average: a minibatch method with averaging=True (which leaves the average "
             "in the model without that callback, too), or a Keras optimizer with "
             f"use_ema=True in a list; got method={method!r}."

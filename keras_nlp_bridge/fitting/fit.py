@@ -71,91 +71,58 @@ def fit(
     Parameters
     ----------
     model : keras.Model
-        Compiled with a loss (any metrics, any optimizer, which is not used), or not
-        compiled at all; then `loss` is needed.
+        Compiled with a loss, or not at all; then `loss` is needed. Its optimizer is not
+        used.
     x, y : data
-        Everything that `keras.Model.fit` takes. For full-sample methods x may also be
-        a `KerasProblem` on the model, whose compiled functions are used again.
+        Everything that `keras.Model.fit` takes. For methods on all samples also a
+        `KerasProblem` on the model, as x.
     method : str, callable, Method, keras.optimizers.Optimizer or list
-        "r2", "tr-lsr1", "slbfgs": by minibatches, inside Keras's own loop, without a
-        learning rate; so does "trunk", for large batches, if `batch_size` is given or
-        `options` are ``{"stochastic": True}``. A method of SciPy that uses gradients,
-        or one of ours for full samples: all samples at once, an iteration is an epoch.
-        Keras's optimizers train as `keras.Model.fit` does. A list such as
-        ``["adam:5", "L-BFGS-B:200"]`` or ``[("r2", 5, {}), ...]`` runs one after the
-        other. "bfgs", "ssbfgs" and "ssbroyden" keep their matrix for the next phase, if
-        that is of the same method.
+        By minibatches, without a learning rate: "r2", "tr-lsr1", "slbfgs", and with
+        `batch_size` "trunk". On all samples, an iteration is an epoch: a method of
+        SciPy that uses gradients, or one of ours. Keras's optimizers train as usual. A
+        list such as ``["adam:5", "L-BFGS-B:200"]`` or ``[("r2", 5, {}), ...]`` runs one
+        after the other.
     batch_size : int, optional
-        For minibatch methods and Keras optimizers, also in a list; 32 by default, as in
-        Keras.
+        For minibatch methods and Keras optimizers; by default 32.
     epochs : int
-        Passes over the data, or iterations. Minibatch methods decay their steps
-        towards the last epoch. For a list the sum of its epochs, or left out.
+        Passes over the data, or iterations. Minibatch methods decay their steps towards
+        the last one. For a list their sum, or left out.
     verbose, callbacks, validation_split, validation_data
-        As in `keras.Model.fit`, and so are `shuffle`, `class_weight`, `sample_weight`,
-        `initial_epoch`, `steps_per_epoch`, `validation_steps`,
-        `validation_batch_size` and `validation_freq`. Arrays begin anew where
-        `steps_per_epoch` asks for more batches than they have; a list goes on at
-        `initial_epoch`. Callbacks that set a learning rate are left out in phases on
-        all samples, and refused if there are no others.
+        As in `keras.Model.fit`, and so are all arguments up to `validation_freq`.
     options : mapping, optional
-        The method's options. All take ``maxtime``, a limit in seconds on which
-        compiling does not count; in a list it is that of a phase. See
-        `keras_nlp_bridge.callbacks.TimeLimit`.
+        Those of the method: see ``help(knb.tr_lsr1)``. All take ``maxtime``, in
+        seconds.
     loss : optional
         As in `keras.Model.compile`, for a model that is not compiled.
     averaging : bool, optional
-        Minibatch methods: leave the average of the iterates in the model instead of
-        the last one. By default only if the length of the run is not known.
+        Minibatch methods: leave the average of the iterates in the model. By default
+        only if the length of the run is not known.
     chunk_size : int, optional
-        Samples that full-sample methods evaluate at once, as for `KerasProblem`.
+        Samples that methods on all of them evaluate at once.
     curvature : {"hessian", "gauss-newton"}, optional
-        The matrix of methods that use products with one, "trunk" on minibatches too. By
-        default the Hessian, or that of the `KerasProblem` given as x.
+        The matrix of methods that use products with one.
     random : "fixed", optional
-        Let methods on all samples minimize a model that draws random numbers, with the
-        same ones for a sample at each evaluation, as `KerasProblem` does.
+        For models that draw random numbers, on all samples; as in `KerasProblem`.
     seed : int
-        Of the order of arrays; the order of an epoch depends on it and on the
-        number of the epoch alone, so that an interrupted run can be resumed.
+        Of the order of arrays in each epoch.
     bounds : mapping of str to (low, high), optional
-        Limits by variable path, as in `KerasProblem`. All of our methods keep to them.
-        Minibatch methods and "r2" also put the weights back where the variables'
-        constraints allow, after each step. Of SciPy's methods, some take bounds; none
-        takes other constraints.
+        Limits by variable path, as in `KerasProblem`.
 
     Returns
     -------
     keras.callbacks.History
-        Its attribute ``result`` is a `scipy.optimize.OptimizeResult`. Besides Keras's
-        logs it holds ``nfev``, the evaluations of the phase so far, the last ratio
-        ``rho``, scale and acceptance of a minibatch method, and ``grad_norm`` of a
-        full-sample one; of a `KerasProblem` with `residuals` also the mean of squares
-        of each block, under its name and without its weight.
+        Its ``result`` is a `scipy.optimize.OptimizeResult`. The logs also have
+        ``nfev``, scale and ratio of minibatch methods, and ``grad_norm`` of others.
 
     Raises
     ------
-    ValueError
-        Before any training, for arguments that make no sense together, and for bounds
-        or constraints that a method cannot honour.
+    ValueError, TypeError
+        Before any training, for arguments that make no sense, alone or together.
 
     Notes
     -----
-    Callbacks see the method's scale as ``model.optimizer.learning_rate`` (1 / sigma of
-    r2, the radius of tr-lsr1); changing it scales the steps. During the call the
-    method's state is the model's optimizer, so that `ModelCheckpoint`,
-    `BackupAndRestore` and `model.save` keep it.
-
-    `SwapEMAWeights` needs a method that keeps an average: `averaging` set to True, or
-    in a list a Keras optimizer with ``use_ema=True``. Evaluations then see the average;
-    phases of a list without one run without that callback.
-
-    Where BatchNormalization's running statistics still show where they began (with the
-    momentum of 0.99 after less than 700 steps), they are computed anew at the end, on
-    up to 100 batches. Validation in the course of the run still sees the running ones,
-    and may look far worse than the model that is returned. Methods on all samples run
-    layers in inference mode; statistics that are still those of the initialization are
-    computed on the data before they start.
+    Callbacks, checkpoints, averages: ``docs/recipes/callbacks.md`` and ``resume.md``.
+    BatchNormalization: ``docs/methods/minibatches.md``.
     """
     given = checked_arguments(dict(locals()))
     blocks = x.blocks if is_problem(x) else []
@@ -296,13 +263,14 @@ def _phases(
         return [_phase(method, epochs, options, averaging, batch_size)]
     if options:
         raise ValueError(
-            "`options` must be None beside a list of methods; give each its own as "
+            "`options` must be None with a list of methods; give each its own as "
             f"(method, epochs, options); got {options}."
         )
     phases = []
-    for entry in method:
-        if isinstance(entry, str):
-            name, _, count = entry.rpartition(":")
+    for given in method:
+        entry = given
+        if isinstance(given, str):
+            name, _, count = given.rpartition(":")
             entry = (name, count, {})
         pair = isinstance(entry, (list, tuple)) and len(entry) in (2, 3)
         counted = pair and str(entry[1]).isdigit() and int(entry[1])
@@ -310,7 +278,7 @@ def _phases(
         if not counted or not isinstance(own, Mapping | None):
             raise ValueError(
                 "`method` as a list must hold 'name:epochs' or (method, epochs[, "
-                f"options]); got {entry!r}."
+                f"options]); got {given!r}."
             )
         phases.append(_phase(entry[0], int(entry[1]), dict(own or {}), averaging))
     if not phases:

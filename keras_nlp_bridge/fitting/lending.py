@@ -24,7 +24,7 @@ def optimizer_of(solver: Solver, options: Mapping[str, Any]) -> Any:
             ) from error
     if options:
         raise ValueError(
-            "`options` must be None beside an optimizer, which has its own; "
+            "`options` must be None with an optimizer, which has its own; "
             f"got {options}."
         )
     return solver.call

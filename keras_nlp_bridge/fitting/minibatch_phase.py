@@ -32,6 +32,7 @@ from keras_nlp_bridge.problem.models import (
     build,
     check_sizes,
     check_trained_by_loss,
+    first_samples,
     fixed_batch,
     overrides,
 )
@@ -252,7 +253,8 @@ def _try(model: keras.Model, few: Batch) -> None:
     objective = Objective(model, model.trainable_variables, training=True)
     x = objective.join([backend.read(v) for v in objective.variables])
     others = [backend.read(v) for v in objective.others]
-    y_pred = objective.forward(x, few, others).y_pred
+    with first_samples():
+        y_pred = objective.forward(x, few, others).y_pred
     with keras.StatelessScope():
         model.compute_metrics(few.x, few.y, y_pred, few.sample_weight)
 

@@ -39,7 +39,7 @@ class OptimizerPhase:
         check_devices(model, x, arguments["batch_size"] or 32)
         if arguments["bounds"]:
             raise ValueError(
-                "`bounds` must be None beside an optimizer of Keras, which knows "
+                "`bounds` must be None for an optimizer of Keras, which knows "
                 "constraints of variables only; got bounds of "
                 f"{sorted(arguments['bounds'])} for {self.optimizer.name!r}."
             )

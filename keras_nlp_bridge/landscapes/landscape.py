@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +25,7 @@ from keras_nlp_bridge.checks import (
     path_of,
     require,
 )
-from keras_nlp_bridge.extras import UntilInterrupted, beside
+from keras_nlp_bridge.extras import UntilInterrupted, beside, progress
 from keras_nlp_bridge.landscapes.directions import choose, random
 from keras_nlp_bridge.problem.problem import KerasProblem
 
@@ -178,11 +177,8 @@ def landscape(
 ) -> Landscape:
     """Evaluate the objective on a plane, or a line, through the weights.
 
-    The model is not changed, whatever happens. Ctrl-C ends the evaluation, and the
-    landscape of the points so far is returned; only before the first 25 of them it is
-    a KeyboardInterrupt. The points are evaluated one after the
-    other inside compiled calls, so the memory needed beyond that of `problem.fun` is
-    two vectors of n numbers and the values.
+    The model is not changed. Ctrl-C returns the landscape of the points so far. Beyond
+    the memory of `problem.fun` it needs that of two vectors of n numbers.
 
     Parameters
     ----------
@@ -193,8 +189,7 @@ def landscape(
         model's present weights.
     directions : str or sequence of one or two array_like of shape (n,), optional
         - "filter" (default without a path): random; the weights into each output
-          channel (all with the same last index) are as long as those of x, vectors and
-          scalars such as biases are left out;
+          channel are as long as those of x, biases are left out;
         - "layer": random; each variable is as long as that of x;
         - "random": random, as long as x;
         - "pca" (default with a path): the path's principal components, of length 1;
@@ -213,13 +208,14 @@ def landscape(
     orthogonal : bool
         Turn the second direction until it is orthogonal to the first.
     path : array_like of shape (k, n), optional
-        Iterates, for instance of `keras_nlp_bridge.callbacks.Trajectory`, or
-        ``allvecs`` of a result; projected on the plane.
+        Iterates to be projected on the plane: of `callbacks.Trajectory`, or
+        ``allvecs`` of a result.
     recipe : {"fluxopttools"}, optional
-        Directions as in FluxOptTools.jl: random, each of length ``lnorm * |x|``, not
-        orthogonal; lnorm is then 0.1 by default and acts twice, as there.
+        Directions as in FluxOptTools.jl: random, of length ``lnorm * |x|`` with lnorm
+        0.1 by default, which acts twice, as there.
     verbose : bool
-        Show a progress bar.
+        Show a bar on stderr, or where that is no terminal a line now and then, with
+        the time left.
 
     Returns
     -------
@@ -230,10 +226,10 @@ def landscape(
     ValueError
         Wrong arguments, before anything is evaluated.
 
-    References
-    ----------
-    Li, Xu, Taylor, Studer and Goldstein, Visualizing the loss landscape of neural
-    nets, NeurIPS 2018, sections 4 (filter normalization) and 7.2 (trajectories).
+    Notes
+    -----
+    After Li et al., Visualizing the loss landscape of neural nets, NeurIPS 2018. See
+    ``docs/landscapes.md``.
 
     Examples
     --------
@@ -287,7 +283,7 @@ def _check_recipe(recipe: str, directions: Any) -> None:
     require("recipe", recipe, known, "'fluxopttools' or None")
     named = directions is None or isinstance(directions, str)
     holds = named and directions in (None, "random")
-    require("directions", directions, holds, "None or 'random' beside a recipe")
+    require("directions", directions, holds, "None or 'random' with a recipe")
 
 
 # ------------------------------------------------------------------------------- grid
@@ -369,16 +365,18 @@ def _evaluate(
     points = np.stack(np.meshgrid(*coordinates, indexing="ij"), -1).reshape(
         -1, len(axes)
     )
-    bar = keras.utils.Progbar(len(points)) if verbose else None
+    bar = progress(quiet=not verbose)
     values = np.full(len(points), np.nan)
     kept = "values of the points that were not evaluated are NaN"
-    with UntilInterrupted(kept) as run:
-        for some in _pieces(problem, center, axes, points):
-            end = run.done + len(some)
-            values[run.done : end] = some
-            run.done = end
-            if bar is not None:
-                bar.update(end)
+    try:
+        with UntilInterrupted(kept) as run:
+            for some in _pieces(problem, center, axes, points):
+                end = run.done + len(some)
+                values[run.done : end] = some
+                run.done = end
+                bar("landscape", end / len(points), f"{end} of {len(points)} points")
+    finally:
+        bar("landscape", None, "")
     problem.count(nfev=run.done)
     return values.reshape(shape), run.interrupted
 

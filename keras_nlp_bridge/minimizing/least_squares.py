@@ -50,7 +50,7 @@ def least_squares(
     bounds : Bounds or pair of array_like, optional
         Lower and upper bounds, each a number or one for each variable, infinite where
         there is none; as in `scipy.optimize.least_squares`.  Those of a problem hold
-        beside them.  No point outside is evaluated; a start there is projected, with an
+        with them.  No point outside is evaluated; a start there is projected, with an
         `OptimizeWarning`.
     method : str or callable
         One of ours for residuals: "lm".

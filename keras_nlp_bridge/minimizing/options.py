@@ -70,6 +70,7 @@ class RunOptions(Options):
 
 # What other packages call an option of ours.
 _MEANT = {"atol": "gtol", "max_iter": "maxiter", "max_time": "maxtime"}
+_RATES = ("learning_rate", "lr")
 
 
 def unknown_option(
@@ -89,6 +90,8 @@ def unknown_option(
     close = difflib.get_close_matches(option, sorted(known), n=1)
     meant = [_MEANT[option]] if _MEANT.get(option) in known else close
     hint = f" Did you mean {meant[0]!r}?" if meant else ""
+    if option in _RATES:
+        hint = " Our methods have no learning rate."
     if option in elsewhere:
         hint = " It is one of the variant for all samples: stochastic=False."
     return f"`options` of {name} must be among {sorted(known)}; got {option!r}.{hint}"

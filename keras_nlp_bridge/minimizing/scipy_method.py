@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeResult, OptimizeWarning
 
+from keras_nlp_bridge import methods
+from keras_nlp_bridge.checks import brief
 from keras_nlp_bridge.methods import Clocked, Method, Trunk
 from keras_nlp_bridge.minimizing.bounds import Ends, ends_of, together
 from keras_nlp_bridge.minimizing.callback import Watcher
@@ -412,14 +414,27 @@ def _printed(name: str, result: OptimizeResult) -> OptimizeResult:
 def _describe(
     full: type[Method], stochastic: type[Clocked] | None, maxiter: int
 ) -> str:
+    """Return what `help` shows of a method: a screen, and where there is more."""
+    about = inspect.getdoc(full) or ""
+    for title in ("Parameters", "Notes"):
+        about = about.partition(f"\n\n{title}\n---")[0]
     parts = [
-        inspect.getdoc(full) or "",
-        f"Options of every method (maxiter: {maxiter})\n\n"
-        + (inspect.getdoc(RunOptions) or ""),
+        about,
+        f"Options on all samples:\n\n{brief(full)}",
+        f"Options of every method; maxiter is {maxiter}:\n\n{brief(RunOptions)}",
     ]
     if stochastic is not None:
-        parts.append("On minibatches\n\n" + (inspect.getdoc(stochastic) or ""))
+        names = brief(stochastic, meanings=False)
+        more = f"which help({_place(stochastic)}) explains"
+        parts.append(f"Options on minibatches, {more}:\n\n{names}")
+    parts.append(f"Notes and sources: help({_place(full)}).")
     return "\n\n".join(parts)
+
+
+def _place(kind: type[Method]) -> str:
+    """Return where a user finds a class of methods."""
+    ours = getattr(methods, kind.__name__, None) is kind
+    return f"knb.methods.{kind.__name__}" if ours else kind.__qualname__
 
 
 def _registered(name: str) -> ScipyMethod:

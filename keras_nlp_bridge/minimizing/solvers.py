@@ -250,7 +250,8 @@ def _unknown(given: Any) -> str:
     key, close = _key(str(given)), difflib.get_close_matches
     near = close(key, _BY_KEY, n=3) or close(key, _BY_KEY, n=1, cutoff=0.5)
     hint = " or ".join(repr(_BY_KEY[key].name) for key in near)
-    hint = f"Did you mean {hint}?" if near else f"There are {', '.join(SOLVERS)}."
+    meant = near and isinstance(given, str)
+    hint = f"Did you mean {hint}?" if meant else f"There are {', '.join(SOLVERS)}."
     return f"`method` must be a solver or the name of one; got {given!r}. {hint}"
 
 

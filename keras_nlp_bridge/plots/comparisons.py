@@ -1,4 +1,4 @@
-"""Profiles and boxes: methods beside each other."""
+"""Profiles and boxes: methods side by side."""
 
 from __future__ import annotations
 

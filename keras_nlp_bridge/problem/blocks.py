@@ -256,7 +256,7 @@ def block_loss(model: keras.Model, residuals: Any) -> BlockLoss:
         )
     if model.losses:
         raise ValueError(
-            "`model` must have no regularizers beside `residuals`, which are all of "
+            "`model` must have no regularizers besides `residuals`, which are all of "
             f"its loss: give a block for them; got {len(model.losses)} in "
             f"{model.name!r}."
         )
@@ -277,7 +277,7 @@ def refuse_beside_blocks(given: Sequence[Any], caller: str = "") -> None:
     names = (*names, "batch_size", "chunk_size")
     for name, value in zip(names, given, strict=False):
         if value is not None:
-            where = f"in `{caller}` of a problem with" if caller else "beside"
+            where = f"in `{caller}` of a problem with" if caller else "together with"
             raise ValueError(
                 f"`{name}` must be None {where} `residuals`, whose blocks have their "
                 f"own points and weights; got a {type(value).__name__}."

@@ -89,8 +89,8 @@ def load(
     Raises
     ------
     ValueError
-        Empty data, unequal lengths, `y` beside a data set, a data set that can be
-        read only once or never ends, or `class_weight` together with
+        Empty data, unequal lengths, `y` together with a data set, a data set that can
+        be read only once or never ends, or `class_weight` together with
         `sample_weight` or several outputs.
     TypeError
         Something that is neither an array nor a data set.
@@ -100,7 +100,7 @@ def load(
             if value is not None:
                 raise ValueError(
                     f"`{name}` must be None when `x` is a data set, which carries "
-                    f"its own; got {type(value).__name__} beside {type(x).__name__}."
+                    f"its own; got {type(value).__name__} with {type(x).__name__}."
                 )
         raw = _read_dataset(x)
     else:
@@ -153,6 +153,11 @@ def _arrays(name: str, part: Tree) -> Tree:
         raise ValueError(
             f"`{name}` must hold arrays of at least one sample; got {part!r}."
         )
+    if any(a.ndim == 0 for a in _leaves(found)):
+        raise ValueError(
+            f"`{name}` must hold arrays whose first axis counts the samples; got a "
+            f"{type(part).__name__} of numbers: numpy.asarray makes an array of it."
+        )
     return found
 
 
@@ -173,10 +178,7 @@ def _to_numpy(leaf: Any) -> NDArray[Any]:
         try:
             return array.astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise TypeError(
-                "got an array of Python objects "
-                f"({type(array.flat[0]).__name__} first)."
-            ) from error
+            raise TypeError(f"got an array of Python objects: {error}.") from error
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         raise TypeError(f"got dtype {array.dtype}.")
     return array

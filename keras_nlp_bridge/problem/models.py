@@ -1,6 +1,8 @@
 """Conditions on a model whose loss is to be minimized."""
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -13,6 +15,7 @@ __all__ = [
     "check_targets",
     "check_trained_by_loss",
     "check_whole",
+    "first_samples",
     "fixed_batch",
     "is_metric",
     "layers_of",
@@ -101,8 +104,28 @@ def build(model: keras.Model, few: Any) -> None:
         model(few, training=False)
     except Exception as error:
         raise ValueError(
-            f"`model` must be built, and could not be built from `x`: {error}"
+            f"`model` must be built, and could not be built from `x`: {_short(error)}"
         ) from error
+
+
+@contextmanager
+def first_samples() -> Iterator[None]:
+    """Say in our words what Keras says of data that do not fit a model."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith("`"):
+            raise  # in our own words
+        raise ValueError(
+            "`x`, `y` and `sample_weight` must fit the model and its `loss`; "
+            f"evaluating the first samples failed: {_short(error)}"
+        ) from error
+
+
+def _short(error: Exception) -> str:
+    """Return what Keras says in one line, without the arguments that a layer got."""
+    said = str(error).partition("Arguments received by")[0]
+    return " ".join(re.sub(r"\x1b\[\d*m", "", said).split())
 
 
 def states(model: keras.Model) -> list[keras.Variable]:

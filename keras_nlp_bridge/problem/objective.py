@@ -72,7 +72,7 @@ class Objective:
         The mode in which layers run.
     parted : bool
         Whether the batch in a replica is a part of one: penalties, which come with
-        each part, then count by halves, thirds, ... beside sums of losses.
+        each part, then count by halves, thirds, ... together with sums of losses.
 
     Attributes
     ----------

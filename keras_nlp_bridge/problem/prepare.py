@@ -18,6 +18,7 @@ from keras_nlp_bridge.problem.models import (
     check_sizes,
     check_targets,
     check_whole,
+    first_samples,
     fixed_batch,
 )
 from keras_nlp_bridge.problem.objective import BY_SAMPLE, Objective
@@ -108,15 +109,8 @@ class SetupMaker:
         """Run `Objective.check`; say in our words what does not fit."""
         check_targets(self.model, objective.trainer.loss, few.y)
         self._warn_of_rounding(objective)
-        try:
+        with first_samples():
             return objective.check(few, others, x)
-        except Exception as error:
-            if isinstance(error, ValueError) and str(error).startswith("`"):
-                raise  # in our own words
-            raise ValueError(
-                "`x`, `y` and `sample_weight` must fit the model and its `loss`; "
-                f"evaluating the first samples failed: {error}"
-            ) from error
 
     @staticmethod
     def _warn_of_rounding(objective: Objective) -> None:

@@ -109,50 +109,40 @@ class KerasProblem(keras.callbacks.Callback):
         Evaluate one minibatch of this size instead of all samples; see `next_batch`.
     chunk_size : int, optional
         Samples evaluated at once on the full data, which bounds the memory. The
-        default follows from the size of an input, or is the model's batch size where
-        that is fixed. Stateful layers can be evaluated on all samples if these are one
-        batch; they then begin, as on minibatches, with the states of the model.
+        default follows from the size of an input.
     shuffle : bool, default True
         Draw minibatches in a random order, new in each epoch.
     seed : int, default 0
         Of that order and of dropout masks.
     training : bool, optional
-        Mode in which layers run. By default False on all samples, so that dropout and
-        noise are off and BatchNormalization uses its running statistics, which no
-        evaluation moves (`fit` computes them on the data where they still show the
-        initialization); True on minibatches, where statistics are those of the batch
-        and each sample has its own fixed dropout mask.
+        Mode in which layers run. By default False on all samples: no dropout, and the
+        running statistics of BatchNormalization. True on minibatches: those of the
+        batch, and a fixed dropout mask for each sample.
     residuals : sequence of Residual, optional
         In the place of x, y and a loss: blocks of residuals at points of their own. f
-        is the sum over the blocks of weight
-        times mean of squares; `residual` and `residual_jac` are what
-        `scipy.optimize.least_squares` takes, also where the compiled loss is the mean
-        squared error. All points are evaluated at once.
+        is the sum over the blocks of weight times mean of squares. `residual` and
+        `residual_jac` are for `scipy.optimize.least_squares`.
     curvature : {"hessian", "gauss-newton"}, default "hessian"
         What `hessp` and `hess` multiply with.
     random : "fixed", optional
-        Let layers that draw random numbers, as noise, dropout in training mode or the
-        latent variables of an autoencoder, do so on all samples: those of a sample
-        follow from `seed` and its index, whatever `chunk_size` is, so that f is a
-        function of x. By default such a model is refused there. (What is drawn by
-        other means than `keras.random.normal`, `truncated_normal`, `uniform` and
-        `dropout`, with the samples first, needs all samples in one piece.)
+        Let layers draw random numbers on all samples, as an autoencoder does. Those of
+        a sample follow from `seed` and its index, so that f is a function of x. By
+        default such a model is refused there.
     variables : sequence of keras.Variable or str, optional
         Variables (or their paths) that x holds; by default all trainable ones.
     bounds : mapping of str to (low, high), optional
         Limits by variable path, scalars or arrays; None is no limit. `NonNeg`
-        constraints of the model are always included. Other constraints of variables
-        are known to 'r2' and to methods for minibatches only.
+        constraints of the model are always included, others are for "r2" and
+        minibatches.
     name : str, default "problem"
         Prefix of the log entries.
 
     Attributes
     ----------
+    batch_size, curvature, seed, shuffle, training
+        As given. Settable: minibatches of another size, seed or order start over.
     random
         As given.
-    batch_size, curvature, seed, shuffle, training
-        As given. Settable: everything then works with the new value, and minibatches
-        of another size, seed or order start over.
     data : Batch
         All samples, on the device: ``x``, ``y`` and ``sample_weight``.
     size : int
@@ -172,14 +162,9 @@ class KerasProblem(keras.callbacks.Callback):
 
     Notes
     -----
-    A problem can be pickled and copied with its model (which has to be serializable by
-    Keras), data and minibatch, without the state of an optimizer, and with its counters
-    at zero. The copy has a model of its own and gives the same f and gradients, bit for
-    bit. So `problem.fun` can go to other processes: those of joblib's 'loky' and of
-    ``multiprocessing.get_context("spawn").Pool(2)``, whose ``map`` SciPy takes as
-    `workers`. A forked one refuses it, ``workers=-1`` on Linux before Python 3.14 too,
-    since the frameworks do not survive a fork. Each task brings the whole problem and
-    traces it: where tasks are short, let the pool's `initializer` keep one copy.
+    A problem can be pickled and copied, with its model, data and minibatch: see
+    ``docs/many_machines.md``. Random numbers: ``docs/recipes/train_step.md``; layers
+    with states: ``docs/recipes/big_data.md``.
 
     Examples
     --------

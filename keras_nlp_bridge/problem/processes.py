@@ -1,4 +1,4 @@
-"""What the processes of a distribution must have in common."""
+"""Checks that the processes of a distribution were given the same things."""
 
 import zlib
 from importlib.metadata import version

@@ -59,12 +59,18 @@ class Scores:
         """Share of samples whose class the model names, in [0, 1].
 
         The class is the largest output; for a single output the side of the
-        threshold (0 if the compiled loss works on logits, otherwise 0.5).
+        threshold (0 if the compiled loss works on logits or the labels are -1 and 1,
+        otherwise 0.5).
 
         Parameters
         ----------
         data : data set or tuple ``(x, y)``, optional
             By default the problem's own data. Targets are labels or one-hot.
+
+        Raises
+        ------
+        ValueError
+            Targets that are no classes, as those of a regression.
         """
         if isinstance(self._model, OwnLoss):
             raise ValueError("`accuracy` needs a model; got a problem of a loss alone.")
@@ -81,11 +87,14 @@ class Scores:
         labels = np.asarray(keras.ops.convert_to_numpy(y))
         if scores.ndim == 1 or scores.shape[-1] == 1:
             loss = self._loss if self._loss is not None else self._model.loss
-            threshold = 0.0 if getattr(loss, "from_logits", False) else 0.5
-            named = scores.reshape(-1) > threshold
+            signs = _two_classes(labels)
+            logits = signs or getattr(loss, "from_logits", False)
+            named = scores.reshape(-1) > (0.0 if logits else 0.5)
             return float(np.mean(named == (labels.reshape(-1) > 0.5)))
         if labels.shape == scores.shape:
-            labels = labels.argmax(-1)
+            labels = _one_hot(labels)
+        elif not np.all(labels == np.round(labels)):
+            raise _no_classes("whole numbers or one-hot", labels)
         return float(np.mean(scores.argmax(-1) == labels.reshape(scores.shape[:-1])))
 
     def _at_once(self) -> int:
@@ -101,6 +110,31 @@ class Scores:
         if isinstance(given, tuple):
             return keras.utils.unpack_x_y_sample_weight(given)
         return given, None, None
+
+
+def _two_classes(labels: Any) -> bool:
+    """Return whether the labels of a single output are -1 and 1, and not 0 and 1."""
+    found = np.unique(labels)
+    if np.isin(found, (0, 1)).all():
+        return False
+    if not np.isin(found, (-1, 1)).all():
+        raise _no_classes("0 and 1, or -1 and 1", labels)
+    return True
+
+
+def _one_hot(labels: Any) -> Any:
+    """Return the classes of rows of shares, which are one-hot if they are sharp."""
+    if (labels < 0).any() or not np.allclose(labels.sum(-1), 1, atol=1e-3):
+        raise _no_classes("one-hot, rows that add up to 1", labels)
+    return labels.argmax(-1)
+
+
+def _no_classes(rule: str, labels: Any) -> ValueError:
+    odd = np.ravel(labels)[:3].tolist()
+    return ValueError(
+        f"`data` must have targets that are classes ({rule}) for an accuracy; got "
+        f"{odd}, ... `evaluate` has the loss and the metrics of a regression."
+    )
 
 
 def _read(dataset: Any) -> Any:

@@ -1,5 +1,6 @@
 """The command line: files, JSON, exit codes, errors in one sentence, Ctrl-C."""
 
+import contextlib
 import csv
 import json
 import os
@@ -545,12 +546,14 @@ def test_ctrl_c_in_spectrum_saves_what_there_is(here, capsys, monkeypatch, name)
 def test_signals_in_landscape_and_spectrum(here):
     def start(command, *more, **pipes):
         command = [sys.executable, "-m", "keras_nlp_bridge.cli", command, *TINY, *more]
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **pipes)
+        pipes = {"stdout": subprocess.DEVNULL, **pipes}
+        return subprocess.Popen(command, text=True, **pipes)
 
-    def end(process):
+    def end(process, read):
         try:
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=60)
+            err = read()
+            process.wait(timeout=60)
         finally:
             process.kill()
         assert process.returncode == 130, err
@@ -558,19 +561,28 @@ def test_signals_in_landscape_and_spectrum(here):
         assert not list(here.glob(".*part*"))
 
     master, terminal = os.openpty()
-    process = start("landscape", "--npoints", "900", stdout=terminal)
-    shown = b""
-    while b"/810000" not in shown:  # the progress bar
-        shown += os.read(master, 1000)
-    end(process)
+    process = start("landscape", "--npoints", "900", stderr=terminal)
     os.close(terminal)
+    shown = b""
+    while b" of 810000 points" not in shown:  # the progress bar
+        shown += os.read(master, 1000)
+
+    def rest():
+        """Read until nobody has the terminal open."""
+        found = b""
+        with contextlib.suppress(OSError):
+            while more := os.read(master, 1000):
+                found += more
+        return found.decode()
+
+    end(process, rest)
     os.close(master)
     found = Landscape.load("landscape.npz")
     assert found.interrupted
     assert 0 < np.isfinite(found.values).sum() < 810_000
-    process = start("spectrum", "--probes", "1000000", stdout=subprocess.DEVNULL)
+    process = start("spectrum", "--probes", "1000000", stderr=subprocess.PIPE)
     time.sleep(12)  # whatever it does by then
-    end(process)
+    end(process, lambda: process.communicate(timeout=60)[1])
     if Path("spectrum.npz").exists():
         assert np.isfinite(np.load("spectrum.npz")["values"]).all()
 

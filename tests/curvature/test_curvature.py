@@ -1,5 +1,7 @@
 """Curvature against dense matrices, and against what is known in closed form."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from nets import (
     weights_of,
 )
 
-from keras_nlp_bridge import KerasProblem
+from keras_nlp_bridge import KerasProblem, extras
 from keras_nlp_bridge.callbacks import Clock, Curvature
 from keras_nlp_bridge.curvature import (
     density,
@@ -208,6 +210,41 @@ def test_measuring_changes_nothing(batch_size):
     diagonal(problem, samples=3)
     spectral_density(problem, samples=2, steps=4)
     assert_same_weights(model, before)
+
+
+@pytest.mark.parametrize(
+    ("measure", "count", "more"),
+    [
+        (eigenvalues, 3, {}),
+        (trace, 9, {"samples": 9}),
+        (diagonal, 9, {"samples": 9}),
+        (spectral_density, 12, {"samples": 4, "steps": 3}),
+    ],
+)
+def test_progress_is_shown_when_asked_for(measure, count, more, capsys, monkeypatch):
+    problem = linear(np.random.default_rng(0).normal(size=(20, 3)))
+    seconds = itertools.count(step=40.0)
+    monkeypatch.setattr(extras.time, "monotonic", lambda: next(seconds))
+    measure(problem, **more)
+    assert capsys.readouterr() == ("", "")
+    measure(problem, verbose=True, **more)
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert len(lines) == count - 1  # with the first product the clock is started
+    done = count - 1
+    left = 40 * done / done * (count - done)
+    assert lines[-1].endswith(f", about {left:.0f} s left, {done} of {count} products")
+    with pytest.raises(ValueError, match="`verbose` must be a bool; got 'yes'"):
+        measure(problem, verbose="yes")
+
+
+def test_lanczos_says_how_many_products_there_were(capsys, monkeypatch):
+    problem = linear(np.random.default_rng(0).normal(size=(20, 40)))
+    seconds = itertools.count(step=40.0)
+    monkeypatch.setattr(extras.time, "monotonic", lambda: next(seconds))
+    eigenvalues(problem, verbose=True)
+    assert capsys.readouterr().err.startswith("eigenvalues: 1 products\neigenvalues: 2")
 
 
 @pytest.mark.parametrize("measure", [trace, diagonal, spectral_density])

@@ -724,11 +724,11 @@ def test_levels_that_were_not_seen():
         ({"l1": "much"}, r"`l1` must be at least 0; got 'much'"),
         (
             {"l1": 0.1, "method": "lbfgs", "options": {"l1": 0.2}},
-            r"`l1` must be 0 beside the option `l1` of a .* got 0.1 beside 0.2",
+            r"`l1` must be 0 with the option `l1` of a .* got 0.1 and 0.2",
         ),
         (
             {"l1": 0.1, "method": [("adam", 1), (knb.methods.R2(l1=0.2), 5)]},
-            r"`l1` must be 0 beside the option `l1` of a .* got 0.1 beside 0.2",
+            r"`l1` must be 0 with the option `l1` of a .* got 0.1 and 0.2",
         ),
         ({"epochs": 0}, r"`epochs` must be an integer of at least 1; got 0"),
         ({"epochs": 2.5}, r"`epochs` must be an integer"),

@@ -28,6 +28,7 @@ WRONG = [
     *({"validation_steps": value} for value in (0, "a")),
     *({"validation_data": value} for value in (3, "a", (1, 2), [], {}, {1, 2}, ONES)),
     *({"validation_data": value} for value in ((ONES, np.ones(4)), [(0, 1)] * 3)),
+    *({"validation_data": (np.ones((n, m)), np.ones(n))} for n, m in ((0, 6), (4, 3))),
     *({"class_weight": value} for value in ([1, 2], 3, {"a": 1}, {0: "a"})),
     *({"options": value} for value in ([1], "a", {0: 1})),
     *({"bounds": value} for value in (True, [(0, 1)], {0: (0, 1)}, ONES)),

@@ -1,7 +1,9 @@
 """Landscapes: what is on the grid, along which directions, and what stays as it was."""
 
+import itertools
 import os
 import signal
+import sys
 import time
 
 import keras
@@ -19,7 +21,7 @@ from nets import (
 )
 from scipy.optimize import minimize
 
-from keras_nlp_bridge import KerasProblem, Landscape, landscape
+from keras_nlp_bridge import KerasProblem, Landscape, extras, landscape
 from keras_nlp_bridge.callbacks import Trajectory
 
 
@@ -227,17 +229,18 @@ def test_nothing_is_changed_by_an_exception():
 def interrupting(monkeypatch, after):
     """Send Ctrl-C when the progress bar stands there."""
 
-    class Bar:
-        def __init__(self, total):
-            self.updates = 0
+    def progress(quiet):
+        updates = iter(range(1, 1000))
 
-        def update(self, done):
-            self.updates += 1
-            if self.updates == after:
+        def bar(label, share, text):
+            if not quiet and share is not None and next(updates) == after:
                 os.kill(os.getpid(), signal.SIGINT)
                 time.sleep(5)  # Python hears of it here
 
-    monkeypatch.setattr(keras.utils, "Progbar", Bar)
+        return bar
+
+    module = sys.modules[Landscape.__module__]
+    monkeypatch.setattr(module, "progress", progress)
 
 
 def test_ctrl_c_leaves_the_model_and_what_there_is(monkeypatch, capsys, tmp_path):
@@ -390,7 +393,7 @@ def flat(problem, *sizes):
         (dict(path=np.ones((5, 26))), "`path` must hold more than 2 iterates"),
         (dict(path=np.ones((5, 3))), r"`path\[0\]` must have shape"),
         (dict(recipe="julia"), "`recipe` must be 'fluxopttools' or None"),
-        (dict(recipe="fluxopttools", directions="filter"), "beside a recipe"),
+        (dict(recipe="fluxopttools", directions="filter"), "with a recipe"),
     ],
 )
 def test_wrong_arguments_are_named_before_any_work(problem, arguments, message):
@@ -409,11 +412,14 @@ def test_a_model_without_weights_is_refused():
         landscape(net.model)
 
 
-def test_the_progress_bar_is_shown_when_asked_for(problem, capsys):
-    landscape(problem, npoints=6)
+def test_progress_is_shown_when_asked_for(problem, capsys, monkeypatch):
+    seconds = itertools.count(step=20.0)
+    monkeypatch.setattr(extras.time, "monotonic", lambda: next(seconds))
+    landscape(problem, npoints=10)
     assert capsys.readouterr() == ("", "")
-    landscape(problem, npoints=6, verbose=True)
-    assert "36/36" in capsys.readouterr().out
+    landscape(problem, npoints=10, verbose=True)
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "landscape: 75%, about 13 s left, 75 of 100 points\n")
 
 
 # --------------------------------------------------------------------------- recording

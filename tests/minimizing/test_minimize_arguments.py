@@ -35,13 +35,14 @@ def problem():
         ({"x0": "a"}, "`x0` must be real numbers"),
         ({"x0": [1.0]}, r"`x0` must have shape \(4,\).*got shape \(1,\)"),
         ({"options": {"atol": 1.0}}, "got 'atol'. Did you mean 'gtol'"),
+        ({"options": {"lr": 1.0}}, "got 'lr'. Our methods have no learning rate"),
         ({"options": {"gtol": "a"}}, "`gtol` must be .*got 'a'"),
         ({"options": {"maxtime": "a"}}, "`maxtime` must be a number.*got 'a'"),
     ],
 )
 @pytest.mark.parametrize("method", ["tr-lsr1", "L-BFGS-B"])
 def test_refusals_name_argument_rule_and_value(problem, method, arguments, words):
-    if method == "L-BFGS-B" and "atol" in arguments.get("options", ()):
+    if method == "L-BFGS-B" and {"atol", "lr"} & set(arguments.get("options", ())):
         pytest.skip("SciPy warns of options that it does not know")
     before = problem.x0
     with pytest.raises((ValueError, TypeError), match=words):

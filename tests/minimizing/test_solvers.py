@@ -157,8 +157,9 @@ def test_an_unknown_name_gets_one_sentence_everywhere(call):
         "`method` must be a solver or the name of one; got 'L-BGFS-B'. "
         "Did you mean 'L-BFGS-B' or 'lbfgs'?"
     )
-    with pytest.raises(ValueError, match=r"got 5\. There are r2, tr-lsr1"):
-        call(5)
+    for other in (5, None):
+        with pytest.raises(ValueError, match=rf"got {other}\. There are r2, tr-lsr1"):
+            call(other)
 
 
 REFUSED = {

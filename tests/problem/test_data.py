@@ -267,6 +267,18 @@ BAD = {
         lambda x, y: (np.full((SAMPLES, 3), {}), y),
         "`x` must hold arrays",
     ),
+    "one word": (
+        lambda x, y: (np.array([[1.0, 2.0, "red"]] * SAMPLES, object), y),
+        "`x` must hold arrays of real numbers.*'red'",
+    ),
+    "a list of numbers": (
+        lambda x, y: (x, [1.0] * SAMPLES),
+        "`y` must hold arrays whose first axis .*got a list of numbers: numpy.asarray",
+    ),
+    "other features": (
+        lambda x, y: (x[:, :2], y),
+        r"evaluating the first samples failed: [^\n\x1b]*\(2, 2\)",
+    ),
     "a function": (lambda x, y: (len, y), "`x` must be|`x` must hold arrays"),
     "a number": (lambda x, y: (3.0, y), "`x`"),
     "nothing": (lambda x, y: (None, y), "`x`"),

@@ -53,3 +53,28 @@ def test_accuracy_takes_labels_and_one_hot():
     assert problem.accuracy((net.x, net.y[:, None])) == expected
     assert problem.accuracy((net.x, named)) == 1.0
     assert len(net.y) == SAMPLES
+
+
+def test_accuracy_of_one_output_and_signs_is_the_sign():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.set_weights([np.array([[1.0]]), np.zeros(1)])
+    model.compile(loss="hinge")
+    scores, signs = np.array([[-0.2], [0.3], [2.0], [-1.0]]), np.array([-1, 1, 1, 1])
+    assert KerasProblem(model, scores, signs).accuracy() == 0.75
+
+
+REGRESSIONS = {
+    "one output": (1, normal(SAMPLES, 1, seed=1)),
+    "three": (3, normal(SAMPLES, 3, seed=1)),
+    "three, of one number": (3, normal(SAMPLES, 1, seed=1)),
+}
+
+
+@pytest.mark.parametrize("case", REGRESSIONS)
+def test_a_regression_has_no_accuracy(case):
+    outputs, y = REGRESSIONS[case]
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(outputs)])
+    model.compile(loss="mse")
+    problem = KerasProblem(model, normal(SAMPLES, 3, seed=2), y)
+    with pytest.raises(ValueError, match=r"`data` must have targets that are classes"):
+        problem.accuracy()

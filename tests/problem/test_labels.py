@@ -97,3 +97,49 @@ def test_nan_targets_are_told_of():
     with pytest.warns(RuntimeWarning, match="the data hold 1 NaN values"):
         with pytest.warns(RuntimeWarning, match="the loss of 1 batches"):
             knb.fit(model, X, labels(np.nan), verbose=0)
+
+
+FORMS = {
+    "one-hot rows": ("sparse_categorical_crossentropy", np.eye(3)[LABELS]),
+    "numbers": ("categorical_crossentropy", LABELS),
+    "a column": (keras.losses.CategoricalCrossentropy(), LABELS[:, None]),
+}
+
+
+@pytest.mark.parametrize("case", FORMS)
+@pytest.mark.parametrize("method", ["r2", "lbfgs"])
+def test_labels_of_the_other_loss_are_told_which(case, method):
+    loss, y = FORMS[case]
+    other = "'sparse_cat" if "one-hot" not in case else "'categorical"
+    with pytest.raises(ValueError, match=rf"`y` must hold .*\(60.*go with {other}"):
+        knb.fit(net(loss), X, y, method=method, verbose=0)
+
+
+def test_a_half_is_no_label():
+    with pytest.raises(ValueError, match=r"as whole numbers; got 0\.5 in sample 57"):
+        knb.KerasProblem(net(), X, labels(0.5))
+
+
+@pytest.mark.parametrize("wrong", [2, -1])
+def test_a_binary_loss_that_has_no_minimum_is_refused(wrong):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, "sigmoid")])
+    model.compile(loss="binary_crossentropy")
+    y = LABELS % 2
+    assert np.isfinite(knb.KerasProblem(model, X, y).fun(np.zeros(5)))
+    y[57] = wrong
+    words = rf"in \[0, 1\] for the loss 'binary_cross.*got {wrong} in sample 57"
+    with pytest.raises(ValueError, match=words):
+        knb.KerasProblem(model, X, y)
+
+
+def test_a_loss_of_the_models_own_may_take_labels_as_it_likes():
+    class Encodes(keras.Model):
+        def compute_loss(self, x=None, y=None, y_pred=None, *more, **named):
+            rows = keras.ops.one_hot(keras.ops.cast(y, "int32"), 3)
+            return super().compute_loss(x, rows, y_pred, *more, **named)
+
+    inputs = keras.Input((4,))
+    model = Encodes(inputs, keras.layers.Dense(3, "softmax")(inputs))
+    model.compile(loss="categorical_crossentropy")
+    f = knb.KerasProblem(model, X, LABELS).fun(np.zeros(15))
+    assert f == pytest.approx(np.log(3), rel=1e-6)

@@ -199,7 +199,7 @@ def test_weight_decay_is_a_residual_of_each_weight(rng):
     [
         ({"residuals": []}, "`residuals` must be a list"),
         ({"residuals": [plain]}, "`residuals` must be a list"),
-        ({"residuals": [knb.Residual(plain, X)], "x": X}, "`x` must be None beside"),
+        ({"residuals": [knb.Residual(plain, X)], "x": X}, "`x` must be None together"),
         ({"residuals": [knb.Residual(plain, X)], "batch_size": 2}, "`batch_size`"),
         (
             {"residuals": [knb.Residual(lambda m, x: ops.sum(m(x), axis=0), X)]},

@@ -157,7 +157,7 @@ class TRLSR1(QuasiNewtonRegion):
         1e-2,
         In(0, 1),
         "Relative residual at which these end.",
-        source="products with the matrix cost next to nothing beside an evaluation",
+        source="products with the matrix cost next to nothing against an evaluation",
     )
     backtracks: int = option(
         10,

@@ -366,7 +366,7 @@ def _moved(
 
 
 class _Outcome(NamedTuple):
-    """What a test changes, under the names of the state."""
+    """The parts of the state that a test changes, under their names there."""
 
     accepted: Array
     counts: Counts

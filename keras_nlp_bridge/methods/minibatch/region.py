@@ -14,7 +14,7 @@ __all__ = ["ClockedRegion", "Judged", "steepest", "the_better"]
 
 
 class Judged(NamedTuple):
-    """What a trial point decides."""
+    """The decision on a trial point, and the radius after it."""
 
     accepted: Array
     radius: Array

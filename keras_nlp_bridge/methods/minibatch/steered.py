@@ -1,4 +1,4 @@
-"""What sets sigma: the ratio of a step on its own batch, and the loss on fresh ones."""
+"""Sigma by the ratio of a step on its own batch, and by the loss on fresh ones."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ LOG_SIGMA = (-14.0, 28.0)
 
 
 class Outcome(NamedTuple):
-    """What a test changes, under the names of the state."""
+    """The parts of the state that a test changes, under their names there."""
 
     accepted: Array
     counts: Counts

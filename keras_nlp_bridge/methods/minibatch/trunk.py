@@ -133,7 +133,7 @@ class StochasticTrunk(ClockedRegion):
 
 
 class _Outcome(NamedTuple):
-    """What a test changes, under the names of the state."""
+    """The parts of the state that a test changes, under their names there."""
 
     accepted: Array
     counts: Counts
