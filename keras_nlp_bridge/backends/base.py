@@ -300,6 +300,10 @@ class Backend(ABC):
         """Raise a `ValueError` where Keras's loops do not let us share out arrays."""
         del model
 
+    def check_optimizer(self, optimizer: keras.optimizers.Optimizer) -> None:
+        """Raise a `ValueError` where Keras does not share out its optimizers' work."""
+        del optimizer
+
     def train_step(
         self, model: keras.Model, step: Callable[[Any], dict[str, Any]]
     ) -> Callable[..., Any]:
@@ -357,7 +361,7 @@ class Backend(ABC):
     def process(self) -> tuple[int, int]:
         """Return the number of this process, and of how many of a distribution.
 
-        Keras's loop then wants from each its part of a batch.
+        From each our steps then get its part of a batch.
         """
         return 0, 1
 
@@ -402,6 +406,12 @@ class Backend(ABC):
         """Sum what `in_replicas` returned over the replicas."""
         del model
         return tree
+
+    @contextmanager
+    def adding_up(self, variables: Sequence[keras.Variable]) -> Iterator[None]:
+        """Let what each replica adds to variables in a ``with`` be added to all."""
+        del variables
+        yield
 
     def over_replicas(
         self, model: keras.Model, part: Callable[[Tree, Any, int], Tree], tree: Tree

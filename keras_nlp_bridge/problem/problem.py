@@ -38,7 +38,7 @@ from keras_nlp_bridge.problem.models import (
 from keras_nlp_bridge.problem.own_loss import own_loss
 from keras_nlp_bridge.problem.pickling import parts_of, rebuilt
 from keras_nlp_bridge.problem.prepare import SetupMaker
-from keras_nlp_bridge.problem.processes import Contents, check_agreement
+from keras_nlp_bridge.problem.processes import Contents, check_agreement, weights_of
 from keras_nlp_bridge.problem.projection import Projection
 from keras_nlp_bridge.problem.residual_functions import ResidualFunctions
 from keras_nlp_bridge.problem.samples import Samples
@@ -591,6 +591,7 @@ class KerasProblem(keras.callbacks.Callback):
             wish = self.batch_size or self._device.chunk_size
             few = rows_to_build(net, loaded.size, wish)
             build(net, backend.rows(held, 0, few).x)
+        check_agreement(weights=weights_of(net))
         check_sizes(net, loaded.size, batch_size=self.batch_size)
         check_labels(net, net.loss if self._loss is None else self._loss, loaded.batch)
         shapes = kinds or keras.tree.map_structure(
