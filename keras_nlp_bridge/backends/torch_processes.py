@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
-from keras_nlp_bridge.backends.base import Backend, Tensor, Tree
+from keras_nlp_bridge.backends.base import Backend, Tensor, Tree, alone
 
 __all__ = ["Processes"]
 
@@ -51,6 +51,21 @@ class Processes(Backend):
 
     def replica(self) -> int:
         return self.process()[0]
+
+    def chunked(self, tree: Tree, size: int, count: int) -> Tree:
+        own, parts = self.process()
+        each = count // parts * size
+        return keras.tree.map_structure(
+            lambda a: (
+                None if a is None else self.to_device(a[own * each : (own + 1) * each])
+            ),
+            tree,
+        )
+
+    def chunk(self, held: Tree, i: int, size: int) -> Tree:
+        leaves = [a for a in keras.tree.flatten(held) if a is not None]
+        first = self.replica() * leaves[0].shape[0]
+        return self.rows(held, i * size - first, size)
 
     def summed(self, model: keras.Model, tree: Tree) -> Tree:
         del model
@@ -92,14 +107,8 @@ class Processes(Backend):
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Say in our words that another process is gone."""
     try:
         yield
     except RuntimeError as error:
         rank, count = distributed.get_rank(), distributed.get_world_size()
-        raise RuntimeError(
-            f"process {rank} of {count} got no answer from the others: one of them has "
-            "ended, or raised an error, or is late. Start all of them again; a run "
-            "with BackupAndRestore goes on from its last backup. torch said: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
+        raise alone(rank, count, error) from error

@@ -67,7 +67,12 @@ class Contents:
     def __str__(self) -> str:
         """Return dtype, shape and a checksum of each array."""
         leaves = [a for a in keras.tree.flatten(self._tree) if a is not None]
-        arrays = [np.ascontiguousarray(keras.ops.convert_to_numpy(a)) for a in leaves]
+        arrays = [
+            np.ascontiguousarray(
+                a if isinstance(a, np.ndarray) else keras.ops.convert_to_numpy(a)
+            )
+            for a in leaves
+        ]
         return ", ".join(
             f"{a.dtype}{list(a.shape)} with checksum {zlib.crc32(a.data):08x}"
             for a in arrays

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "processes.py"
+SCRIPTS = Path(__file__).parents[1]
 
 REFUSED = (
     r"`data` must be the same in all processes; .* in process 0, .* in process 1",
@@ -18,7 +19,6 @@ REFUSED = (
     r"`seed` must be the same .* got 0 in process 0, 1 in process 1",
     r"`method` must be the same .* got slbfgs in process 0, r2 in process 1",
     r"`data` must be the same in all processes",
-    r"`weights` must be the same in all processes",
     r"`maxtime` must be None .*TimeLimit",
     r"`maxtime` must be None .*TimeLimit",
 )
@@ -28,39 +28,54 @@ OWN = {
         r"`auto_shard_dataset` of the distribution must be False",
     ),
     "torch": (
+        r"`weights` must be the same in all processes",
         r"`batch_size` must give each of the 2 processes .* a batch of 1",
         r"`method` must not be an optimizer of Keras in several processes of torch",
     ),
 }
 
 
-def start(rank, count, port, output, *work):
-    given = map(str, (rank, count, port, output, *work))
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), *given],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start(script, count, *given):
+    """Start so many processes: `given` may hold what is different for each."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    return [
+        subprocess.Popen(
+            [
+                *(sys.executable, SCRIPTS / script, str(rank), str(count), str(port)),
+                *(one[rank] if isinstance(one, list) else one for one in given),
+            ],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+
+
+def ended(processes, timeout=400):
+    """Return what each has printed; none is left behind."""
+    try:
+        return [process.communicate(timeout=timeout)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def finished(script, count, *given):
+    """Run so many processes to a good end."""
+    processes = start(script, count, *given)
+    for process, text in zip(processes, ended(processes), strict=True):
+        assert process.returncode == 0, text[-3000:]
 
 
 def run(count, folder, work):
     """Return what each of so many processes has written."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
     outputs = [folder / f"{count}-{rank}.npz" for rank in range(count)]
-    processes = [
-        start(rank, count, port, output, *work) for rank, output in enumerate(outputs)
-    ]
-    try:
-        for process in processes:
-            text, _ = process.communicate(timeout=400)
-            assert process.returncode == 0, text[-3000:]
-    finally:
-        for process in processes:
-            process.kill()
+    finished("processes.py", count, outputs, *work)
     return [dict(np.load(output)) for output in outputs]
 
 
@@ -116,3 +131,25 @@ def test_two_processes_of_jax_give_what_one_gives(tmp_path, methods):
 )
 def test_processes_of_torch_give_what_one_gives(tmp_path, count, work):
     same(count, tmp_path, work, "torch")
+
+
+@pytest.mark.slow
+@pytest.mark.backend("jax", "torch")
+def test_others_end_with_a_dead_process_and_all_go_on_from_a_backup(tmp_path):
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    for folder in (once, twice):
+        folder.mkdir()
+    finished("killed.py", 2, once, "whole")
+    other, killed = start("killed.py", 2, twice, "killed")
+    assert killed.wait(timeout=400) == -signal.SIGKILL
+    text, _ = ended([other, killed], timeout=60)
+    assert other.returncode not in (0, None), text[-3000:]
+    assert "one of them has ended" in text, text[-3000:]
+    assert (twice / "backup").exists()
+    finished("killed.py", 2, twice, "again")
+    # The first process has written files, and the second one none of its own.
+    files = sorted(path.name for path in twice.iterdir())
+    assert files == ["0.npz", "1.npz", "log0.csv", "model0.keras"]
+    for rank in range(2):
+        a, b = (np.load(folder / f"{rank}.npz")["weights"] for folder in (once, twice))
+        np.testing.assert_array_equal(a, b)
