@@ -20,6 +20,7 @@ X = RNG.normal(size=(SAMPLES, 5)).astype("float32")
 Y = (X.sum(axis=1) > 0).astype("int32")
 WEIGHT = RNG.uniform(0.1, 2, SAMPLES)
 WORDS = RNG.integers(0, 6, size=(SAMPLES, 4))
+KINDS = WORDS % 2
 
 layers = keras.layers
 
@@ -41,8 +42,9 @@ def summed():
 
 
 def masked():
+    """A class for each word; what is no word does not count."""
     keras.utils.set_random_seed(0)
-    stack = layers.Embedding(6, 3, mask_zero=True), layers.GRU(3), layers.Dense(2)
+    stack = layers.Embedding(6, 3, mask_zero=True), layers.Dense(2)
     model = keras.Sequential([keras.Input((4,), dtype="int32"), *stack])
     model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model
@@ -94,7 +96,7 @@ def objectives():
     found = evaluated("", problem)
     problem = knb.KerasProblem(summed(), X, Y, sample_weight=WEIGHT, chunk_size=20)
     found |= evaluated("summed_", problem)
-    problem = knb.KerasProblem(masked(), WORDS, Y, chunk_size=30)
+    problem = knb.KerasProblem(masked(), WORDS, KINDS, chunk_size=30)
     return found | evaluated("masked_", problem)
 
 
