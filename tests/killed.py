@@ -37,6 +37,7 @@ def main():
         keras.callbacks.ModelCheckpoint(os.path.join(FOLDER, f"model{RANK}.keras")),
         keras.callbacks.CSVLogger(os.path.join(FOLDER, f"log{RANK}.csv"), append=True),
     ]
+    callbacks += [knb.callbacks.TimeLimit(3600.0)]  # asks the first process
     callbacks += [Killed()] if KILLED == "killed" else []
     given = {"batch_size": 24, "epochs": 3, "verbose": 0, "callbacks": callbacks}
     knb.fit(model, X, Y, "r2", **given)
