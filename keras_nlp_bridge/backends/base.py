@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Backend", "Held", "Tensor", "Tree", "combined_rows"]
+__all__ = ["Backend", "Held", "Tensor", "Tree", "alone", "combined_rows"]
 
 Tensor = Any
 """A tensor of the framework."""
@@ -330,6 +330,14 @@ class Backend(ABC):
         """Raise a `ValueError` where Keras's loops do not let us share out arrays."""
         del model
 
+    def answered(self) -> AbstractContextManager[None]:
+        """Say in our words where other processes are gone."""
+        return nullcontext()
+
+    def check_optimizer(self, optimizer: keras.optimizers.Optimizer) -> None:
+        """Raise a `ValueError` where Keras does not share out its optimizers' work."""
+        del optimizer
+
     def train_step(
         self, model: keras.Model, step: Callable[[Any], dict[str, Any]]
     ) -> Callable[..., Any]:
@@ -387,7 +395,7 @@ class Backend(ABC):
     def process(self) -> tuple[int, int]:
         """Return the number of this process, and of how many of a distribution.
 
-        Keras's loop then wants from each its part of a batch.
+        From each our steps then get its part of a batch.
         """
         return 0, 1
 
@@ -398,6 +406,19 @@ class Backend(ABC):
     def spread(self, tree: Tree) -> Tree:
         """Give each device of a distribution its samples of a batch."""
         return tree
+
+    def chunked(self, tree: Tree, size: int, count: int) -> Tree:
+        """Hold so many chunks of the samples of host arrays, a part in each process.
+
+        `count` is a multiple of the replicas, and `size` of the shares.
+        """
+        return keras.tree.map_structure(
+            lambda a: None if a is None else self.to_device(a[: size * count]), tree
+        )
+
+    def chunk(self, held: Tree, i: Any, size: int) -> Tree:
+        """Return a chunk of what `chunked` holds, here or spread over the devices."""
+        return self.rows(held, i * size, size)
 
     def scope(self, model: keras.Model) -> AbstractContextManager[Any]:
         """Return the context in which what belongs to a model must be made."""
@@ -433,12 +454,28 @@ class Backend(ABC):
         del model
         return tree
 
+    @contextmanager
+    def adding_up(self, variables: Sequence[keras.Variable]) -> Iterator[None]:
+        """Let what each replica adds to variables in a ``with`` be added to all."""
+        del variables
+        yield
+
     def over_replicas(
         self, model: keras.Model, part: Callable[[Tree, Any, int], Tree], tree: Tree
     ) -> Tree:
         """Sum ``part(tree, k, parts)`` over the replicas k of the model."""
         del model
         return part(tree, 0, 1)
+
+
+def alone(rank: int, count: int, error: BaseException) -> RuntimeError:
+    """Return what a process says to which the others do not answer."""
+    return RuntimeError(
+        f"process {rank} of {count} got no answer from the others: one of them has "
+        "ended, or raised an error, or is late. Start all of them again; a run with "
+        "BackupAndRestore goes on from its last backup. The reason given is: "
+        f"{str(error).splitlines()[0]}"
+    )
 
 
 def combined_rows(

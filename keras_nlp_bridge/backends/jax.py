@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.backends import base
-from keras_nlp_bridge.backends.base import Tensor, Tree, combined_rows
+from keras_nlp_bridge.backends.base import Tensor, Tree, alone, combined_rows
 from keras_nlp_bridge.backends.convolutions import fast
 from keras_nlp_bridge.backends.noise_jax import by_row
 
@@ -187,6 +187,17 @@ class Backend(base.Backend):
             (jax.process_count(), *array.shape)
         )
 
+    @contextmanager
+    def answered(self) -> Iterator[None]:
+        try:
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            rank, count = self.process()
+            lost = ("gloo", "nccl", "unavailable", "heartbeat", "deadline")
+            if count == 1 or not any(word in str(error).lower() for word in lost):
+                raise
+            raise alone(rank, count, error) from error
+
     def check_arrays(self, model: keras.Model) -> None:
         del model
         distribution = keras.distribution.distribution()
@@ -198,6 +209,29 @@ class Backend(base.Backend):
                 "a tf.data.Dataset only; got True for "
                 f"{type(distribution).__name__}."
             )
+
+    def chunked(self, tree: Tree, size: int, count: int) -> Tree:
+        # Each device gets its rows of each chunk: nobody sends anything to find them.
+        distribution = keras.distribution.distribution()
+
+        def held(a: NDArray[Any]) -> Tensor:
+            cut = a[: size * count].reshape((count, size, *a.shape[1:]))
+            axes = distribution.get_data_layout(cut.shape[1:]).axes
+            mesh = distribution.device_mesh
+            layout = keras.distribution.TensorLayout([None, *axes], mesh)
+            like = np.zeros((1, self.shares(None), *[1] * (a.ndim - 1)), cut.dtype)
+            place = keras.distribution.distribute_tensor(like, layout).sharding
+            return jax.make_array_from_callback(
+                cut.shape, place, lambda at: np.ascontiguousarray(cut[at])
+            )
+
+        return jax.tree.map(held, tree)
+
+    def chunk(self, held: Tree, i: Tensor | int, size: int) -> Tree:
+        del size
+        return jax.tree.map(
+            lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), held
+        )
 
     def spread(self, tree: Tree) -> Tree:
         # What is computed from them is then spread, and summed up, by the compiler.

@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from keras_nlp_bridge.backends import base
 from keras_nlp_bridge.backends.base import Tensor, Tree
 from keras_nlp_bridge.backends.functions_torch import FUNCTIONS
 from keras_nlp_bridge.backends.noise_torch import by_row
+from keras_nlp_bridge.backends.torch_processes import Processes
 
 __all__ = ["Backend"]
 
 
-class Backend(base.Backend):
-    """Runs everything eagerly, on one device."""
+class Backend(Processes):
+    """Runs everything eagerly, on one device of each process."""
 
     WIDE = "float64"
     JIT = False

@@ -65,7 +65,7 @@ def run_optimizer(
     with problem.full_sample():
         samples = keras.tree.map_structure(
             lambda a: None if a is None else keras.ops.convert_to_numpy(a),
-            problem.sample.data,
+            problem.data,
         )
     size = _batch_size(problem)
     batches = Batches(samples, size, problem.shuffle, problem.seed)

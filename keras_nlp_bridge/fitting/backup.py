@@ -15,7 +15,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_nlp_bridge import backends
 from keras_nlp_bridge.extras import beside
+from keras_nlp_bridge.fitting.writers import writing
 
 __all__ = ["Backup", "backup_of", "resumed", "with_backup"]
 
@@ -31,6 +33,7 @@ class Backup(keras.callbacks.BackupAndRestore):
     Keras overwrites the weights, and then the number of the epoch: who is killed in
     between goes on with the one and not the other. Here new files are written beside
     the old ones, and an index of them takes the place of the last one in one move.
+    Of several processes the first one writes, and all read.
 
     Parameters
     ----------
@@ -150,12 +153,23 @@ class Backup(keras.callbacks.BackupAndRestore):
     def on_train_end(self, logs: Any = None) -> None:
         """Keep the backup: another phase may follow."""
 
+    @property
+    def found(self) -> dict[str, Any] | None:
+        """The index of the files that a run goes on with."""
+        return self._found
+
     def finish(self) -> None:
         """Delete the backup of a run that has ended, if Keras would."""
-        if self.delete_checkpoint and self._folder.exists():
-            shutil.rmtree(self._folder)
+        with writing() as here:
+            if here and self.delete_checkpoint and self._folder.exists():
+                shutil.rmtree(self._folder)
 
     def _save(self) -> None:
+        with writing() as here:
+            if here:
+                self._written()
+
+    def _written(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         kept = self._kept()
         used = {str(old["weights"])[0] for old in kept.values()}
@@ -238,13 +252,14 @@ def with_backup(
         raise ValueError(
             f"`callbacks` must hold one BackupAndRestore at most; got {len(found)}."
         )
-    if not found or (type(found[0]) is not kind and plain):
+    alone = backends.current().process()[1] == 1
+    if not found or (type(found[0]) is not kind and plain and alone):
         return callbacks
     if type(found[0]) is not kind:
         raise ValueError(
-            "`callbacks` must hold Keras's own BackupAndRestore for a list of methods "
-            f"and for methods on all samples; got a {type(found[0]).__name__}, whose "
-            "files know nothing of these."
+            "`callbacks` must hold Keras's own BackupAndRestore for a list of methods, "
+            "for methods on all samples and in several processes; got a "
+            f"{type(found[0]).__name__}, whose files know nothing of these."
         )
     return [Backup(one) if one is found[0] else one for one in callbacks]
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_nlp_bridge import backends
 from keras_nlp_bridge.problem.models import fixed_batch
 from keras_nlp_bridge.problem.problem import KerasProblem
 
@@ -30,7 +31,8 @@ def refresh_statistics(model: keras.Model, batches: Iterable[Any]) -> None:
     ----------
     model : keras.Model
     batches : iterable
-        Inputs of each batch; one whose statistics are not finite is left out.
+        Inputs of each batch; one whose statistics are not finite is left out. Of
+        several processes each may have its own: the mean is over all of them.
     """
     norms = _batch_norms(model)
     if not norms:
@@ -53,6 +55,12 @@ def refresh_statistics(model: keras.Model, batches: Iterable[Any]) -> None:
     finally:
         for layer, momentum in zip(norms, own, strict=True):
             layer.momentum = momentum
+    backend = backends.current()
+    if backend.process()[1] > 1:
+        for layer in norms:
+            for variable in (layer.moving_mean, layer.moving_variance):
+                each = backend.gathered(ops.convert_to_numpy(variable))
+                variable.assign(each.mean(axis=0))
 
 
 def start_statistics(problem: KerasProblem) -> bool:

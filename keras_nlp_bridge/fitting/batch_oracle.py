@@ -112,14 +112,14 @@ class SharedOracle(BatchOracle):
                 if a is not b
             ]
             weight, divisor = loss.weight()
-            sums = divisor, _times(weight, f), _times(weight, g), size_of(batch)
+            sums = divisor, _times(weight, f), _times(weight, g)
             return sums, y_pred, [seen[i] for i in moved]
 
         sums, y_pred, seen = self._in_replicas(part)
-        divisor, f, g, size = self.backend.summed(self.objective.model, sums)
+        divisor, f, g = self.backend.summed(self.objective.model, sums)
         if self._divisor is None:
             self._divisor = divisor
-            self.first = y_pred, self._joined(moved, seen, size), self.loss.metrics
+            self.first = y_pred, self._joined(moved, seen), self.loss.metrics
         return f / self._divisor, g / self._divisor
 
     def value(self, x: Tensor) -> Tensor:
@@ -154,8 +154,12 @@ class SharedOracle(BatchOracle):
             for v, value in zip(self.objective.others, self.loss.others, strict=True)
         ]
 
-    def _joined(self, moved: list[int], seen: Any, size: Tensor) -> list[Tensor]:
+    def _joined(self, moved: list[int], seen: Any) -> list[Tensor]:
         """Return `others` as the layers left them: statistics are averaged."""
+        if not moved:
+            return list(self.loss.others)
+        model = self.objective.model
+        size = self.backend.summed(model, self._in_replicas(size_of))
 
         def part(batch: Batch, seen: list[Tensor]) -> list[Tensor]:
             share = ops.cast(size_of(batch), wide) / ops.cast(size, wide)
@@ -166,7 +170,6 @@ class SharedOracle(BatchOracle):
             ]
 
         wide, others = self.backend.WIDE, list(self.loss.others)
-        model = self.objective.model
         parts = self.backend.in_replicas(model, part, self.loss.batch, seen)
         for i, value in zip(moved, self.backend.summed(model, parts), strict=True):
             others[i] = ops.cast(value, others[i].dtype)

@@ -76,8 +76,15 @@ class Batches(keras.utils.PyDataset):
             sent = self._held.sent
             return (index,) if sent is None else ((index, sent),)
         process, count = self._process
-        share = len(index) // count
-        index = index[process * share : (process + 1) * share]
+        start, end = (len(index) * k // count for k in (process, process + 1))
+        return self._taken(index[start:end])
+
+    def of_all(self, i: int) -> tuple[Any, ...]:
+        """Return group i of the epoch, the parts of all processes."""
+        first = i * self.group
+        return self._taken(self._indices(first, min(first + self.group, self.steps)))
+
+    def _taken(self, index: NDArray[np.int32]) -> tuple[Any, ...]:
         return tuple(
             keras.tree.map_structure(lambda a: a[index], part) for part in self._parts
         )

@@ -27,6 +27,7 @@ from keras_nlp_bridge.fitting.minibatch_phase import Minibatch
 from keras_nlp_bridge.fitting.optimizer_phase import OptimizerPhase
 from keras_nlp_bridge.fitting.rates import check_rates
 from keras_nlp_bridge.fitting.time_limit import TimeLimit
+from keras_nlp_bridge.fitting.writers import first_writes
 from keras_nlp_bridge.methods import Clocked, Status
 from keras_nlp_bridge.minimizing.options import unknown_option
 from keras_nlp_bridge.minimizing.owner import is_problem
@@ -139,11 +140,17 @@ def fit(
     rated = any(not isinstance(phase, FullSample) for phase in phases)
     plain = rated and len(phases) == 1
     callbacks = arguments["callbacks"] = with_backup(arguments["callbacks"], plain)
+    backup = backup_of(callbacks)
+    arguments["callbacks"] = first_writes(callbacks)
     check_swaps(callbacks, (phase.averages for phase in phases), method)
     check_rates(callbacks, rated, method)
     names = "batch_size", "epochs", "initial_epoch", "seed", "shuffle"
-    check_agreement(method=method, **{name: given[name] for name in names})
-    with _compiled(model, loss):
+    check_agreement(
+        method=method,
+        backup=backup and backup.found,
+        **{name: given[name] for name in names},
+    )
+    with _compiled(model, loss), backends.current().answered():
         return _run(model, phases, samples, arguments, given)
 
 

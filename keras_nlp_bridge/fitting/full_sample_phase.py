@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras_nlp_bridge import backends
 from keras_nlp_bridge.fitting.averages import without_swaps
 from keras_nlp_bridge.fitting.backup import Arrays, resumed
 from keras_nlp_bridge.fitting.batch_norm import start_statistics
@@ -19,6 +20,7 @@ from keras_nlp_bridge.fitting.limits import check_limits
 from keras_nlp_bridge.fitting.rates import without_rates
 from keras_nlp_bridge.fitting.time_limit import TimeLimit
 from keras_nlp_bridge.methods import Method
+from keras_nlp_bridge.minimizing.options import check_maxtime
 from keras_nlp_bridge.minimizing.scipy_method import configured, refuse_unfit
 from keras_nlp_bridge.minimizing.solvers import DEFAULT, Solver, refuse_projection
 from keras_nlp_bridge.problem.models import check_trained_by_loss
@@ -46,6 +48,7 @@ class FullSample:
 
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
         """Refuse what would make a deterministic method see minibatches, and limits."""
+        check_maxtime(self.options.get("maxtime"), backends.current())
         if isinstance(x, KerasProblem):
             if arguments["bounds"]:
                 raise ValueError(

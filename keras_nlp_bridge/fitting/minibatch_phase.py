@@ -16,7 +16,7 @@ from keras_nlp_bridge.fitting.averages import with_own_swaps
 from keras_nlp_bridge.fitting.backup import resumed
 from keras_nlp_bridge.fitting.batch_norm import lagging, refresh_statistics
 from keras_nlp_bridge.fitting.batches import Batches
-from keras_nlp_bridge.fitting.devices import check_devices
+from keras_nlp_bridge.fitting.devices import check_devices, check_parts
 from keras_nlp_bridge.fitting.groups import GroupProgress, listens, most_in_a_group
 from keras_nlp_bridge.fitting.lending import Loan, asked_jit, lent
 from keras_nlp_bridge.fitting.limits import check_limits
@@ -37,7 +37,7 @@ from keras_nlp_bridge.problem.models import (
     overrides,
 )
 from keras_nlp_bridge.problem.objective import Objective
-from keras_nlp_bridge.problem.processes import Contents, check_agreement
+from keras_nlp_bridge.problem.processes import Contents, check_agreement, weights_of
 from keras_nlp_bridge.problem.projection import Projection
 
 
@@ -60,6 +60,7 @@ class Minibatch:
         check_trained_by_loss(model)
         size = arguments["batch_size"] or 32
         check_devices(model, x, size)
+        check_parts(model, x, size)
         if fixed_batch(model) and data.is_arrays(x):  # others are batches already
             count = len(keras.tree.flatten(x)[0])
             check_sizes(model, count, batch_size=min(size, count))
@@ -88,6 +89,7 @@ class Minibatch:
             few, x = data.peeked(x)
             build(model, few)
             check_trainable(model)
+        check_agreement(batches=per_epoch, weights=weights_of(model))
         groups = None
         if batches is not None:
             check_labels(model, model.loss, batches.samples)
@@ -206,11 +208,10 @@ def _inputs(dataset: Any, most: int = 100) -> Iterator[Any]:
     """Yield inputs of the first batches, if the data can be read once more."""
     if iter(dataset) is dataset:
         return
-    batches = (
-        (dataset[i] for i in range(dataset.num_batches))
-        if isinstance(dataset, keras.utils.PyDataset)
-        else dataset
-    )
+    batches = dataset
+    if isinstance(dataset, keras.utils.PyDataset):
+        read = dataset.of_all if isinstance(dataset, Batches) else dataset.__getitem__
+        batches = map(read, range(dataset.num_batches))
     for batch, _ in zip(batches, range(most), strict=False):
         yield keras.utils.unpack_x_y_sample_weight(batch)[0]
 

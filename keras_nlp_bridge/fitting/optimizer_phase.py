@@ -36,6 +36,7 @@ class OptimizerPhase:
 
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
         """Refuse what devices cannot share, and what the optimizer does not know."""
+        backends.current().check_optimizer(self.optimizer)
         check_devices(model, x, arguments["batch_size"] or 32)
         if arguments["bounds"]:
             raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_nlp_bridge.checks import Number
+from keras_nlp_bridge.problem.processes import first_says
 
 __all__ = ["TimeLimit"]
 
@@ -22,8 +23,9 @@ class TimeLimit(keras.callbacks.Callback):
     Parameters
     ----------
     seconds : float
-        At least 0. The step that is under way is ended, and so may be some more in
-        `keras_nlp_bridge.fit`, which takes up to eight in one call.
+        At least 0; of several processes the clock of the first one counts. The step
+        that is under way is ended, and so may be some more in `keras_nlp_bridge.fit`,
+        which takes up to eight in one call.
 
     Attributes
     ----------
@@ -58,5 +60,5 @@ class TimeLimit(keras.callbacks.Callback):
         now = time.perf_counter()
         if math.isinf(self._until):
             self._until = now + self.seconds
-        if now >= self._until:
+        if first_says(now >= self._until):
             self.reached = self.model.stop_training = True

@@ -286,7 +286,8 @@ class TrainStep:
         if not self._spread:
             return self._measured(batch, loss, y_pred)
         model, backend = self.model, backends.current()
-        each = backend.in_replicas(model, self._measured, batch, loss, y_pred)
+        with backend.adding_up(model.metrics_variables):
+            each = backend.in_replicas(model, self._measured, batch, loss, y_pred)
         logs = model.get_metrics_result()
         own = {name: each[name] for name in each.keys() - logs.keys()}
         parts = backend.replicas(model)

@@ -13,6 +13,7 @@ from scipy.optimize import OptimizeResult
 from keras_nlp_bridge.checks import Count, Flag, Maybe, Number, mapping, require
 from keras_nlp_bridge.minimizing.bounds import within
 from keras_nlp_bridge.minimizing.callback import guarded
+from keras_nlp_bridge.minimizing.options import check_maxtime
 from keras_nlp_bridge.minimizing.owner import is_problem
 from keras_nlp_bridge.minimizing.scipy_method import ScipyMethod, minimizer
 from keras_nlp_bridge.minimizing.solvers import (
@@ -90,6 +91,7 @@ def minimize(
     _check_options(row, options)
     problem = fun if is_problem(fun) else None
     if problem is not None:
+        check_maxtime((options or {}).get("maxtime"), problem.backend)
         keywords = {**_brought(problem, row, solver), **keywords}
         own = keywords.pop("jac", None)
         x0 = problem.x0 if x0 is None else problem.vector("x0", x0)

@@ -3,13 +3,14 @@
 import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from keras_nlp_bridge.checks import Count, Flag, Maybe, Number, Options, option
 from keras_nlp_bridge.minimizing.driver import Limits
 
-__all__ = ["RunOptions", "unknown_option"]
+__all__ = ["RunOptions", "check_maxtime", "unknown_option"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,17 @@ class RunOptions(Options):
         given = {name: getattr(self, name) for name in names}
         numbers = {name: float(v) for name, v in given.items() if v is not None}
         return Limits(**{"maxiter": maxiter, **numbers})
+
+
+def check_maxtime(maxtime: float | None, backend: Any) -> None:
+    """Refuse a limit that each process of a backend would reach at another step."""
+    count = backend.process()[1]
+    if count > 1 and maxtime is not None:
+        raise ValueError(
+            "`maxtime` must be None for methods on all samples in several processes, "
+            "whose clocks differ: give `fit` a keras_nlp_bridge.callbacks.TimeLimit, "
+            f"which goes by the clock of the first; got {maxtime} in {count} processes."
+        )
 
 
 # What other packages call an option of ours.

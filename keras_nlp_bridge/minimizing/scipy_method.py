@@ -20,7 +20,11 @@ from keras_nlp_bridge.minimizing.bounds import Ends, ends_of, together
 from keras_nlp_bridge.minimizing.callback import Watcher
 from keras_nlp_bridge.minimizing.driver import Engine, Outcome, drive
 from keras_nlp_bridge.minimizing.engines import DeviceEngine, HostEngine
-from keras_nlp_bridge.minimizing.options import RunOptions, unknown_option
+from keras_nlp_bridge.minimizing.options import (
+    RunOptions,
+    check_maxtime,
+    unknown_option,
+)
 from keras_nlp_bridge.minimizing.owner import (
     Sampled,
     is_problem,
@@ -189,6 +193,7 @@ class ScipyMethod:
         products = (hess, hessp) if method.uses_hvp else ()
         problem = None if args else owner_of(fun, jac, *products)
         if problem is not None:
+            check_maxtime(run.maxtime, problem.backend)
             _check_length(start, problem.n)
             refuse_unfit(method, problem.n, problem)
             stride = int(run.check_every)

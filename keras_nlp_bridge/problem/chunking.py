@@ -1,6 +1,6 @@
 """How the losses of chunks make the loss of all samples, and whether they do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ from keras_nlp_bridge.backends import Backend
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.evaluation import BatchLoss
 from keras_nlp_bridge.problem.objective import BY_SAMPLE, BY_WEIGHT, Objective
+from keras_nlp_bridge.problem.samples import picked_of, rows_of
 
 __all__ = ["Weigher"]
 
@@ -87,7 +88,7 @@ class Weigher:
         with each other, or counts a penalty in each part.
         """
         index = np.random.default_rng(0).permutation(size)[:_TRIED].astype(np.int32)
-        few = self.backend.gather(data, self.backend.to_device(index))
+        few = picked_of(self.backend, data, index)
         first = max(1, len(index) // 3)
         sizes = [first, len(index) - first]
         weights = self.weights(few, sizes, reduction)
@@ -129,10 +130,10 @@ class Weigher:
         counts = self.objective.counts(self.x, batch, self.others)
         return self.backend.to_host(counts).astype(np.float64)
 
-    def _cut(self, data: Batch, sizes: Sequence[int]) -> list[Batch]:
+    def _cut(self, data: Batch, sizes: Sequence[int]) -> Iterator[Batch]:
         starts = np.cumsum([0, *sizes[:-1]]).tolist()
-        cuts = zip(starts, sizes, strict=True)
-        return [self.backend.rows(data, start, size) for start, size in cuts]
+        for start, size in zip(starts, sizes, strict=True):
+            yield rows_of(self.backend, data, start, size)
 
     def _tolerance(self) -> float:
         """Relative rounding, generously, of the coarsest numbers in the model."""

@@ -96,8 +96,11 @@ class DeviceFunctions:
             masks[id(v)] if id(v) in masks else self.backend.read(v)
             for v in setup.objective.others
         ]
-        data = samples.data if samples.stochastic else samples.replicas
-        return Sample(data, samples.index, others)
+        if samples.stochastic:
+            return Sample(samples.data, samples.index, others)
+        shares = self.backend.shares(self._maker.model)
+        chunks = setup.evaluation.chunks
+        return Sample(samples.in_chunks(chunks, shares), None, others)
 
     def compiled(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return ``make()``, made once for the present kind of sample."""
@@ -125,5 +128,5 @@ class DeviceFunctions:
             self._layout, self._compiled_loss = layout, loss
         key = (self.training, samples.stochastic)
         if key not in self._setups:
-            self._setups[key] = self._maker.make(samples.data, samples.size, *key)
+            self._setups[key] = self._maker.make(samples.source, samples.size, *key)
         return self._setups[key]

@@ -18,7 +18,7 @@ from keras_nlp_bridge.problem.blocks import BlockLoss
 from keras_nlp_bridge.problem.data import Batch, Tree
 from keras_nlp_bridge.problem.objective import Objective
 from keras_nlp_bridge.problem.penalties import absolute_weights
-from keras_nlp_bridge.problem.samples import Chunks
+from keras_nlp_bridge.problem.samples import Chunked, Chunks
 from keras_nlp_bridge.problem.squares import block_squares, jacobian, vector
 from keras_nlp_bridge.problem.weight_matrices import Cut
 
@@ -30,8 +30,8 @@ class Sample(NamedTuple):
 
     Attributes
     ----------
-    data : Batch
-        All samples.
+    data : Batch or Chunked
+        All samples; a minibatch is picked from the former.
     picked : tensor of shape (batch_size,) or None
         The minibatch; None stands for all samples.
     others : list of tensors
@@ -39,7 +39,7 @@ class Sample(NamedTuple):
         seeds.
     """
 
-    data: Batch
+    data: Batch | Chunked
     picked: Tensor | None
     others: list[Tensor]
 
@@ -277,21 +277,21 @@ class Evaluation:
 
         if sample.picked is not None:
             return on(backend.gather(sample.data, sample.picked))
-        if len(chunks.sizes) == 1 and backend.replicas(model) == 1:
-            return on(sample.data, first=0)
+        data, alone = sample.data, backend.replicas(model) == 1
+        if len(chunks.sizes) == 1 and alone and not isinstance(data, Chunked):
+            return on(data, first=0)
         sizes = np.asarray(chunks.sizes, np.float64)
         shares = ops.convert_to_tensor(sizes / sum(chunks.sizes), backend.WIDE)
         weights = self.weights
         if weights is not None:
             weights = ops.convert_to_tensor(weights, backend.WIDE)
 
-        def chunk(data: Batch, i: Any, count: int) -> Tree:
-            first = i * chunks.size
-            rows = backend.rows(data, first, count)
+        def chunk(data: Batch | Chunked, i: Any, count: int) -> Tree:
+            first, rows = i * chunks.size, self._rows(data, i, count)
             weight = None if weights is None else weights[i]
             return on(rows, weight, shares[i], first)
 
-        def part(data: Batch, k: Any, parts: int) -> Tree:
+        def part(data: Batch | Chunked, k: Any, parts: int) -> Tree:
             """Sum over the k-th of equal parts of the chunks."""
             total, each = zero, chunks.count // parts
             if each:
@@ -306,6 +306,14 @@ class Evaluation:
             return total
 
         return backend.over_replicas(model, part, sample.data)
+
+    def _rows(self, data: Batch | Chunked, i: Any, count: int) -> Batch:
+        """Return the samples of chunk i, of which the last one may be short."""
+        if not isinstance(data, Chunked):
+            return self.backend.rows(data, i * self.chunks.size, count)
+        if isinstance(i, int) and data.tail is not None and i == self.chunks.count:
+            return data.tail
+        return self.backend.chunk(data.chunks, i, count)
 
     def _zero(self) -> Tensor:
         return ops.zeros((), self.backend.WIDE)

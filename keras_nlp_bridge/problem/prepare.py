@@ -22,7 +22,7 @@ from keras_nlp_bridge.problem.models import (
     fixed_batch,
 )
 from keras_nlp_bridge.problem.objective import BY_SAMPLE, Objective
-from keras_nlp_bridge.problem.samples import Chunks
+from keras_nlp_bridge.problem.samples import Chunks, rows_of
 
 Tensor = Any
 
@@ -66,7 +66,7 @@ class SetupMaker:
         Parameters
         ----------
         data : Batch
-            All samples, on the device.
+            All samples, on the device or on the host.
         size : int
             Their number.
         training : bool
@@ -83,7 +83,7 @@ class SetupMaker:
         if not stochastic:
             check_sizes(self.model, size, chunk_size=self.chunk_size)
             check_whole(self.model, size, self.backend.replicas(self.model))
-        few = self.backend.rows(data, 0, fixed or min(2, size))
+        few = rows_of(self.backend, data, 0, fixed or min(2, size))
         moved = self._tried(objective, few, others, x)
         seeds = [v for v in moved if not keras.backend.is_float_dtype(v.dtype)]
         inputs = [a.shape for a in keras.tree.flatten(data.x)]
@@ -91,6 +91,8 @@ class SetupMaker:
         parts = self.backend.replicas(self.model)
         most = self.backend.chunk_numbers(x) // max(numbers, 1)
         chunks = Chunks.of(size, most, fixed or self.chunk_size, parts)
+        if self.backend.process()[1] > 1 and not (fixed or self.chunk_size):
+            chunks = chunks.shared(self.backend.shares(self.model), parts)
         weights, weighed = None, chunks
         if not stochastic:
             tried = self._check_deterministic(moved, seeds, chunks, training)

@@ -38,10 +38,10 @@ from keras_nlp_bridge.problem.models import (
 from keras_nlp_bridge.problem.own_loss import own_loss
 from keras_nlp_bridge.problem.pickling import parts_of, rebuilt
 from keras_nlp_bridge.problem.prepare import SetupMaker
-from keras_nlp_bridge.problem.processes import Contents, check_agreement
+from keras_nlp_bridge.problem.processes import Contents, check_agreement, weights_of
 from keras_nlp_bridge.problem.projection import Projection
 from keras_nlp_bridge.problem.residual_functions import ResidualFunctions
-from keras_nlp_bridge.problem.samples import Samples
+from keras_nlp_bridge.problem.samples import Samples, rows_of
 from keras_nlp_bridge.problem.scores import Scores
 from keras_nlp_bridge.problem.settings import SETTABLE, checked
 
@@ -339,7 +339,7 @@ class KerasProblem(keras.callbacks.Callback):
 
     # ------------------------------------------------------------ samples in use
 
-    data: Batch = _of("_samples", "data")
+    data: Batch = _of("_samples", Samples.data)
     size: int = _of("_samples", "size")
     sample_id: int = _of("_samples", "sample_id")
     batch_size: int | None = _of("_samples", "batch_size")
@@ -410,8 +410,12 @@ class KerasProblem(keras.callbacks.Callback):
             "training": self._device.asked_training,
         }
         samples, backend = self._samples, self.backend
+        apart = backend.process()[1] > 1
         held = keras.tree.map_structure(
-            lambda a: None if a is None else np.array(backend.to_host(a)), samples.data
+            lambda a: (
+                None if a is None else np.array(a if apart else backend.to_host(a))
+            ),
+            samples.source,
         )
         parts = parts_of(self, self._loss, self._bounds, settings)
         return rebuilt, (type(self), parts, tuple(held), samples.place)
@@ -565,24 +569,32 @@ class KerasProblem(keras.callbacks.Callback):
         backend.check(net)
         dtypes = {str(v.dtype) for v in net.weights} | {keras.config.floatx()}
         wide = "float64" if "float64" in dtypes else "float32"
-        loaded = data_of.load(x, y, sample_weight, class_weight, dtype=wide)
+        # Of several processes each copies its part alone, and later.
+        apart = backend.process()[1] > 1
+        loaded = data_of.load(
+            x, y, sample_weight, class_weight, dtype=wide, copy=not apart
+        )
         loaded.warn_of_nan(stacklevel=4)
         check_agreement(data=Contents(loaded.batch), batch_size=self.batch_size)
-        held = keras.tree.map_structure(
-            lambda a: None if a is None else backend.to_device(a), loaded.batch
-        )
-        replicas = backend.replicate(net, held)
+        held = replicas = None
+        if not apart:
+            held = keras.tree.map_structure(
+                lambda a: None if a is None else backend.to_device(a), loaded.batch
+            )
+            replicas = backend.replicate(net, held)
         if not net.built:
             wish = self.batch_size or self._device.chunk_size
             few = rows_to_build(net, loaded.size, wish)
-            build(net, backend.rows(held, 0, few).x)
+            build(net, rows_of(backend, held or loaded.batch, 0, few).x)
+        check_agreement(weights=weights_of(net))
         check_sizes(net, loaded.size, batch_size=self.batch_size)
         check_labels(net, net.loss if self._loss is None else self._loss, loaded.batch)
         shapes = kinds or keras.tree.map_structure(
             lambda a: None if a is None else (a.shape, str(a.dtype)), loaded.batch
         )
         self._device.expect(shapes)
-        self._samples.hold(held, replicas, loaded.size)
+        host = loaded.batch if apart else None
+        self._samples.hold(held, replicas, loaded.size, host)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:

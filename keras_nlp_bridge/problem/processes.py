@@ -1,5 +1,6 @@
 """Checks that the processes of a distribution were given the same things."""
 
+import re
 import zlib
 from importlib.metadata import version
 from typing import Any
@@ -9,7 +10,10 @@ import numpy as np
 
 from keras_nlp_bridge import backends
 
-__all__ = ["Contents", "check_agreement"]
+__all__ = ["Contents", "check_agreement", "first_says", "weights_of"]
+
+# Where an object lies in memory, which is its own in each process.
+_PLACE = re.compile(r" at 0x[0-9a-f]+")
 
 # Characters of a value that the processes show each other.
 _SHOWN = 200
@@ -46,6 +50,14 @@ def check_agreement(**given: Any) -> None:
                 )
 
 
+def first_says(answer: bool) -> bool:
+    """Return the answer of process 0 in all of them; all must come here."""
+    backend = backends.current()
+    if backend.process()[1] == 1:
+        return answer
+    return bool(backend.gathered(np.array([answer], np.uint8))[0, 0])
+
+
 class Contents:
     """Arrays in a few words that differ where the arrays do, made when asked for."""
 
@@ -55,15 +67,27 @@ class Contents:
     def __str__(self) -> str:
         """Return dtype, shape and a checksum of each array."""
         leaves = [a for a in keras.tree.flatten(self._tree) if a is not None]
-        arrays = [np.ascontiguousarray(keras.ops.convert_to_numpy(a)) for a in leaves]
+        arrays = [
+            np.ascontiguousarray(
+                a if isinstance(a, np.ndarray) else keras.ops.convert_to_numpy(a)
+            )
+            for a in leaves
+        ]
         return ", ".join(
             f"{a.dtype}{list(a.shape)} with checksum {zlib.crc32(a.data):08x}"
             for a in arrays
         )
 
 
+def weights_of(model: keras.Model) -> Contents:
+    """Return the weights of a model; nothing where a process holds but a part."""
+    split = keras.distribution.ModelParallel
+    whole = not isinstance(keras.distribution.distribution(), split)
+    return Contents(model.weights if whole else [])
+
+
 def _line(value: Any) -> np.ndarray:
-    text = str(value).encode()
+    text = _PLACE.sub("", str(value)).encode()
     # The whole of a long one still counts.
     if len(text) > _SHOWN:
         text = text[: _SHOWN - 12] + f"... {zlib.crc32(text):08x}".encode()

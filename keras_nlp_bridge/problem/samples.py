@@ -4,7 +4,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -54,6 +54,11 @@ class Chunks:
                 return cls(1, samples // parts * parts, samples % parts)
         return cls(size, count, samples - count * size)
 
+    def shared(self, shares: int, parts: int = 1) -> "Chunks":
+        """Return chunks that so many devices can share evenly, if there are."""
+        size = self.size // shares * shares
+        return Chunks.of(sum(self.sizes), 0, size, parts) if size else self
+
     @classmethod
     def whole(cls, samples: int) -> "Chunks":
         """All samples at once, as the chunk that no other part shares."""
@@ -63,6 +68,45 @@ class Chunks:
     def sizes(self) -> list[int]:
         """Samples in each chunk."""
         return [self.size] * self.count + [self.tail] * (self.tail > 0)
+
+
+class Chunked(NamedTuple):
+    """Samples of which each process holds a part.
+
+    Attributes
+    ----------
+    chunks : Batch
+        What `Backend.chunked` makes of the whole chunks.
+    tail : Batch or None
+        The samples of the last one, in all processes.
+    """
+
+    chunks: Batch
+    tail: Batch | None
+
+
+def _is_host(data: Batch) -> bool:
+    return isinstance(keras.tree.flatten(data.x)[0], np.ndarray)
+
+
+def rows_of(backend: Backend, data: Batch, start: int, count: int) -> Batch:
+    """Return some samples, of arrays on the device or on the host, on the device."""
+    if _is_host(data):
+        return _copied(backend, data, slice(start, start + count))
+    return backend.rows(data, start, count)
+
+
+def picked_of(backend: Backend, data: Batch, index: NDArray[np.int32]) -> Batch:
+    """Return the samples of an index, as `rows_of` does."""
+    if _is_host(data):
+        return _copied(backend, data, index)
+    return backend.gather(data, backend.to_device(index))
+
+
+def _copied(backend: Backend, data: Batch, at: Any) -> Batch:
+    return keras.tree.map_structure(
+        lambda a: None if a is None else backend.to_device(a[at]), data
+    )
 
 
 class Sampler:
@@ -143,8 +187,6 @@ class Samples:
 
     Attributes
     ----------
-    data, replicas : Batch
-        All samples, once and where each replica of the model is.
     size : int
         Their number.
     sample_id : int
@@ -162,10 +204,45 @@ class Samples:
         self._contexts = 0  # of `all_in_use` that are open
         self.size = self.sample_id = 0
 
-    def hold(self, data: Batch, replicas: Batch, size: int) -> None:
-        """Take samples in the place of those before."""
-        self.data, self.replicas, self.size = data, replicas, size
+    def hold(
+        self, data: Batch | None, replicas: Batch | None, size: int, host: Any = None
+    ) -> None:
+        """Take samples in the place of those before; from the `host` when needed."""
+        self._data, self._replicas, self.size = data, replicas, size
+        self._host: Batch | None = host
+        self._chunked: tuple[Chunks, Chunked] | None = None
         self._start_over()
+
+    @property
+    def source(self) -> Batch:
+        """All samples on the device or, of several processes, on the host."""
+        return self.data if self._host is None else self._host
+
+    @property
+    def data(self) -> Batch:
+        """All samples on the device; of several processes each then has all of them."""
+        if self._data is None:
+            self._data = _copied(self._backend, self.source, slice(None))
+        return self._data
+
+    def in_chunks(self, chunks: Chunks, shares: int) -> Batch | Chunked:
+        """All samples for evaluations by chunks, which so many devices share.
+
+        Of several processes each has its part, if it can be cut. Otherwise all of them,
+        where each replica of the model is.
+        """
+        backend, host = self._backend, self._host
+        if host is None:
+            return self.data if self._replicas is None else self._replicas
+        if not chunks.count or chunks.size % shares:
+            return self.data
+        if self._chunked is None or self._chunked[0] != chunks:
+            tail = None
+            if chunks.tail:
+                tail = rows_of(backend, host, chunks.size * chunks.count, chunks.tail)
+            held = backend.chunked(host, chunks.size, chunks.count)
+            self._chunked = chunks, Chunked(Batch(*held), tail)
+        return self._chunked[1]
 
     def change(self, name: str, value: Any) -> None:
         """Set `batch_size`, `shuffle` or `seed`; minibatches start over."""

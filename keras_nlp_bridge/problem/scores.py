@@ -104,7 +104,7 @@ class Scores:
 
     def _unpacked(self, given: Any) -> tuple[Any, Any, Any]:
         if given is None:
-            return self._samples.data
+            return self._samples.source
         if isinstance(given, list):  # of batches
             return tuple(_read(given))
         if isinstance(given, tuple):

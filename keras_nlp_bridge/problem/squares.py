@@ -16,6 +16,7 @@ from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.models import overrides
 from keras_nlp_bridge.problem.objective import BY_SAMPLE, Objective
 from keras_nlp_bridge.problem.penalties import factors
+from keras_nlp_bridge.problem.samples import Chunked
 
 __all__ = ["block_squares", "jacobian", "refuse", "square_factor", "vector"]
 
@@ -145,9 +146,22 @@ def _parts(objective: Objective, backend: Backend, sample: Any) -> list[Part]:
             for block in trainer.blocks
         ]
     data = sample.data
+    if isinstance(data, Chunked):
+        data = _joined(data)
     if sample.picked is not None:
         data = backend.gather(data, sample.picked)
     return [_of_outputs(objective, data, sample.others)]
+
+
+def _joined(data: Chunked) -> Batch:
+    """Put the samples of chunks, (count, size, ...), together again."""
+
+    def join(a: Tensor, *tail: Tensor) -> Tensor:
+        body = ops.reshape(a, (-1, *a.shape[2:]))
+        return ops.concatenate([body, *tail]) if tail else body
+
+    trees = [data.chunks] if data.tail is None else [data.chunks, data.tail]
+    return keras.tree.map_structure(join, *trees)
 
 
 def _of_block(

@@ -7,6 +7,7 @@ from nets import SAMPLES, dense, normal
 from scipy.optimize import minimize
 
 from keras_nlp_bridge import KerasProblem
+from keras_nlp_bridge.problem.samples import Chunks
 
 layers = keras.layers
 
@@ -256,3 +257,13 @@ def test_batch_statistics_over_all_samples_depend_on_chunks():
     scaled = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-3)
     expected = ((scaled - y) ** 2).mean()
     assert problem.fun(problem.x0) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("shares", [1, 2, 3, 4])
+def test_chunks_that_devices_can_share(shares):
+    for samples in (1, 5, 97, 1000):
+        chunks = Chunks.of(samples, 33).shared(shares)
+        assert sum(chunks.sizes) == samples
+        assert chunks.tail <= chunks.size
+        # Fewer samples than devices cannot be shared.
+        assert chunks.size % shares == 0 or samples < shares
