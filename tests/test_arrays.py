@@ -232,7 +232,10 @@ def test_when_in_a_compiled_loop(pred):
     def run(start, step, pred):
         def body(i, tree):
             return xp.when(
-                pred & (i != 1), lambda tree, step: (tree[0] + step, tree[1]), tree, step
+                pred & (i != 1),
+                lambda tree, step: (tree[0] + step, tree[1]),
+                tree,
+                step,
             )
 
         return backend.fold(body, start, 0, 3)
