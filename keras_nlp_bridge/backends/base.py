@@ -242,13 +242,13 @@ class Backend(ABC):
         """Return ``a'a``, of long columns."""
         n = int(a.shape[1])
         if n < MANY_COLUMNS:
-            return keras.ops.matmul(keras.ops.transpose(a), a)
+            return self.matmul(keras.ops.transpose(a), a)
         # By blocks, of which those below the diagonal are turned ones: no framework's
         # product sees by itself that half of the work is the same twice.
         ends = [n * i // BLOCKS for i in range(BLOCKS + 1)]
         spans = list(itertools.pairwise(ends))
         turned = keras.ops.transpose(a)
-        upper = [keras.ops.matmul(turned[i:j], a[:, i:]) for i, j in spans]
+        upper = [self.matmul(turned[i:j], a[:, i:]) for i, j in spans]
 
         def row(k: int) -> Tensor:
             own = slice(*spans[k])

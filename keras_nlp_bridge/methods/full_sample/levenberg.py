@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
-from keras_nlp_bridge.checks import Count, Flag, In, option
+from keras_nlp_bridge.checks import Count, Flag, In, Number, option
 from keras_nlp_bridge.methods.box import Box, box_of, ended
 from keras_nlp_bridge.methods.method import Method
 from keras_nlp_bridge.methods.state import (
@@ -139,6 +139,13 @@ class LevenbergMarquardt(Method):
     acceleration_limit: float = option(
         0.75, In(0), "Most of ``2 |a| / |d|``, in the norm of D.", source=_GAVIN
     )
+    ftol: float = option(
+        0.0,
+        Number(0),
+        "A run succeeds when an accepted step lowers f by less than this share of it, "
+        "and by more than `low` of what was predicted.",
+        source="SciPy's least_squares, where it is 1e-8",
+    )
     max_rejections: int = option(
         50, Count(), "Steps in a row that end the run if none lowers f or the gradient."
     )
@@ -208,6 +215,9 @@ class LevenbergMarquardt(Method):
             Status.STALLED: progress.idle >= self.max_rejections,
             Status.SMALL_STEP: ~accepted & xp.all(x == at.x),
             Status.SMALL_DECREASE: ~accepted & settled,
+            Status.SMALL_CHANGE: (
+                accepted & (ared < self.ftol * at.f) & (ared > self.low * step.pred)
+            ),
         }
         damping = self._next_damping(state.damping, ared, step.pred)
         damping = xp.where(settled, state.damping, damping)
