@@ -6,8 +6,9 @@ out.  Errors are relative, in the 2-norm, on a grid.  A method that ends before 
 goes on from where it is, as long as that lowers the loss.  TensorFlow.
 
 Runs are written down one by one, and not made again by the same command.  A method can
-be two, as "Adam then lm".  Problems with "-long" behind their names have more points,
-renewed by residual every 500 iterations of `fit`, for methods of ours.
+be two, as "Adam then lm".  Problems with "-long" behind their names have as many points
+as in the papers; most have them renewed by residual every 500 iterations of `fit`, for
+methods of ours.
 
 Run ``python benchmarks/pinn.py [--quick] [--problems burgers kdv] [--methods lm]
 [--seeds 3] [--seconds 30] [--show]``.
