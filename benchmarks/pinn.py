@@ -6,8 +6,8 @@ out.  Errors are relative, in the 2-norm, on a grid.  A method that ends before 
 goes on from where it is, as long as that lowers the loss.  TensorFlow.
 
 Runs are written down one by one, and not made again by the same command.  A method can
-be two, as "Adam then lm".  Problems with "-long" behind their names have more points,
-renewed by residual every 500 iterations of `fit`, for methods of ours.
+be two, as "Adam then lm".  Problems with "-long" behind their names have more points;
+most have them renewed by residual every 500 iterations of `fit`, for methods of ours.
 
 Run ``python benchmarks/pinn.py [--quick] [--problems burgers kdv] [--methods lm]
 [--seeds 3] [--seconds 30] [--show]``.
@@ -146,9 +146,10 @@ def resampled(
 ) -> None:
     """Run a method of ours in `fit`, with points renewed by residual."""
 
+    edges = [b.x if b.y is None else (b.x, b.y) for b in pinn.edges(pinn)]
+
     def draw(rng: np.random.Generator) -> Any:
-        blocks = problem.blocks[1:]
-        return [pinn.draw(model, rng), *((b.x, b.y) for b in blocks)]
+        return [pinn.draw(model, rng), *edges]
 
     def watch(epoch: int, logs: Any) -> None:
         counts = problem.nfev, problem.njev

@@ -125,12 +125,22 @@ class NumPyNamespace:
         return q, r
 
     @staticmethod
-    def solve_definite(a: Array, b: Array) -> Array:
-        """Solve for one right-hand side by Cholesky; NaN if `a` is not definite."""
+    def gram(a: Array) -> Array:
+        """Return ``a'a``; BLAS sees that it is symmetric."""
+        return a.T @ a
+
+    @staticmethod
+    def factors(a: Array) -> Any:
+        """Return what `solve_factored` takes, of a positive definite matrix."""
         try:
-            return cho_solve(cho_factor(a, check_finite=False), b, check_finite=False)
+            return cho_factor(a, check_finite=False)
         except np.linalg.LinAlgError:
-            return np.full_like(b, np.nan)
+            return np.full_like(a, np.nan), False
+
+    @staticmethod
+    def solve_factored(factors: Any, b: Array) -> Array:
+        """Solve for one right-hand side; NaN if the matrix was not definite."""
+        return cho_solve(factors, b, check_finite=False)
 
     @staticmethod
     def definite(a: Array) -> Array:
@@ -247,8 +257,9 @@ class KerasNamespace:
         self._ops = ops
         self._standardize = backend.standardize_dtype
         for name in (
-            *("combine", "definite", "dot", "eigh", "matmul", "maximum", "minimum"),
-            *("on_rows", "rank_update", "select", "set_row", "solve_definite", "when"),
+            *("combine", "definite", "dot", "eigh", "factors", "gram", "matmul"),
+            *("maximum", "minimum", "on_rows", "rank_update", "select", "set_row"),
+            *("solve_factored", "when"),
         ):
             setattr(self, name, getattr(current(), name))
         for name in (

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_nlp_bridge.arrays import epsilon, namespace
 from keras_nlp_bridge.backends import current
+from keras_nlp_bridge.backends.base import MANY_COLUMNS
 from keras_nlp_bridge.operators.lbfgs import lbfgs
 from keras_nlp_bridge.operators.lsr1 import lsr1
 from keras_nlp_bridge.operators.pairs import empty_pairs, pair_of, push
@@ -51,6 +52,36 @@ def test_functions_keep_the_dtype(make, dtype):
     np.testing.assert_allclose(host(results[0]), 5)
     np.testing.assert_allclose(host(results[1]), [3, 0])
     np.testing.assert_allclose(host(results[2]), [1, -1])
+
+
+@pytest.mark.parametrize("n", [3, MANY_COLUMNS - 1, MANY_COLUMNS + 7])
+def test_products_of_columns_are_those_of_all_pairs(n, make):
+    a = np.random.default_rng(0).normal(size=(40, n))
+    tensor = make(a)
+    xp = namespace(tensor)
+    found = host(xp.gram(tensor))
+    digits = epsilon(xp.dtype(tensor))
+    np.testing.assert_allclose(found, a.T @ a, rtol=0, atol=500 * digits)
+
+
+def test_factors_solve_several_systems_and_say_where_there_are_none(make):
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(5, 5))
+    a = a @ a.T + np.eye(5)
+    sides = rng.normal(size=(2, 5))
+    on_host = isinstance(make(a), np.ndarray)
+
+    def both(a, b, c):
+        xp = namespace(a)
+        factors = xp.factors(a)
+        return xp.solve_factored(factors, b), xp.solve_factored(factors, c)
+
+    run = both if on_host else current().compile(both)
+    rtol = 1e3 * epsilon(namespace(make(a)).dtype(make(a)))
+    found = host(run(make(a), *map(make, sides)))
+    np.testing.assert_allclose(found, np.linalg.solve(a, sides.T).T, rtol, rtol)
+    if on_host or keras.backend.backend() != "tensorflow":  # there by LU
+        assert np.isnan(host(run(make(-a), *map(make, sides)))).all()
 
 
 def test_set_row_leaves_its_argument_alone(make):

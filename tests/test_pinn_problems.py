@@ -11,6 +11,7 @@ import tensorflow as tf
 
 sys.path.insert(0, str(pages.ROOT / "benchmarks"))
 
+import pinn
 import pinn_references as references
 from pinn_jets import Jet
 from pinn_problems import BOARD, PROBLEMS, Pinn, built, start
@@ -135,3 +136,30 @@ def test_the_start_of_allen_cahn_is_diffused():
     np.testing.assert_allclose(rate, references.ALLEN_CAHN * bent, atol=1e-7)
     first = references.heat(np.full(4, 1e-6), x)
     np.testing.assert_allclose(first, x**2 * np.cos(np.pi * x), atol=1e-6)
+
+
+RENEWED = [name for name, given in PROBLEMS.items() if given.renewed]
+
+
+@pytest.mark.parametrize("name", RENEWED)
+def test_renewed_points_leave_the_edges_as_they_are(name, double, monkeypatch):
+    monkeypatch.setattr("pinn_problems.CANDIDATES", 200)
+    small = dataclasses.replace(PROBLEMS[name], widths=(4,), count=50, renewed=2)
+    model, problem = built(small)
+    begin, seen = problem.residual(problem.x0), []
+
+    class Few:
+        """A meter that ends a run after six iterations."""
+
+        @staticmethod
+        def look(x, f, counts):
+            seen.append(f)
+            return len(seen) == 6
+
+    pinn.resampled(small, model, problem, "ssbroyden", Few)
+    assert len(seen) == 6
+    fresh = built(small)[1]
+    now, first = (p.residual(np.zeros(p.n)) for p in (problem, fresh))
+    assert begin.shape == now.shape
+    # The network is zero everywhere: what is known at the edges is all that is left.
+    np.testing.assert_array_equal(now[50:], first[50:])

@@ -5,6 +5,7 @@ Where nothing else is said a method does what is right for one device.
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["Backend", "Held", "Tensor", "Tree", "alone", "combined_rows"]
+
+# The products of so many columns are made in so many strips.
+MANY_COLUMNS, BLOCKS = 400, 4
 
 Tensor = Any
 """A tensor of the framework."""
@@ -255,11 +259,36 @@ class Backend(ABC):
         """Return ``A'a + B'b + scale v`` for matrices with few and long rows."""
         return keras.ops.matmul(a, A) + keras.ops.matmul(b, B) + scale * v
 
-    def solve_definite(self, a: Tensor, b: Tensor) -> Tensor:
-        """Solve for one right-hand side; no numbers if `a` is not definite."""
-        factor = keras.ops.cholesky(a)
-        half = keras.ops.solve_triangular(factor, b[:, None], lower=True)
-        turned = keras.ops.transpose(factor)
+    def gram(self, a: Tensor) -> Tensor:
+        """Return ``a'a``, of long columns."""
+        n = int(a.shape[1])
+        if n < MANY_COLUMNS:
+            return self.matmul(keras.ops.transpose(a), a)
+        # By blocks, of which those below the diagonal are turned ones: no framework's
+        # product sees by itself that half of the work is the same twice.
+        ends = [n * i // BLOCKS for i in range(BLOCKS + 1)]
+        spans = list(itertools.pairwise(ends))
+        turned = keras.ops.transpose(a)
+        upper = [self.matmul(turned[i:j], a[:, i:]) for i, j in spans]
+
+        def row(k: int) -> Tensor:
+            own = slice(*spans[k])
+            left = [
+                keras.ops.transpose(part[:, own.start - i : own.stop - i])
+                for part, (i, _) in zip(upper[:k], spans, strict=False)
+            ]
+            return keras.ops.concatenate([*left, upper[k]], axis=1)
+
+        return keras.ops.concatenate([row(k) for k in range(BLOCKS)], axis=0)
+
+    def factors(self, a: Tensor) -> Tree:
+        """Return what `solve_factored` takes, of a positive definite matrix."""
+        return keras.ops.cholesky(a)
+
+    def solve_factored(self, factors: Tree, b: Tensor) -> Tensor:
+        """Solve for one right-hand side; no numbers if the matrix was not definite."""
+        half = keras.ops.solve_triangular(factors, b[:, None], lower=True)
+        turned = keras.ops.transpose(factors)
         return keras.ops.solve_triangular(turned, half, lower=False)[:, 0]
 
     def definite(self, a: Tensor) -> Tensor:

@@ -69,9 +69,17 @@ class Backend(Replicated):
             return super().combine(a, A, b, B, scale, v)
         return self.fused(combined_rows, a, A, b, B, scale, v)
 
-    def solve_definite(self, a: Tensor, b: Tensor) -> Tensor:
+    def factors(self, a: Tensor) -> Tree:
         # Its Cholesky raises, within a graph too, where a matrix is not definite.
-        return tf.linalg.solve(a, b[:, None])[:, 0]
+        return tuple(tf.linalg.lu(a))
+
+    def solve_factored(self, factors: Tree, b: Tensor) -> Tensor:
+        lu, rows = factors
+        half = tf.gather(b, rows)[:, None]
+        ones = tf.ones_like(b)  # on the diagonal of the lower factor
+        lower = tf.linalg.set_diag(lu, ones)
+        half = tf.linalg.triangular_solve(lower, half, lower=True)
+        return tf.linalg.triangular_solve(lu, half, lower=False)[:, 0]
 
     def definite(self, a: Tensor) -> Tensor:
         # TensorFlow's own raises, within a graph too.

@@ -96,10 +96,12 @@ class Backend(Processes):
     ) -> Tensor:
         return (scale * v).addmv_(A.T, a).addmv_(B.T, b)
 
-    def solve_definite(self, a: Tensor, b: Tensor) -> Tensor:
+    def factors(self, a: Tensor) -> Tree:
         factor, failed = torch.linalg.cholesky_ex(a)
-        found = torch.cholesky_solve(b[:, None], factor)[:, 0]
-        return torch.where(failed == 0, found, torch.nan)
+        return torch.where(failed == 0, factor, torch.nan)
+
+    def solve_factored(self, factors: Tree, b: Tensor) -> Tensor:
+        return torch.cholesky_solve(b[:, None], factors)[:, 0]
 
     def definite(self, a: Tensor) -> Tensor:
         factor, failed = torch.linalg.cholesky_ex(a)

@@ -25,6 +25,7 @@ class Status(IntEnum):
     NOT_DESC = 8
     EXCEPTION = 9
     SMALL_DECREASE = 10
+    SMALL_CHANGE = 11
     USER = 99
 
     @property
@@ -35,7 +36,8 @@ class Status(IntEnum):
     @property
     def success(self) -> bool:
         """Whether the run ended because a solution had been found."""
-        return self in (Status.FIRST_ORDER, Status.SMALL_DECREASE)
+        found = Status.FIRST_ORDER, Status.SMALL_DECREASE, Status.SMALL_CHANGE
+        return self in found
 
 
 _SENTENCES = {
@@ -51,6 +53,7 @@ _SENTENCES = {
     Status.NOT_DESC: "The direction is not a descent direction.",
     Status.EXCEPTION: "The objective or its gradient is not finite at the start.",
     Status.SMALL_DECREASE: "No step would lower the objective beyond its rounding.",
+    Status.SMALL_CHANGE: "A step has lowered the objective by less than `ftol` of it.",
     Status.USER: "`callback` raised `StopIteration`.",
 }
 

@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
-from keras_nlp_bridge.checks import Count, Flag, In, option
+from keras_nlp_bridge.checks import Count, Flag, In, Number, option
 from keras_nlp_bridge.methods.box import Box, box_of, ended
 from keras_nlp_bridge.methods.method import Method
 from keras_nlp_bridge.methods.state import (
@@ -73,6 +73,14 @@ class _Step(NamedTuple):
     evaluations: Array  # int32
 
 
+class _System(NamedTuple):
+    """What damped steps solve, with its factors."""
+
+    model: Linear
+    damping: Array
+    factors: Array
+
+
 class _Face(NamedTuple):
     """A step in a box, and the variables that are not held there."""
 
@@ -130,6 +138,13 @@ class LevenbergMarquardt(Method):
     acceleration: bool = option(True, Flag(), "Whether steps are bent.", source=_GAVIN)
     acceleration_limit: float = option(
         0.75, In(0), "Most of ``2 |a| / |d|``, in the norm of D.", source=_GAVIN
+    )
+    ftol: float = option(
+        0.0,
+        Number(0),
+        "A run succeeds when an accepted step lowers f by less than this share of it, "
+        "and by more than `low` of what was predicted.",
+        source="SciPy's least_squares, where it is 1e-8",
     )
     max_rejections: int = option(
         50, Count(), "Steps in a row that end the run if none lowers f or the gradient."
@@ -200,6 +215,9 @@ class LevenbergMarquardt(Method):
             Status.STALLED: progress.idle >= self.max_rejections,
             Status.SMALL_STEP: ~accepted & xp.all(x == at.x),
             Status.SMALL_DECREASE: ~accepted & settled,
+            Status.SMALL_CHANGE: (
+                accepted & (ared < self.ftol * at.f) & (ared > self.low * step.pred)
+            ),
         }
         damping = self._next_damping(state.damping, ared, step.pred)
         damping = xp.where(settled, state.damping, damping)
@@ -226,7 +244,8 @@ class LevenbergMarquardt(Method):
         """Return the damped step, with its acceleration where it is short enough."""
         model, lam, x, box = state.model, state.damping, state.at.x, box_of(oracle)
         xp = namespace(x)
-        d, solved = _damped(model, lam, model.F), model
+        system = _system(model, lam)
+        d = _damped(system, model.F)
         face = None if box is None else _face(state, box, d)
         d = d if face is None else face.d
         Jd, long = xp.matmul(model.J, d), _length(model, d)
@@ -235,6 +254,7 @@ class LevenbergMarquardt(Method):
             pred = -xp.dot(Jd, 2 * model.F + Jd)
         none, one = (xp.scalar(count, "int32") for count in (0, 1))
         small = pred <= model.noise
+        solved, held = model, box is not None and face is not None
         if box is not None and face is not None:
             # What d has held may still have something to gain.
             free = xp.where(small, box.free(x, state.at.g), face.free)
@@ -248,10 +268,19 @@ class LevenbergMarquardt(Method):
             beside = (oracle.residual(probe) - model.F) / _PROBE
             return 2 / _PROBE * (beside - Jd)
 
-        # The same system once more: for the acceleration, or without damping.
         r = xp.cond(bends, bent, lambda: model.F)
         least = xp.where(small, epsilon(xp.dtype(x)) + 0 * lam, lam)
-        a = xp.cond(bends | small, lambda: _damped(solved, least, r), lambda: 0 * d)
+
+        def again() -> Array:
+            """For the acceleration by the same factors, or without damping."""
+            anew = (
+                _system(solved, least)
+                if held
+                else xp.cond(small, lambda: _system(model, least), lambda: system)
+            )
+            return _damped(anew, r)
+
+        a = xp.cond(bends | small, again, lambda: 0 * d)
         usable = bends & (2 * _length(model, a) <= self.acceleration_limit * long)
         p = xp.where(usable, d + a / 2, d)
         Ja = xp.matmul(solved.J, a)
@@ -272,7 +301,7 @@ class LevenbergMarquardt(Method):
 
 def _iterate(x: Array, F: Array, J: Array, box: Box | None) -> Iterate:
     xp = namespace(x)
-    return Iterate.of(x, xp.dot(F, F), 2 * xp.matmul(xp.transpose(J), F), box)
+    return Iterate.of(x, xp.dot(F, F), 2 * xp.matmul(F, J), box)
 
 
 def _slope(model: Linear, at: Iterate, box: Box | None) -> Array:
@@ -292,20 +321,22 @@ def _linear(x: Array, F: Array, J: Array, scale: Array) -> Linear:
     scale = xp.maximum(xp.maximum(scale, columns), least + 0 * columns)
     f, rounded = xp.dot(F, F), columns * x
     noise = f + 2 * xp.sqrt(f * xp.dot(rounded, rounded))
-    return Linear(F, J, scale, _gram(J / scale), epsilon(xp.dtype(F)) * noise)
+    return Linear(F, J, scale, _gram(J, scale), epsilon(xp.dtype(F)) * noise)
 
 
-def _gram(Js: Array) -> Array:
-    """Return the products of the columns, or of the rows where these are fewer."""
-    xp, wide = namespace(Js), Js.shape[0] < Js.shape[1]
-    turned = xp.transpose(Js)
-    return xp.matmul(Js, turned) if wide else xp.matmul(turned, Js)
+def _gram(J: Array, scale: Array) -> Array:
+    """Return the products of the scaled columns, or of the rows if these are fewer."""
+    xp, wide = namespace(J), J.shape[0] < J.shape[1]
+    if wide:
+        return xp.gram(xp.transpose(J / scale))
+    # The products are scaled instead of the columns: they are fewer numbers.
+    return xp.gram(J) / scale[:, None] / scale
 
 
 def _masked(model: Linear, free: Array) -> Linear:
     """Return what is known without the variables that are held."""
     J = namespace(model.J).where(free, model.J, 0 * model.J)
-    return model._replace(J=J, gram=_gram(J / model.scale))
+    return model._replace(J=J, gram=_gram(J, model.scale))
 
 
 def _face(state: LMState, box: Box, d: Array) -> _Face:
@@ -329,7 +360,8 @@ def _face(state: LMState, box: Box, d: Array) -> _Face:
     def again(face: _Face) -> _Face:
         held = xp.where(face.free, 0 * d, face.d)
         r = model.F + xp.matmul(model.J, held)
-        p = xp.where(face.free, _damped(_masked(model, face.free), lam, r), held)
+        system = _system(_masked(model, face.free), lam)
+        p = xp.where(face.free, _damped(system, r), held)
         return fitted(p, face.free, face.count + 1)
 
     # Where something is held from the start, d says nothing about the others.
@@ -345,27 +377,49 @@ def _length(model: Linear, d: Array) -> Array:
     return xp.sqrt(xp.dot(scaled, scaled))
 
 
-def _damped(model: Linear, lam: Array, r: Array) -> Array:
-    """Minimize ``|r + J d|^2 + lam |d|_D^2``; by QR where products lose digits."""
-    xp, (m, n) = namespace(r), model.J.shape
+def _system(model: Linear, lam: Array) -> _System:
+    """Return the matrix of the products, damped and factored."""
+    xp, least = namespace(model.F), min(model.J.shape)
+    damped = model.gram + lam * xp.eye(least, xp.dtype(model.F))
+    return _System(model, lam, xp.factors(damped))
+
+
+def _damped(system: _System, r: Array) -> Array:
+    """Minimize ``|r + J d|^2 + lam |d|_D^2``; by QR where products lose digits.
+
+    The equations are ``(J'J + lam) d = -J'r``, or ``(JJ' + lam) u = -r, d = J'u``.
+    """
+    (J, scale), lam = system.model[1:3], system.damping
+    xp, (m, n) = namespace(r), J.shape
     dtype = xp.dtype(r)
-    Js = model.J / model.scale
-    right = xp.matmul(xp.transpose(Js), r)
-    damped = model.gram + lam * xp.eye(min(m, n), dtype)
-    if m < n:  # J'(JJ' + lam)^-1 = (J'J + lam)^-1 J'
-        d = -xp.matmul(xp.transpose(Js), xp.solve_definite(damped, r))
-    else:
-        d = -xp.solve_definite(damped, right)
-    left = xp.matmul(xp.transpose(Js), r + xp.matmul(Js, d)) + lam * d
-    exact = xp.dot(left, left) <= _rough(dtype) ** 2 * xp.dot(right, right)
+
+    def pulled(w: Array) -> Array:
+        return xp.matmul(w, J) / scale
+
+    # To the equations from residuals, and to the step from what they give.
+    onto, step = ((lambda w: w), pulled) if m < n else (pulled, (lambda u: u))
+    size = pulled(r)
+    size = xp.dot(size, size)
+
+    def tried(u: Array, e: Array) -> tuple[Array, Array, Array]:
+        """Add what the factors make of an error; whether enough digits are right."""
+        u = u + xp.solve_factored(system.factors, e)
+        left = -onto(r + xp.matmul(J, step(u) / scale)) - lam * u
+        wrong = pulled(left) if m < n else left
+        return u, left, xp.dot(wrong, wrong) <= _rough(dtype) ** 2 * size
+
+    e = -onto(r)
+    u, left, exact = tried(0 * e, e)
+    # Refined once, by an error that J itself has told: that is often enough.
+    u, _, exact = xp.cond(exact, lambda: (u, left, exact), lambda: tried(u, left))
 
     def by_qr() -> Array:
         root = xp.sqrt(lam) * xp.eye(n, dtype)
-        Q, R = xp.qr(xp.concatenate([Js, root], axis=0))
-        of_r = xp.matmul(xp.transpose(Q)[:, :m], r)
+        Q, R = xp.qr(xp.concatenate([J / scale, root], axis=0))
+        of_r = xp.matmul(r, Q[:m])
         return -xp.solve(R, of_r[:, None])[:, 0]
 
-    return xp.cond(exact, lambda: d, by_qr) / model.scale
+    return xp.cond(exact, lambda: step(u), by_qr) / scale
 
 
 def _rough(dtype: str) -> float:

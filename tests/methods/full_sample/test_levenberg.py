@@ -228,6 +228,43 @@ def test_where_rounding_hides_f_the_gradient_decides_and_the_run_succeeds():
     assert again.nfev <= 4
 
 
+@pytest.mark.parametrize("ftol", [1e-1, 1e-3, 1e-6])
+def test_a_small_fall_that_was_foreseen_ends_the_run(ftol):
+    fun, jac = noisy(1.0)
+    values = []
+    res = knb.least_squares(
+        fun,
+        [0.5, 0.5, 1.0],
+        jac,
+        options={"gtol": 0, "ftol": ftol},
+        callback=lambda intermediate_result: values.append(intermediate_result.fun),
+    )
+    assert (res.success, res.status_name) == (True, "small_change")
+    shares = -np.diff(values) / values[:-1]
+    assert 0 < shares[-1] < ftol
+    # A rejected step lowers nothing and ends nothing.
+    assert not np.any((shares[:-1] > 0) & (shares[:-1] < ftol))
+    least = scipys(fun, res.x, jac, method="lm", gtol=1e-14).cost
+    assert res.cost - least < 10 * ftol * least
+
+
+@pytest.mark.parametrize(("slope", "name"), [(0.01, "max_iter"), (0.5, "small_change")])
+def test_a_small_fall_that_was_to_be_larger_ends_nothing(slope, name):
+    """Of what the step to 1e-4 promises, a fifth comes behind the bend, or a half."""
+    bend = 2e-5
+
+    def fun(x):
+        return np.array([1 - min(x[0], bend) - slope * max(x[0] - bend, 0)])
+
+    res = knb.least_squares(
+        fun,
+        [0.0],
+        lambda x: np.array([[-1.0 if x[0] < bend else -slope]]),
+        options={"damping": 1e4, "ftol": 1e-3, "acceleration": False, "maxiter": 1},
+    )
+    assert (res.nit, res.status_name) == (1, name)
+
+
 def test_a_step_that_is_small_by_damping_is_no_success():
     options = {"damping": 1e40, "gtol": 0}
     res = knb.least_squares(rosenbrock, [-1.2, 1.0], rosenbrock_jac, options=options)
