@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_nlp_bridge.benchmarking.jobs import each
 from keras_nlp_bridge.benchmarking.metering import Budget, Functions
 from keras_nlp_bridge.benchmarking.table import Benchmark, row_to_json, versions
 from keras_nlp_bridge.benchmarking.trial import Trial, failed
@@ -51,6 +52,7 @@ def benchmark(
     skip: Callable[[str, str, int], bool] | None = None,
     warm_up: bool = True,
     checkpoint: str | Path | None = None,
+    n_jobs: int | None = 1,
     verbose: int = 1,
 ) -> Benchmark:
     """Run methods on problems and gather what each run cost and reached.
@@ -82,6 +84,10 @@ def benchmark(
         Keep tracing off the clock by two steps before each run on a `KerasProblem`.
     checkpoint : str or Path, optional
         A ``.jsonl`` file of finished runs; those in it are not repeated.
+    n_jobs : int or None
+        Processes that share out the problems and seeds, as joblib counts them: -1 for
+        all cores, None for what ``joblib.parallel_config`` says. They also share the
+        cores, so that seconds are not those of a run alone.
     verbose : int
         0 for no progress bar.
 
@@ -116,6 +122,9 @@ def benchmark(
     limits = _budget(budget)
     function = skip is None or callable(skip)
     require("skip", skip, function, "a function (method, problem, seed) or None")
+    whole = isinstance(n_jobs, int | np.integer) and not isinstance(n_jobs, bool)
+    fits = n_jobs is None or (whole and n_jobs != 0)
+    require("n_jobs", n_jobs, fits, "a whole number other than 0, or None")
     for name, flag in (("warm_up", warm_up), ("verbose", verbose)):
         Flag(numbers=True).check(name, flag)
     aims = _targets(target, _problems(problems, entries))
@@ -130,13 +139,21 @@ def benchmark(
     bar = keras.utils.Progbar(total, stateful_metrics=["solved"], unit_name="run")
     wanted = [e.label for e in entries]
     known = {k: row for k, row in journal.known.items() if k[0] in wanted}
-    rows, done = [], 0
+    places, rows, done = [(n, s) for n in problems for s in numbers], [], 0
+    left = {
+        (n, s): [e for e in entries if (e.label, n, s) not in known] for n, s in places
+    }
+    jobs = [
+        (left[n, s], n, problems[n], s, limits, aims, skip, warm_up)
+        for n, s in places
+        if left[n, s]
+    ]
     try:
-        for name, seed in ((n, s) for n in problems for s in numbers):
-            left = [e for e in entries if (e.label, name, seed) not in known]
-            old = [known[e.label, name, seed] for e in entries if e not in left]
-            runs = _runs(left, name, problems[name], seed, limits, aims, skip, warm_up)
-            for row in chain(old, map(journal.write, runs)):
+        runs = each(_runs, jobs, n_jobs)
+        for place in places:
+            old = [known[e.label, *place] for e in entries if e not in left[place]]
+            new = next(runs) if left[place] else ()
+            for row in chain(old, map(journal.write, new)):
                 rows.append(row)
                 done += 1
                 if verbose:
@@ -162,8 +179,6 @@ def _runs(
     warm_up: bool,
 ) -> Iterator[dict[str, Any]]:
     """Make the problem and yield the row of each method."""
-    if not methods:
-        return
     heads = [{"method": m.label, "problem": name, "seed": seed} for m in methods]
     try:
         problem, x0 = _make(given, seed)

@@ -567,3 +567,57 @@ def test_results_of_a_method_are_believed_only_when_measured():
     row = only(bench([liar]))
     assert (row["status"], row["solved"]) == ("stopped", False)
     assert row["fun"] == rosen(np.array([-1.2, 1.0]))
+
+
+# -------------------------------------------------------------------- other processes
+
+
+def learned(row):
+    return {k: v for k, v in row.items() if k != "seconds"}
+
+
+def test_other_processes_return_the_rows_of_this_one(tmp_path):
+    def network(seed):  # not by its module's name, which another process does not know
+        keras.utils.set_random_seed(seed)
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(4, "tanh")])
+        model.compile(loss="mse")
+        x = np.linspace(-3, 3, 40)[:, None]
+        return knb.KerasProblem(model, x, np.sin(x + np.arange(4)))
+
+    problems = {**ROSEN, "network": network}
+    methods = {"lbfgs": "lbfgs", "few": ("BFGS", {"maxiter": 3})}
+    here = bench(methods, problems, seeds=2)
+    path = tmp_path / "runs.jsonl"
+    there = bench(methods, problems, seeds=2, n_jobs=2, checkpoint=path)
+    assert list(map(learned, there.rows)) == list(map(learned, here.rows))
+    again = bench(methods, problems, seeds=2, n_jobs=2, checkpoint=path)
+    assert again.rows == there.rows  # none was made again
+
+
+def test_another_process_has_the_dtypes_of_this_one():
+    def problem(seed):
+        assert keras.config.floatx() == "float64"
+        return rosen, [-1.2, 1.0 + seed], rosen_der
+
+    old = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        row = only(bench(["BFGS"], {"rosen": problem}, n_jobs=2))
+    finally:
+        keras.config.set_floatx(old[0])
+        keras.config.set_dtype_policy(old[1])
+    assert row["status"] == "solved", row["message"]
+
+
+def test_the_engine_may_be_chosen_by_joblib():
+    joblib = pytest.importorskip("joblib")
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        result = bench(["BFGS", "lbfgs"], seeds=2, n_jobs=None)
+    assert [row["status"] for row in result.rows] == ["solved"] * 4
+
+
+@pytest.mark.parametrize("n_jobs", [0, 1.5, True, "all"])
+def test_n_jobs_is_a_number_of_processes(n_jobs):
+    with pytest.raises(ValueError, match="`n_jobs` must be a whole number"):
+        bench(["BFGS"], n_jobs=n_jobs)
