@@ -199,7 +199,7 @@ SPEED = {"mlp": 0.6, "lenet": 1.0}
 
 def epochs(name: str, samples: int) -> tuple[int, dict[str, Callable[[], Any]]]:
     """Return the steps of an epoch, and what makes one of each kind."""
-    net, flat, size, _ = fit_speed.NETS[name]
+    net, flat, size = fit_speed.NETS[name]
     x, y = common.random_digits(samples, flat)
     made: dict[str, Callable[[], Any]] = {}
     for rival in ("muon", "adam"):
