@@ -74,7 +74,7 @@ class _Step(NamedTuple):
 
 
 class _System(NamedTuple):
-    """What damped steps solve, with its factors."""
+    """The system that damped steps solve, with its factors."""
 
     model: Linear
     damping: Array
