@@ -129,7 +129,7 @@ class MethodState(keras.optimizers.Optimizer):
         """Have the average of the iterates in the weights meanwhile, or the iterate."""
         if average != self._exposed:
             (slot,) = self.slots["average"]
-            weights, inside = weights_of(variables), ops.convert_to_numpy(slot)
+            weights, inside = joined(variables), ops.convert_to_numpy(slot)
             if average:
                 self._hidden, inside = inside, self._average()
             elif self.projection is not None:
@@ -152,14 +152,14 @@ class MethodState(keras.optimizers.Optimizer):
         if not backends.current().present(var_list):  # an exception is on its way
             return
         self.expose(False, var_list)
-        self.last = weights_of(var_list)
+        self.last = joined(var_list)
         if self.method.averages:
             _write(var_list, self._average())
-        self._result = weights_of(var_list)
+        self._result = joined(var_list)
 
     def holds_result(self, variables: Sequence[keras.Variable]) -> bool:
         """Whether the weights are those set last, and not what a callback restored."""
-        return np.array_equal(weights_of(variables), self._result)
+        return np.array_equal(joined(variables), self._result)
 
     def get_config(self) -> dict[str, Any]:
         """Return what Keras needs to make the object anew."""
@@ -191,7 +191,7 @@ class MethodState(keras.optimizers.Optimizer):
     def _first(self, variables: Sequence[keras.Variable]) -> Any:
         """Return the state before the first step, of NumPy arrays."""
         wide = any(str(v.dtype) == "float64" for v in variables)
-        x = weights_of(variables).astype("float64" if wide else "float32")
+        x = joined(variables).astype("float64" if wide else "float32")
         # Nothing is evaluated by `Clocked.init`, so it needs no oracle.
         return self.method.init(None, x)
 
@@ -229,7 +229,7 @@ def _kind(module: str, name: str) -> type[Clocked]:
     return Clocked.kinds.get((module, name), named[-1])
 
 
-def weights_of(variables: Sequence[keras.Variable]) -> np.ndarray:
+def joined(variables: Sequence[keras.Variable]) -> np.ndarray:
     """Return the values of variables as one vector."""
     return np.concatenate([np.ravel(ops.convert_to_numpy(v)) for v in variables])
 

@@ -14,7 +14,7 @@ from scipy import optimize
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.fitting.batch_oracle import BatchOracle, SharedOracle, size_of
 from keras_nlp_bridge.fitting.batches import Batches
-from keras_nlp_bridge.fitting.method_state import MethodState, weights_of
+from keras_nlp_bridge.fitting.method_state import MethodState, joined
 from keras_nlp_bridge.methods import Status
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.models import states
@@ -244,7 +244,7 @@ class TrainStep:
             finite = np.isfinite(float(loss))
             status = Status.STALLED if finite else Status.EXCEPTION
         return optimize.OptimizeResult(
-            x=weights_of(self.model.trainable_variables).astype(np.float64),
+            x=joined(self.model.trainable_variables).astype(np.float64),
             x_last=np.asarray(keeper.last, np.float64),
             fun=float(loss),
             nit=steps,

@@ -17,6 +17,7 @@ from nets import KINDS, SAMPLES, dense, normal, softmax
 from reference import CASES, numbers
 
 import keras_nlp_bridge as knb
+from keras_nlp_bridge.backends import current
 
 BACKEND = keras.backend.backend()
 HERE = Path(__file__).parents[1]
@@ -309,3 +310,17 @@ def test_a_vector_handed_to_a_problem_may_be_written_into():
     before = x.astype(float)
     x += 1
     np.testing.assert_array_equal(problem.to_host(tensor), before)
+
+
+def test_what_is_on_the_device_does_not_follow_the_host():
+    memory = np.zeros(4096 + 64, np.uint8)
+    start = -memory.ctypes.data % 64  # where JAX would take the buffer as it is
+    for dtype, shape in (("float32", (8, 128)), ("bool", (0, 3)), ("float32", ())):
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        array = memory[start : start + size].view(dtype).reshape(shape)
+        array[...] = 0
+        tensor = current().to_device(array)
+        array[...] = 1
+        found = current().to_host(tensor)
+        assert (found.dtype, found.shape) == (np.dtype(dtype), shape)
+        assert not found.any()
