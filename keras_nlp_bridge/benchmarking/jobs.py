@@ -42,7 +42,15 @@ def each(
 def _done(
     function: Callable[..., Iterable[Any]], job: tuple[Any, ...], types: tuple[str, str]
 ) -> list[Any]:
-    """Do a job in a process of its own, with the dtypes of the one that asked."""
-    keras.config.set_floatx(types[0])
-    keras.config.set_dtype_policy(types[1])
-    return list(function(*job))
+    """Do a job in a process of its own, with the dtypes of the one that asked.
+
+    The process is put back as it was: joblib keeps it for the work of others.
+    """
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    try:
+        keras.config.set_floatx(types[0])
+        keras.config.set_dtype_policy(types[1])
+        return list(function(*job))
+    finally:
+        keras.config.set_floatx(before[0])
+        keras.config.set_dtype_policy(before[1])

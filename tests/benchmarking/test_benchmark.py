@@ -11,6 +11,7 @@ import time
 import keras
 import numpy as np
 import pytest
+from nets import precision
 from problems import EASY, HARD, quadratic
 from scipy.optimize import OptimizeResult, minimize, rosen, rosen_der, rosen_hess
 
@@ -594,20 +595,27 @@ def test_other_processes_return_the_rows_of_this_one(tmp_path):
     assert again.rows == there.rows  # none was made again
 
 
-def test_another_process_has_the_dtypes_of_this_one():
+@pytest.mark.parametrize("status", ["solved", "exception"])
+def test_another_process_has_the_dtypes_of_this_one_until_it_has_done(status):
+    import joblib
+
     def problem(seed):
         assert keras.config.floatx() == "float64"
+        if status == "exception":
+            raise ArithmeticError("on purpose")
         return rosen, [-1.2, 1.0 + seed], rosen_der
 
-    old = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    try:
-        row = only(bench(["BFGS"], {"rosen": problem}, n_jobs=2))
-    finally:
-        keras.config.set_floatx(old[0])
-        keras.config.set_dtype_policy(old[1])
-    assert row["status"] == "solved", row["message"]
+    def look(_):  # defined here: other processes do not know this file
+        return keras.config.floatx(), keras.config.dtype_policy().name
+
+    def workers():
+        return set(joblib.Parallel(2)(joblib.delayed(look)(i) for i in range(8)))
+
+    assert workers() == {("float32", "float32")}
+    with precision("float64"):
+        result = bench(["BFGS"], {"rosen": problem}, seeds=4, n_jobs=2)
+    assert [row["status"] for row in result.rows] == [status] * 4
+    assert workers() == {("float32", "float32")}
 
 
 def test_the_engine_may_be_chosen_by_joblib():
