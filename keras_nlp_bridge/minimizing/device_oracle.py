@@ -111,6 +111,14 @@ class SampleOracle(NamedTuple):
         """Return their dense Jacobian at x."""
         return self.traceable.residual_jac(x, self.sample)
 
+    def residual_jvp(self, x: Array, v: Array) -> Array:
+        """Return that Jacobian times v."""
+        return self.traceable.residual_jvp(x, v, self.sample)
+
+    def residual_vjp(self, x: Array, u: Array) -> Array:
+        """Return its transpose times u."""
+        return self.traceable.residual_vjp(x, u, self.sample)
+
     def hvp(self, x: Array, p: Array) -> Array:
         """Return the product of the curvature matrix at x with p."""
         return self.traceable.hvp(x, p, self.sample)
@@ -218,6 +226,14 @@ class ProblemOracle:
     def residual_jac(self, x: Array) -> Array:
         """Return their Jacobian at x, (m, n)."""
         return self._run("residual_jac", x)
+
+    def residual_jvp(self, x: Array, v: Array) -> Array:
+        """Return that Jacobian times v, (m,)."""
+        return self._run("residual_jvp", x, v)
+
+    def residual_vjp(self, x: Array, u: Array) -> Array:
+        """Return its transpose times u, (n,)."""
+        return self._run("residual_vjp", x, u)
 
     def compile(self, method: Method) -> Steps:
         """Return ``init(x)``, ``refresh(state)`` and ``step(state)``, compiled.

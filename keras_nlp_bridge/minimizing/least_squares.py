@@ -43,8 +43,9 @@ def least_squares(
     x0 : array_like of shape (n,), optional
         Start; by default the present weights of the problem's model.
     jac : callable or "2-point", optional
-        ``jac(x, *args)`` of shape (m, n); by default forward differences. A problem
-        brings its own.
+        ``jac(x, *args)`` of shape (m, n), an array, a sparse matrix or (with the solver
+        "cgls") a LinearOperator; by default forward differences. A problem brings its
+        own.
     args : tuple
         Further arguments of both functions.
     bounds : Bounds or pair of array_like, optional
@@ -66,10 +67,11 @@ def least_squares(
     -------
     OptimizeResult
         As of `scipy.optimize.least_squares`: ``x``, ``cost`` (half the sum of squares),
-        ``fun`` (residuals), ``jac``, ``grad`` (of the cost), ``optimality`` (its
-        largest entry, or that of ``x - P(x - grad)`` within bounds), ``nfev``,
-        ``njev``, ``status``, ``message``, ``success``; with bounds ``active_mask``, -1
-        and 1 at a lower and an upper one.
+        ``fun`` (residuals), ``jac`` (in the form that `jac` returns; of a problem
+        solved without it, a LinearOperator), ``grad`` (of the cost), ``optimality``
+        (its largest entry, or that of ``x - P(x - grad)`` within bounds), ``nfev``,
+        ``njev``, ``nhev`` (products with it), ``status``, ``message``, ``success``;
+        with bounds ``active_mask``, -1 and 1 at a lower and an upper one.
 
     Raises
     ------
@@ -107,14 +109,21 @@ def least_squares(
         if assign and np.isfinite(result.x).all() and np.isfinite(result.fun):
             fun.assign(result.x)
         own = None if fun.projection is None else fun.projection.bounds
-        return _as_scipys(result, fun, (ends, own))
+        F = fun.residual(result.x)
+        _, run = solver.configure(options or {}, minibatches=False)
+        size = np.dtype(fun.dtype).itemsize
+        dense = run.is_dense(F.size, fun.n, size)  # type: ignore[attr-defined]
+        jacobian_at = fun.residual_jac if dense else fun.residual_jac_operator
+        return _as_scipys(result, (F, jacobian_at(result.x)), (ends, own))
     if not callable(fun):
         raise TypeError(f"`fun` must be a KerasProblem or callable; got {fun!r}.")
     if x0 is None:
         raise ValueError("`x0` must be given unless `fun` is a KerasProblem; got None.")
     derivative = _derivative(fun, jac, lambda: oracle.box)
     oracle: Any = SquaresOracle(fun, derivative, args)
-    return _as_scipys(solver(oracle, x0, **given), oracle, (ends, None))
+    result = solver(oracle, x0, **given)
+    F = oracle.residual(result.x)
+    return _as_scipys(result, (F, oracle.jacobian(result.x)), (ends, None))
 
 
 def _bounds(given: Any) -> Bounds | None:
@@ -146,11 +155,12 @@ def _derivative(
 
 
 def _as_scipys(
-    result: OptimizeResult, of: Any, bounds: tuple[Bounds | None, Bounds | None]
+    result: OptimizeResult,
+    found: tuple[NDArray[Any], Any],
+    bounds: tuple[Bounds | None, Bounds | None],
 ) -> OptimizeResult:
     """Give a result the names that it has in SciPy's `least_squares`."""
-    x = result.x
-    F, J = of.residual(x), of.residual_jac(x)
+    x, (F, J) = result.x, found
     grad = J.T @ F
     result.update(cost=0.5 * float(F @ F), fun=F, jac=J, grad=grad)
     ends = together(ends_of(bounds[0], x), bounds[1], x.size)

@@ -260,7 +260,8 @@ class SquaresOracle:
     Parameters
     ----------
     fun, jac : callable
-        Residuals of shape (m,) and their Jacobian of shape (m, n), of x and `args`.
+        Residuals of shape (m,) and their Jacobian of shape (m, n), of x and `args`: an
+        array, a sparse matrix or a LinearOperator.
     args : tuple
     """
 
@@ -272,12 +273,14 @@ class SquaresOracle:
         self._fun, self._jac, self._args = fun, jac, args
         # The bounds of x; settable.
         self.box: Box | None = None
-        self._nfev = self._njev = 0
+        self._nfev = self._njev = self._nhev = 0
         self._errstate = np.geterr()
+        # Where the Jacobian was asked for last, and what it was; for its products.
+        self._last: tuple[NDArray[Any], Any] | None = None
 
     def counts(self) -> tuple[int, int, int]:
-        """Return the numbers of calls of fun and jac."""
-        return self._nfev, self._njev, 0
+        """Return the numbers of calls of fun and jac, and of products with that."""
+        return self._nfev, self._njev, self._nhev
 
     def residual(self, x: NDArray[Any]) -> NDArray[Any]:
         """Return the residuals at x."""
@@ -293,16 +296,47 @@ class SquaresOracle:
         return np.array(found, x.dtype)
 
     def residual_jac(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Return their Jacobian at x, after `residual`."""
+        """Return their Jacobian at x as an array, after `residual`."""
+        found = self.jacobian(x)
+        if isinstance(found, LinearOperator):
+            raise ValueError(
+                "`jac` must return an array or a sparse matrix for the solver "
+                "'cholesky'; got a LinearOperator, which the solver 'cgls' takes."
+            )
+        if issparse(found):
+            found = found.toarray()
+        return np.array(found, x.dtype)
+
+    def residual_jvp(self, x: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
+        """Return their Jacobian at x times v."""
+        self._nhev += 1
+        return np.asarray(self._at(x) @ v, x.dtype)
+
+    def residual_vjp(self, x: NDArray[Any], u: NDArray[Any]) -> NDArray[Any]:
+        """Return its transpose times u."""
+        self._nhev += 1
+        return np.asarray(self._at(x).T @ u, x.dtype)
+
+    def _at(self, x: NDArray[Any]) -> Any:
+        if self._last is None or not np.array_equal(self._last[0], x):
+            self._last = x, self.jacobian(x)
+        return self._last[1]
+
+    def jacobian(self, x: NDArray[Any]) -> Any:
+        """Return their Jacobian at x as `jac` does, with two dimensions."""
         self._njev += 1
         with np.errstate(**self._errstate):
-            found = np.atleast_2d(np.asarray(self._jac(x.copy(), *self._args)))
-        if found.shape != (self._rows, x.size) or found.dtype.kind not in "buif":
+            found = self._jac(x.copy(), *self._args)
+        if not (issparse(found) or isinstance(found, LinearOperator)):
+            found = np.atleast_2d(np.asarray(found))
+        kind = np.dtype(found.dtype).kind
+        if found.shape != (self._rows, x.size) or kind not in "buif":
             raise ValueError(
                 f"`jac` must return real numbers of shape {(self._rows, x.size)}; got "
                 f"shape {found.shape} of {found.dtype}."
             )
-        return np.array(found, x.dtype)
+        # A sparse or dense matrix may be one that `jac` changes at its next call.
+        return found if isinstance(found, LinearOperator) else found.copy()
 
 
 _DIFFERENCES = ("2-point", "3-point", "cs")

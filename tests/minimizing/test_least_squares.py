@@ -62,6 +62,39 @@ def test_fewer_residuals_than_weights_and_limits(problem):
     np.testing.assert_array_equal(few.x0, res.x)  # assigned
 
 
+def test_products_on_the_device_are_those_of_the_host(problem):
+    x0, options = problem.x0, {"maxiter": 5, "gtol": 0, "solver": "cgls"}
+    host = knb.least_squares(
+        *(problem.residual, x0, problem.residual_jac_operator), options=options
+    )
+    problem.reset_counters()
+    res = knb.least_squares(problem, options=options)
+    moved = problem.transfers.vectors_to_device
+    assert problem.njev == res.njev
+    assert problem.nhev == res.nhev + 1  # for `res.grad`
+    assert res.nit == host.nit == 5
+    assert moved < 10 < res.nhev  # these for the result: products stay on the device
+    assert res.jac.shape == (40, 16)
+    close = {"rtol": 1e-6, "atol": 1e-8} if DOUBLE else {"rtol": 0.2, "atol": 0.1}
+    np.testing.assert_allclose(res.x, host.x, **close)
+    np.testing.assert_allclose(
+        res.jac.T @ res.fun, problem.residual_jac(res.x).T @ res.fun, atol=1e-5
+    )
+
+
+def test_fit_by_products_and_bounds(problem):
+    options = {"solver": "cgls", "gtol": 0}
+    history = knb.fit(*sine(), method="lm", epochs=4, options=options, verbose=0)
+    losses = [problem.fun(problem.x0), *history.history["loss"]]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.4 * losses[0]
+    problem.assign(np.clip(problem.x0, -0.39, 0.39))
+    bounds = (-0.4, 0.4)
+    inside = knb.least_squares(problem, bounds=bounds, options=options | {"maxiter": 4})
+    assert np.abs(inside.x).max() <= np.float32(0.4)
+    assert np.any(inside.active_mask)
+
+
 def test_fit_and_callbacks(problem):
     history = knb.fit(*sine(), method="lm", epochs=6, verbose=0)
     res = knb.minimize(problem, method="lm", options={"maxiter": 6, "gtol": 0})

@@ -1,12 +1,12 @@
 """Levenberg-Marquardt with geodesic acceleration, for sums of squares."""
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from keras_nlp_bridge.arrays import Array, epsilon, namespace
-from keras_nlp_bridge.checks import Count, Flag, In, Number, option
+from keras_nlp_bridge.checks import Count, Flag, In, Maybe, Number, OneOf, option
 from keras_nlp_bridge.methods.box import Box, box_of, ended
 from keras_nlp_bridge.methods.method import Method
 from keras_nlp_bridge.methods.state import (
@@ -17,6 +17,13 @@ from keras_nlp_bridge.methods.state import (
     no_counts,
     verdict,
 )
+from keras_nlp_bridge.methods.steps.jacobians import (
+    Dense,
+    Jacobian,
+    Scaled,
+    Solved,
+    Squares,
+)
 
 __all__ = ["LevenbergMarquardt", "Squares"]
 
@@ -24,33 +31,17 @@ _GAVIN = "Transtrum and Sethna"
 
 # Length of the step along which the second derivative is measured.
 _PROBE = 0.1
-# Relative error of a step by normal equations beyond which it is made by QR.
-_ROUGH = 1e-8
 # Most systems that are solved for one step in a box.
 _FACES = 10
 # Of what rounding x does to f: what f may rise by if the gradient falls.
 _LEVEL = 10
 
 
-class Squares(Protocol):
-    """An oracle of residuals F, whose squares add up to f."""
-
-    def residual(self, x: Array) -> Array:
-        """Return F(x), of shape (m,)."""
-        ...
-
-    def residual_jac(self, x: Array) -> Array:
-        """Return the Jacobian of F at x, of shape (m, n)."""
-        ...
-
-
 class Linear(NamedTuple):
     """The residuals and what is known of them around x."""
 
     F: Array  # (m,)
-    J: Array  # (m, n)
-    scale: Array  # (n,), D^1/2: the longest columns of J so far
-    gram: Array  # of J D^-1/2: its columns' products, or its rows' if these are fewer
+    jac: Dense | Scaled
     noise: Array  # by how much f changes when x is rounded
 
 
@@ -71,14 +62,7 @@ class _Step(NamedTuple):
     pred: Array
     left: Array  # what a step without damping would gain; infinite unless pred is noise
     evaluations: Array  # int32
-
-
-class _System(NamedTuple):
-    """The system that damped steps solve, with its factors."""
-
-    model: Linear
-    damping: Array
-    factors: Array
+    products: Array  # int32
 
 
 class _Face(NamedTuple):
@@ -88,6 +72,7 @@ class _Face(NamedTuple):
     free: Array  # (n,), bool
     cut: Array  # whether a bound has shortened it, bool
     count: Array  # int32
+    products: Array  # int32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +90,9 @@ class LevenbergMarquardt(Method):
     The acceleration is that of [1]_ and is left out where it is longer than
     `acceleration_limit` allows; D is that of [2]_.  The systems are solved by Cholesky,
     with ``J'J`` or, for fewer residuals than variables, ``J J'``; where that has lost
-    digits, by QR of J and the damping below each other.
+    digits, by QR of J and the damping below each other.  With the solver "cgls" they
+    are solved by conjugate gradients, and D is estimated from products: for more
+    variables than a matrix has room for.
 
     Where there are bounds, variables that the gradient presses against one stay there,
     and those that d would take beyond one go to it, while d is made anew for the
@@ -149,8 +136,27 @@ class LevenbergMarquardt(Method):
     max_rejections: int = option(
         50, Count(), "Steps in a row that end the run if none lowers f or the gradient."
     )
+    solver: str | None = option(
+        None,
+        Maybe(OneOf("cholesky", "cgls")),
+        "How damped steps are made: by factors of the dense Jacobian's products, or "
+        "by conjugate gradients, which take products with the Jacobian alone. By "
+        "default the latter where the former would take more than `max_bytes`.",
+    )
     max_bytes: float = option(
         4e9, In(0), "Most memory of the Jacobian and the matrix of its products."
+    )
+    forcing: float = option(
+        0.1,
+        In(0, 1),
+        "Relative residual at which the conjugate gradients end.",
+        source="inexact Newton methods; 'trunk'",
+    )
+    max_products: int | None = option(
+        None,
+        Maybe(Count(3)),
+        "Most products with the Jacobian in one solve of theirs; by default ``4 n``, "
+        "but 50 to 1,000.",
     )
 
     limited: ClassVar[bool] = True
@@ -163,17 +169,17 @@ class LevenbergMarquardt(Method):
         xp, box = namespace(x), box_of(oracle)
         x = x if box is None else box.project(x)
         F = oracle.residual(x)
-        self._check_bytes(F.shape[0], x.shape[0], F)
-        J = oracle.residual_jac(x)
-        at = _iterate(x, F, J, box)
+        kind = self._kind(F, x.shape[0])
+        measured = kind.measured(oracle, x, F)
+        at = _iterate(x, F, kind.gradient(measured, F), box)
         sound = xp.isfinite(at.f) & xp.isfinite(at.gnorm)
         return LMState(
             at=at,
-            counts=no_counts(x).plus(1, 1),
+            counts=no_counts(x).plus(1, 1, kind.extra),
             accepted=xp.scalar(True, "bool"),
             stop=verdict({Status.EXCEPTION: ~sound}),
             progress=Progress.begin(at),
-            model=_linear(x, F, J, 0 * x),
+            model=_linear(kind, oracle, x, F, measured, 0 * x),
             damping=xp.scalar(self.damping, xp.dtype(x)),
         )
 
@@ -183,20 +189,22 @@ class LevenbergMarquardt(Method):
 
     def refresh(self, oracle: Squares, state: LMState) -> LMState:  # type: ignore[override]
         """Evaluate F and J again at x; the scales are kept."""
-        x = state.at.x
-        F, J = oracle.residual(x), oracle.residual_jac(x)
-        at = _iterate(x, F, J, box_of(oracle))
+        x, jac = state.at.x, state.model.jac
+        F = oracle.residual(x)
+        measured = jac.measured(oracle, x, F)
+        at = _iterate(x, F, jac.gradient(measured, F), box_of(oracle))
         return state._replace(
             at=at,
-            counts=state.counts.plus(1, 1),
+            counts=state.counts.plus(1, 1, jac.extra),
             progress=state.progress.refreshed(at),
-            model=_linear(x, F, J, state.model.scale),
+            model=_linear(type(jac), oracle, x, F, measured, jac.scale),
         )
 
     def step(self, oracle: Squares, state: LMState) -> LMState:  # type: ignore[override]
         """Try one step."""
-        at, model, box = state.at, state.model, box_of(oracle)
-        step = self._bent(oracle, state)
+        at, model, box, jac = state.at, state.model, box_of(oracle), state.model.jac
+        J = jac.bound(oracle, at.x, self)
+        step = self._bent(oracle, state, J)
         xp, x = namespace(at.x), step.end
         F = oracle.residual(x)
         # Of a difference of squares the product keeps more digits.
@@ -205,12 +213,13 @@ class LevenbergMarquardt(Method):
         settled = step.left <= model.noise
         level = settled & (ared >= -_LEVEL * model.noise)
         good = xp.isfinite(ared) & (step.pred > 0) & (lower | level)
-        J = xp.cond(good, lambda: oracle.residual_jac(x), lambda: model.J)
-        end = _iterate(x, F, J, box)
-        flatter = _slope(model, end, box) < _slope(model, at, box)
+        measured = xp.cond(
+            good, lambda: jac.measured(oracle, x, F), lambda: jac.nothing()
+        )
+        end = _iterate(x, F, jac.gradient(measured, F), box)
+        flatter = _slope(J, end, box) < _slope(J, at, box)
         accepted = good & xp.isfinite(end.gnorm) & (lower | flatter)
         progress = state.progress.after(accepted, end)
-        counts = state.counts.plus(step.evaluations + 1, xp.cast(good, "int32"))
         reasons = {
             Status.STALLED: progress.idle >= self.max_rejections,
             Status.SMALL_STEP: ~accepted & xp.all(x == at.x),
@@ -221,14 +230,19 @@ class LevenbergMarquardt(Method):
         }
         damping = self._next_damping(state.damping, ared, step.pred)
         damping = xp.where(settled, state.damping, damping)
+        points = xp.cast(good, "int32")
         return LMState(
             at=xp.select(accepted, end, at),
-            counts=counts,
+            counts=state.counts.plus(
+                step.evaluations + 1, points, step.products + jac.extra * points
+            ),
             accepted=accepted,
             stop=verdict(reasons),
             progress=progress,
             model=xp.cond(
-                accepted, lambda: _linear(x, F, J, model.scale), lambda: model
+                accepted,
+                lambda: _linear(type(jac), oracle, x, F, measured, jac.scale),
+                lambda: model,
             ),
             damping=xp.where(accepted, damping, self.grow * state.damping),
         )
@@ -240,25 +254,25 @@ class LevenbergMarquardt(Method):
         better = xp.where(ared > self.high * pred, shrunk, lam)
         return xp.where(ared < self.low * pred, 2 * lam, better)
 
-    def _bent(self, oracle: Squares, state: LMState) -> _Step:
+    def _bent(self, oracle: Squares, state: LMState, J: Jacobian) -> _Step:
         """Return the damped step, with its acceleration where it is short enough."""
         model, lam, x, box = state.model, state.damping, state.at.x, box_of(oracle)
-        xp = namespace(x)
-        system = _system(model, lam)
-        d = _damped(system, model.F)
-        face = None if box is None else _face(state, box, d)
-        d = d if face is None else face.d
-        Jd, long = xp.matmul(model.J, d), _length(model, d)
-        pred = xp.dot(Jd, Jd) + 2 * lam * long * long
-        if face is not None:  # where d is cut it solves no system
+        xp, solve = namespace(x), J.damped(lam)
+        d, products = solve(model.F)
+        face = None if box is None else _face(state, box, J, d)
+        if face is not None:
+            d, products = face.d, products + face.products
+        Jd, long = J.times(d), _length(J, d)
+        if face is None and isinstance(J, Dense):
+            pred = xp.dot(Jd, Jd) + 2 * lam * long * long
+        else:  # where d is cut, or no exact solution of a system
             pred = -xp.dot(Jd, 2 * model.F + Jd)
         none, one = (xp.scalar(count, "int32") for count in (0, 1))
         small = pred <= model.noise
-        solved, held = model, box is not None and face is not None
+        solved = J
         if box is not None and face is not None:
             # What d has held may still have something to gain.
-            free = xp.where(small, box.free(x, state.at.g), face.free)
-            solved = _masked(model, free)
+            solved = J.masked(xp.where(small, box.free(x, state.at.g), face.free))
         bends = ~small & (state.counts.left > 1)
         bends = bends & xp.scalar(self.acceleration, "bool")
 
@@ -271,156 +285,113 @@ class LevenbergMarquardt(Method):
         r = xp.cond(bends, bent, lambda: model.F)
         least = xp.where(small, epsilon(xp.dtype(x)) + 0 * lam, lam)
 
-        def again() -> Array:
+        def again() -> Solved:
             """For the acceleration by the same factors, or without damping."""
-            anew = (
-                _system(solved, least)
-                if held
-                else xp.cond(small, lambda: _system(model, least), lambda: system)
-            )
-            return _damped(anew, r)
+            if face is not None:
+                return solved.damped(least)(r)
+            return xp.cond(small, lambda: J.damped(least)(r), lambda: solve(r))
 
-        a = xp.cond(bends | small, again, lambda: 0 * d)
-        usable = bends & (2 * _length(model, a) <= self.acceleration_limit * long)
+        a, more = xp.cond(bends | small, again, lambda: Solved(0 * d, none))
+        usable = bends & (2 * _length(J, a) <= self.acceleration_limit * long)
         p = xp.where(usable, d + a / 2, d)
-        Ja = xp.matmul(solved.J, a)
+        Ja = solved.times(a)
         left = xp.where(small, -xp.dot(Ja, 2 * model.F + Ja), np.inf + 0 * pred)
-        return _Step(ended(box, x, p), pred, left, xp.where(bends, one, none))
+        evaluations = xp.where(bends, one, none)
+        return _Step(ended(box, x, p), pred, left, evaluations, products + more)
 
-    def _check_bytes(self, m: int, n: int, F: Array) -> None:
-        size = 8 if namespace(F).dtype(F) == "float64" else 4
+    def is_dense(self, m: int, n: int, size: int) -> bool:
+        """Whether steps are made with a dense Jacobian.
+
+        Parameters
+        ----------
+        m, n : int
+            Numbers of residuals and of variables.
+        size : int
+            Bytes of a number.
+
+        Raises
+        ------
+        ValueError
+            It takes more than `max_bytes`, with the solver "cholesky".
+        """
         needed = size * (m * n + min(m, n) ** 2)
-        if needed > self.max_bytes:
+        if self.solver == "cholesky" and needed > self.max_bytes:
             raise ValueError(
                 "`max_bytes` must be at least what the dense Jacobian and the matrix "
                 f"of its products take, {needed:,} for {m:,} residuals of {n:,} "
-                f"variables; got {self.max_bytes:,.0f}. 'trunk' with Gauss-Newton "
-                "products and 'lbfgs' need no such matrix."
+                f"variables, with the solver 'cholesky'; got {self.max_bytes:,.0f}. "
+                "The solver 'cgls' needs no such matrix."
             )
+        if self.solver is None:
+            return needed <= self.max_bytes
+        return self.solver == "cholesky"
+
+    def _kind(self, F: Array, n: int) -> type[Dense] | type[Scaled]:
+        size = 8 if namespace(F).dtype(F) == "float64" else 4
+        return Dense if self.is_dense(F.shape[0], n, size) else Scaled
 
 
-def _iterate(x: Array, F: Array, J: Array, box: Box | None) -> Iterate:
-    xp = namespace(x)
-    return Iterate.of(x, xp.dot(F, F), 2 * xp.matmul(F, J), box)
+def _iterate(x: Array, F: Array, g: Array, box: Box | None) -> Iterate:
+    return Iterate.of(x, namespace(x).dot(F, F), g, box)
 
 
-def _slope(model: Linear, at: Iterate, box: Box | None) -> Array:
+def _slope(J: Jacobian, at: Iterate, box: Box | None) -> Array:
     """Return the square of the gradient along the variables that are free, by D."""
     xp = namespace(at.g)
     g = at.g if box is None else xp.where(box.free(at.x, at.g), at.g, 0 * at.g)
-    return xp.dot(g / model.scale, g / model.scale)
+    return xp.dot(g / J.scale, g / J.scale)
 
 
-def _linear(x: Array, F: Array, J: Array, scale: Array) -> Linear:
-    """Return residuals with the products of the scaled columns or rows of J."""
+def _linear(
+    kind: type[Dense] | type[Scaled],
+    oracle: Squares,
+    x: Array,
+    F: Array,
+    measured: Array,
+    scale: Array,
+) -> Linear:
+    """Return what is known around x, from what was measured there."""
     xp = namespace(F)
-    columns = xp.sqrt(xp.sum(J * J, axis=0))
-    largest = xp.max(columns)
-    # A variable that nothing depends on so far keeps its value.
-    least = epsilon(xp.dtype(F)) * xp.where(largest > 0, largest, largest + 1)
-    scale = xp.maximum(xp.maximum(scale, columns), least + 0 * columns)
+    jac, columns = kind.made(oracle, x, F, measured, scale)
     f, rounded = xp.dot(F, F), columns * x
     noise = f + 2 * xp.sqrt(f * xp.dot(rounded, rounded))
-    return Linear(F, J, scale, _gram(J, scale), epsilon(xp.dtype(F)) * noise)
+    return Linear(F, jac, epsilon(xp.dtype(F)) * noise)
 
 
-def _gram(J: Array, scale: Array) -> Array:
-    """Return the products of the scaled columns, or of the rows if these are fewer."""
-    xp, wide = namespace(J), J.shape[0] < J.shape[1]
-    if wide:
-        return xp.gram(xp.transpose(J / scale))
-    # The products are scaled instead of the columns: they are fewer numbers.
-    return xp.gram(J) / scale[:, None] / scale
-
-
-def _masked(model: Linear, free: Array) -> Linear:
-    """Return what is known without the variables that are held."""
-    J = namespace(model.J).where(free, model.J, 0 * model.J)
-    return model._replace(J=J, gram=_gram(J, model.scale))
-
-
-def _face(state: LMState, box: Box, d: Array) -> _Face:
+def _face(state: LMState, box: Box, J: Jacobian, d: Array) -> _Face:
     """Fit a step to a box: hold what it would take beyond a bound, and solve again.
 
     Parameters
     ----------
     state : LMState
     box : Box
+    J : Jacobian
     d : array of shape (n,)
         The step where nothing is held.
     """
     xp, at, model, lam = namespace(d), state.at, state.model, state.damping
     steps, free = box.around(at.x), box.free(at.x, at.g)
 
-    def fitted(p: Array, free: Array, count: Array) -> _Face:
+    def fitted(p: Array, free: Array, count: Array, products: Array) -> _Face:
         inside = steps.project(p)
         beyond = free & ((inside < p) | (inside > p))
-        return _Face(inside, free & ~beyond, xp.any(beyond), count)
+        return _Face(inside, free & ~beyond, xp.any(beyond), count, products)
 
     def again(face: _Face) -> _Face:
         held = xp.where(face.free, 0 * d, face.d)
-        r = model.F + xp.matmul(model.J, held)
-        system = _system(_masked(model, face.free), lam)
-        p = xp.where(face.free, _damped(system, r), held)
-        return fitted(p, face.free, face.count + 1)
+        r = model.F + J.times(held)
+        p, products = J.masked(face.free).damped(lam)(r)
+        p = xp.where(face.free, p, held)
+        return fitted(p, face.free, face.count + 1, face.products + products)
 
     # Where something is held from the start, d says nothing about the others.
     none, held = xp.scalar(0, "int32"), xp.any(~free)
-    whole = fitted(d, free, none)
-    first = xp.cond(held, lambda: _Face(0 * d, free, held, none), lambda: whole)
+    whole = fitted(d, free, none, none)
+    first = xp.cond(held, lambda: _Face(0 * d, free, held, none, none), lambda: whole)
     return xp.while_loop(lambda f: f.cut & (f.count < _FACES), again, first)
 
 
-def _length(model: Linear, d: Array) -> Array:
+def _length(J: Jacobian, d: Array) -> Array:
     """Length of a step in the norm of D."""
-    xp, scaled = namespace(d), model.scale * d
+    xp, scaled = namespace(d), J.scale * d
     return xp.sqrt(xp.dot(scaled, scaled))
-
-
-def _system(model: Linear, lam: Array) -> _System:
-    """Return the matrix of the products, damped and factored."""
-    xp, least = namespace(model.F), min(model.J.shape)
-    damped = model.gram + lam * xp.eye(least, xp.dtype(model.F))
-    return _System(model, lam, xp.factors(damped))
-
-
-def _damped(system: _System, r: Array) -> Array:
-    """Minimize ``|r + J d|^2 + lam |d|_D^2``; by QR where products lose digits.
-
-    The equations are ``(J'J + lam) d = -J'r``, or ``(JJ' + lam) u = -r, d = J'u``.
-    """
-    (J, scale), lam = system.model[1:3], system.damping
-    xp, (m, n) = namespace(r), J.shape
-    dtype = xp.dtype(r)
-
-    def pulled(w: Array) -> Array:
-        return xp.matmul(w, J) / scale
-
-    # To the equations from residuals, and to the step from what they give.
-    onto, step = ((lambda w: w), pulled) if m < n else (pulled, (lambda u: u))
-    size = pulled(r)
-    size = xp.dot(size, size)
-
-    def tried(u: Array, e: Array) -> tuple[Array, Array, Array]:
-        """Add what the factors make of an error; whether enough digits are right."""
-        u = u + xp.solve_factored(system.factors, e)
-        left = -onto(r + xp.matmul(J, step(u) / scale)) - lam * u
-        wrong = pulled(left) if m < n else left
-        return u, left, xp.dot(wrong, wrong) <= _rough(dtype) ** 2 * size
-
-    e = -onto(r)
-    u, left, exact = tried(0 * e, e)
-    # Refined once, by an error that J itself has told: that is often enough.
-    u, _, exact = xp.cond(exact, lambda: (u, left, exact), lambda: tried(u, left))
-
-    def by_qr() -> Array:
-        root = xp.sqrt(lam) * xp.eye(n, dtype)
-        Q, R = xp.qr(xp.concatenate([J / scale, root], axis=0))
-        of_r = xp.matmul(r, Q[:m])
-        return -xp.solve(R, of_r[:, None])[:, 0]
-
-    return xp.cond(exact, lambda: step(u), by_qr) / scale
-
-
-def _rough(dtype: str) -> float:
-    return _ROUGH if dtype == "float64" else 1e-3

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import Bounds, OptimizeWarning, minimize, nnls, rosen
 from scipy.optimize import least_squares as scipys
+from scipy.sparse import csr_array
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import keras_nlp_bridge as knb
 from keras_nlp_bridge.methods import LevenbergMarquardt
@@ -164,9 +166,99 @@ def test_too_many_bytes_are_refused_before_the_jacobian():
     calls = []
     with pytest.raises(ValueError, match="`max_bytes` must be at least"):
         knb.least_squares(
-            lambda x: np.ones(10), np.ones(10), calls.append, options={"max_bytes": 1e3}
+            lambda x: np.ones(10),
+            np.ones(10),
+            calls.append,
+            options={"max_bytes": 1e3, "solver": "cholesky"},
         )
     assert calls == []
+
+
+def chained(x):
+    """Rosenbrock's function of neighbours."""
+    return np.concatenate([10 * (x[1:] - x[:-1] ** 2), 1 - x[:-1]])
+
+
+def chained_jac(x):
+    n, i = x.size, np.arange(x.size - 1)
+    J = np.zeros((2 * n - 2, n))
+    J[i, i], J[i, i + 1], J[n - 1 + i, i] = -20 * x[:-1], 10, -1
+    return J
+
+
+@pytest.mark.parametrize("form", [np.asarray, csr_array, aslinearoperator])
+def test_by_products_with_any_form_of_jacobian(form):
+    calls = []
+
+    def jac(x):
+        calls.append(x)
+        return form(chained_jac(x))
+
+    options = {"solver": "cgls", "gtol": 1e-10}
+    res = knb.least_squares(chained, np.tile([-1.2, 1.0], 5), jac, options=options)
+    assert res.success
+    np.testing.assert_allclose(res.x, 1, rtol=1e-9)
+    assert isinstance(res.jac, type(form(np.eye(2))) | LinearOperator)
+    assert res.njev == len(calls) - 1  # the last is for the result
+    assert res.nhev > 10 * res.njev
+    np.testing.assert_allclose(res.grad, chained_jac(res.x).T @ res.fun)
+    if form is csr_array:  # small enough for a matrix
+        exact = knb.least_squares(chained, np.tile([-1.2, 1.0], 5), jac)
+        np.testing.assert_allclose(exact.x, 1, rtol=1e-5)
+
+
+def test_a_matrix_that_is_overwritten_is_copied():
+    J = np.empty((18, 10))
+
+    def jac(x):
+        J[:] = chained_jac(x)
+        return J
+
+    options = {"solver": "cgls", "maxiter": 20}
+    start = np.tile([-1.2, 1.0], 5)
+    ends = [
+        knb.least_squares(chained, start, j, options=options).x
+        for j in (jac, chained_jac)
+    ]
+    np.testing.assert_array_equal(*ends)
+
+
+@pytest.mark.parametrize("acceleration", [True, False])
+def test_products_solve_within_bounds_what_a_matrix_does(acceleration):
+    bounds = (-2.0, [0.8, 2, 2, 2, 2, 2, 2, 2, 2, 0.3])
+    start = np.tile([-1.2, 0.2], 5)
+    by = {
+        solver: knb.least_squares(
+            *(chained, start, chained_jac),
+            bounds=bounds,
+            options={"solver": solver, "gtol": 1e-9, "acceleration": acceleration},
+        )
+        for solver in ("cholesky", "cgls")
+    }
+    assert by["cgls"].success
+    np.testing.assert_allclose(by["cgls"].x, by["cholesky"].x, atol=1e-6)
+    np.testing.assert_array_equal(by["cgls"].active_mask, by["cholesky"].active_mask)
+
+
+@pytest.mark.parametrize(("m", "n", "rank"), [(20, 6, 3), (4, 9, 2)])
+def test_products_need_no_full_rank(m, n, rank):
+    fun, jac, A, b = linear(m, n, rank)
+    options = {"gtol": 1e-9, "solver": "cgls"}
+    res = knb.least_squares(fun, np.ones(n), jac, options=options)
+    assert res.success
+    least = np.sum((A @ np.linalg.lstsq(A, b)[0] - b) ** 2)
+    np.testing.assert_allclose(2 * res.cost, least, rtol=1e-8, atol=1e-15)
+
+
+def test_what_is_too_large_for_a_matrix_is_solved_by_products():
+    def only_products(x):
+        return aslinearoperator(chained_jac(x))
+
+    start, options = np.tile([-1.2, 1.0], 5), {"gtol": 1e-10, "max_bytes": 1e3}
+    res = knb.least_squares(chained, start, only_products, options=options)
+    np.testing.assert_allclose(res.x, 1, rtol=1e-9)
+    with pytest.raises(ValueError, match="which the solver 'cgls' takes"):
+        knb.least_squares(chained, start, only_products)
 
 
 def test_what_cannot_be_is_refused():
@@ -196,7 +288,7 @@ def test_another_sample_takes_residuals_and_jacobian_anew():
     )
     new = method.refresh(twice, state._replace(damping=np.float64(7)))
     np.testing.assert_allclose(new.at.f, 4 * state.at.f)
-    np.testing.assert_array_equal(new.model.J, 2 * state.model.J)
+    np.testing.assert_array_equal(new.model.jac.J, 2 * state.model.jac.J)
     assert new.damping == 7
 
 
