@@ -105,7 +105,7 @@ def confirming(folder: Path | None) -> dict[str, Task]:
         path = folder and folder / f"{name}.txt.gz"
         if path and path.exists():
             found[name] = regression(
-                lambda path=path: _read(path),
+                lambda path=path: read_table(path),
                 *(inputs, 64, "relu"),
                 batch_size=size,
                 epochs=epochs,
@@ -113,7 +113,8 @@ def confirming(folder: Path | None) -> dict[str, Task]:
     return found | {name: training.TASKS[name] for name in KNOWN}
 
 
-def _read(path: Path) -> Table:
+def read_table(path: Path) -> Table:
+    """Return inputs and target of a file."""
     rows = np.loadtxt(path)
     return rows[:, :-1], rows[:, -1]
 
