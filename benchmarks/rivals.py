@@ -36,6 +36,7 @@ from sklearn import datasets
 from training import MSE, Run, Task, dense, table
 
 import keras_nlp_bridge as knb
+from keras_nlp_bridge import plots
 
 Table = tuple[Any, Any]
 
@@ -177,15 +178,38 @@ def compare(args: argparse.Namespace) -> None:
 
 def _write(tasks: dict[str, tuple[str, Task]], kept: dict[str, Any]) -> None:
     """Store the table of all tasks of which there is something of every kind."""
-    rows = []
+    rows, complete = [], {}
     for name, (group, task) in tasks.items():
         runs = {k: [Run(**r) for r in kept.get(name, {}).get(k, [])] for k in NAMES}
         runs = {k: found for k, found in runs.items() if found}
         kinds = [[k for k in rates if k in runs] for rates in RIVALS.values()]
         if all(method in runs for method in OURS) and all(kinds):
             rows.append([*row_of(name, group, task, runs, kinds)])
+            complete[name] = runs
     rivals = [f"{kind}, best of" for kind in RIVALS]
     common.report("rivals", rows, ["task", "", *OURS, *rivals])
+    if complete:
+        _picture(complete)
+
+
+def _picture(tasks: dict[str, dict[str, list[Run]]]) -> None:
+    """Draw how often whose error is within which multiple of the least of all."""
+    columns: dict[str, list[Any]] = {
+        k: [] for k in ("method", "problem", "seed", "solved", "test error")
+    }
+    for task, runs in tasks.items():
+        shown = {method: method for method in OURS}
+        for kind, rates in RIVALS.items():
+            shown[f"{kind}, best rate"] = best(runs, [k for k in rates if k in runs])
+        for label, name in shown.items():
+            error = float(np.mean([run.test for run in runs[name]]))
+            row = (label, task, 0, np.isfinite(error), error)
+            for column, value in zip(columns.values(), row, strict=True):
+                column.append(value)
+    ax = plots.performance_profile(columns, cost="test error")
+    ax.set_ylabel("share of tasks")
+    ax.set_title(f"{len(tasks)} tasks; rates of rivals chosen on the test data")
+    ax.figure.savefig(common.RESULTS / "rivals.png", dpi=120, bbox_inches="tight")
 
 
 def _journal(store: Path, runs: dict[str, Any]) -> None:
