@@ -21,13 +21,15 @@ def _mathml(tex: str, block: bool) -> str:
 # TeX's space between the name of a function and what has no bracket around it.
 _THIN = '<mspace width="0.1667em"></mspace>'
 _BARE = r"(?!\s*(?:<mrow>\s*)?<mo[^>]*>[(\[|])(?=\s*<m)"
+_FACTOR = r"(</m(?:i|n|frac|row|su[bp]|subsup)>\s*)"
 
 
 def _spaced(math: str) -> str:
     """Let functions stand as close to what is around them as TeX puts them."""
-    near = r'<mo lspace="0" rspace="0">\1</mo>'
-    math = re.sub(rf"<mo>(min|max)</mo>{_BARE}", near + _THIN, math)
-    math = re.sub(r"<mo>(min|max)</mo>", near, math)
+    near = '<mo lspace="0" rspace="0">'
+    math = re.sub(r"<mo>(?=(?:min|max)</mo>)", near, math)
+    math = re.sub(rf"({near}\w+</mo>){_BARE}", rf"\1{_THIN}", math)
+    math = re.sub(rf"{_FACTOR}({near}\w+</mo>)(?=\s*<m)", rf"\1{_THIN}\2", math)
     return re.sub(rf"(<mo>&ApplyFunction;</mo>){_BARE}", rf"\1{_THIN}", math)
 
 
