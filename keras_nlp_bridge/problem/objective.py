@@ -21,6 +21,7 @@ from keras_nlp_bridge.problem.data import Batch, Tree
 from keras_nlp_bridge.problem.layout import FlatSpec
 from keras_nlp_bridge.problem.models import overrides, states
 from keras_nlp_bridge.problem.probes import Count, SeesMask, Shift, WithLoss
+from keras_nlp_bridge.problem.shapes import check_shapes
 from keras_nlp_bridge.problem.weight_matrices import Cut, cuts_of
 
 Tensor = Any
@@ -107,7 +108,7 @@ class Objective:
             one is not None for one in keras.tree.flatten(self.trainer.loss)
         )
         self._shift = Shift()
-        self.may_mask = False
+        self.may_mask = self._compared = False
         self.noted: set[int] = set()
         self._drew: Callable[[], bool] = lambda: False
 
@@ -295,13 +296,17 @@ class Objective:
                 "`loss` must be given, or the model compiled with one or add "
                 "its own; got a model without any loss."
             )
+        own, loss = overrides(self.trainer, "compute_loss"), self.trainer.loss
+        if not (own or self._compared):
+            check_shapes(self.model, loss, batch.y, y_pred, batch.sample_weight)
+            self._compared = True  # torch runs this at each step
         kwargs = {"training": self.training} if self._takes_training else {}
         # Keras multiplies masks into the weights it is given, on torch in place.
         weight = keras.tree.map_structure(
             lambda a: None if a is None else ops.copy(a), batch.sample_weight
         )
         total = self.trainer.compute_loss(batch.x, batch.y, y_pred, weight, **kwargs)
-        total = _one_number(total, own=overrides(self.trainer, "compute_loss"))
+        total = _one_number(total, own)
         scale = backends.current().loss_scale()
         return total if scale == 1 else self._unscaled(total, scale)
 
