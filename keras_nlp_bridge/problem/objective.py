@@ -108,7 +108,8 @@ class Objective:
             one is not None for one in keras.tree.flatten(self.trainer.loss)
         )
         self._shift = Shift()
-        self.may_mask = self._compared = False
+        self.may_mask = False
+        self._compared: list[Any] = []
         self.noted: set[int] = set()
         self._drew: Callable[[], bool] = lambda: False
 
@@ -296,10 +297,9 @@ class Objective:
                 "`loss` must be given, or the model compiled with one or add "
                 "its own; got a model without any loss."
             )
-        own, loss = overrides(self.trainer, "compute_loss"), self.trainer.loss
-        if not (own or self._compared):
-            check_shapes(self.model, loss, batch.y, y_pred, batch.sample_weight)
-            self._compared = True  # torch runs this at each step
+        own = overrides(self.trainer, "compute_loss")
+        if not own:
+            self._check_shapes(batch, y_pred)
         kwargs = {"training": self.training} if self._takes_training else {}
         # Keras multiplies masks into the weights it is given, on torch in place.
         weight = keras.tree.map_structure(
@@ -309,6 +309,14 @@ class Objective:
         total = _one_number(total, own)
         scale = backends.current().loss_scale()
         return total if scale == 1 else self._unscaled(total, scale)
+
+    def _check_shapes(self, batch: Batch, y_pred: Tree) -> None:
+        """Refuse what the loss would repeat; torch comes here at each step."""
+        parts = batch.y, y_pred, batch.sample_weight
+        shapes = [getattr(a, "shape", None) for a in keras.tree.flatten(parts)]
+        if shapes != self._compared:
+            check_shapes(self.model, self.trainer.loss, *parts)
+            self._compared = shapes
 
     def _unscaled(self, total: Tensor, scale: float) -> Tensor:
         """Undo the share of a replica that Keras takes of means and of penalties."""

@@ -7,8 +7,6 @@ import keras
 from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.indices import check_indices
 from keras_nlp_bridge.problem.labels import check_labels
-from keras_nlp_bridge.problem.models import overrides
-from keras_nlp_bridge.problem.shapes import check_shapes
 
 __all__ = ["check_data"]
 
@@ -28,10 +26,7 @@ def check_data(model: keras.Model, loss: Any, batch: Batch) -> None:
     Raises
     ------
     ValueError
-        From `check_indices`, `check_labels` or `check_shapes`.
+        From `check_indices` or `check_labels`.
     """
     check_indices(model, batch.x)
     check_labels(model, loss, batch)
-    outputs = getattr(model, "outputs", None)
-    if outputs is not None and not overrides(model, "compute_loss"):
-        check_shapes(model, loss, batch.y, outputs, batch.sample_weight)

@@ -57,6 +57,17 @@ def test_two_numbers_for_an_output_of_one(case):
     assert_same_weights(model, before)
 
 
+@pytest.mark.parametrize("make", [net, own])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_second_fit_looks_again(make, method):
+    model = make()
+    knb.fit(model, X, ONE, method=method, epochs=1, verbose=0)
+    before = weights_of(model)
+    with pytest.raises(ValueError, match=r"`y` must have shape \(samples, 1\)"):
+        knb.fit(model, X, TWO, method=method, epochs=1, verbose=0)
+    assert_same_weights(model, before)
+
+
 @pytest.mark.parametrize("y", [ONE, ONE[:, 0], X[:, None, :1]])
 def test_a_target_that_would_be_repeated(y):
     with pytest.raises(ValueError, match=r"shape \(samples, 2\).*got \(samples,"):
@@ -72,22 +83,26 @@ def test_a_model_whose_outputs_are_known_when_it_is_called():
         knb.KerasProblem(own(), X, TWO)
 
 
-def test_data_sets_are_looked_at_too():
-    batches = [(X[:10], TWO[:10]), (X[10:], TWO[10:])]
-    for method in METHODS:
+class Pairs(keras.utils.PyDataset):
+    def __init__(self, y):
+        super().__init__()
+        self.y = y
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        rows = slice(10 * i, 10 * i + 10)
+        return X[rows], self.y[rows]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_data_sets_are_looked_at_each_time(method):
+    model = net()
+    for _ in range(2):
         with pytest.raises(ValueError, match=r"`y` must have shape \(samples, 1\)"):
-            knb.fit(net(), iter_again(batches), method=method, verbose=0)
-
-
-def iter_again(batches):
-    class Pairs(keras.utils.PyDataset):
-        def __len__(self):
-            return len(batches)
-
-        def __getitem__(self, i):
-            return batches[i]
-
-    return Pairs()
+            knb.fit(model, Pairs(TWO), method=method, epochs=1, verbose=0)
+        knb.fit(model, Pairs(ONE), method=method, epochs=1, verbose=0)
 
 
 @pytest.mark.parametrize("y", [ONE, ONE[:, 0], ONE[:, None]])
