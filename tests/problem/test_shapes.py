@@ -97,12 +97,9 @@ class Pairs(keras.utils.PyDataset):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_data_sets_are_looked_at_each_time(method):
-    model = net()
-    for _ in range(2):
-        with pytest.raises(ValueError, match=r"`y` must have shape \(samples, 1\)"):
-            knb.fit(model, Pairs(TWO), method=method, epochs=1, verbose=0)
-        knb.fit(model, Pairs(ONE), method=method, epochs=1, verbose=0)
+def test_data_sets_are_looked_at_too(method):
+    with pytest.raises(ValueError, match=r"`y` must have shape \(samples, 1\)"):
+        knb.fit(net(), Pairs(TWO), method=method, epochs=1, verbose=0)
 
 
 @pytest.mark.parametrize("y", [ONE, ONE[:, 0], ONE[:, None]])
