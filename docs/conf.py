@@ -54,6 +54,8 @@ numpydoc_xref_param_type = False
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "examples",
+    "within_subsection_order": "FileNameSortKey",
+    "default_thumb_file": str(HERE / "demo.png"),  # of a script that draws nothing
     "filename_pattern": r"\.py$",  # run them all
     "reset_argv": "pictures.arguments",
     "image_scrapers": ("matplotlib", "pictures.written"),

@@ -15,7 +15,22 @@ def _mathml(tex: str, block: bool) -> str:
     tex = tex.replace(r"\lvert", "|").replace(r"\rvert", "|")
     tex = re.sub(r"\\\|(.+?)\\\|", r"\\left\\Vert \1\\right\\Vert ", tex)
     tex = re.sub(r"(?<!left)(?<!right)\|([^|]+)\|", r"\\left|\1\\right|", tex)
-    return latex2mathml.tex2mathml(tex, as_block=block)
+    return _spaced(latex2mathml.tex2mathml(tex, as_block=block))
+
+
+# TeX's space between the name of a function and what has no bracket around it.
+_THIN = '<mspace width="0.1667em"></mspace>'
+_BARE = r"(?!\s*(?:<mrow>\s*)?<mo[^>]*>[(\[|])(?=\s*<m)"
+_FACTOR = r"(</m(?:i|n|frac|row|su[bp]|subsup)>\s*)"
+
+
+def _spaced(math: str) -> str:
+    """Let functions stand as close to what is around them as TeX puts them."""
+    near = '<mo lspace="0" rspace="0">'
+    math = re.sub(r"<mo>(?=(?:min|max)</mo>)", near, math)
+    math = re.sub(rf"({near}\w+</mo>){_BARE}", rf"\1{_THIN}", math)
+    math = re.sub(rf"{_FACTOR}({near}\w+</mo>)(?=\s*<m)", rf"\1{_THIN}\2", math)
+    return re.sub(rf"(<mo>&ApplyFunction;</mo>){_BARE}", rf"\1{_THIN}", math)
 
 
 def visit_inline(self: Any, node: Any) -> None:

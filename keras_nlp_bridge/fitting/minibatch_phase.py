@@ -27,7 +27,6 @@ from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizing.solvers import Solver
 from keras_nlp_bridge.problem import data
 from keras_nlp_bridge.problem.data import Batch
-from keras_nlp_bridge.problem.labels import check_labels
 from keras_nlp_bridge.problem.models import (
     build,
     check_sizes,
@@ -39,6 +38,7 @@ from keras_nlp_bridge.problem.models import (
 from keras_nlp_bridge.problem.objective import Objective
 from keras_nlp_bridge.problem.processes import Contents, check_agreement, weights_of
 from keras_nlp_bridge.problem.projection import Projection
+from keras_nlp_bridge.problem.suitable import check_data
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Minibatch:
         check_agreement(batches=per_epoch, weights=weights_of(model))
         groups = None
         if batches is not None:
-            check_labels(model, model.loss, batches.samples)
+            check_data(model, model.loss, batches.samples)
             groups = _in_groups(model, arguments, batches)
         limits = Projection.of(model.trainable_variables, bounds)
         modes = curvature, seed, bool(per_epoch), _strict(arguments["callbacks"])
@@ -164,7 +164,7 @@ def _batches(
     classes, arguments["class_weight"] = arguments["class_weight"], None
     # Whoever changes the arrays during the call is on his own, as with Keras.
     loaded = data.load(x, y, weight, classes, dtype=wide, copy=False)
-    loaded.warn_of_nan(stacklevel=5)
+    loaded.warn_of_not_finite(stacklevel=5)
     check_agreement(data=Contents(loaded.batch))
     steps, arguments["steps_per_epoch"] = arguments["steps_per_epoch"], None
     size, shuffle = arguments.pop("batch_size") or 32, arguments["shuffle"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.problem.data import Batch
-from keras_nlp_bridge.problem.models import fixed_batch, overrides
+from keras_nlp_bridge.problem.models import by_output, fixed_batch, overrides
 
 __all__ = ["check_labels"]
 
@@ -48,11 +47,11 @@ def check_labels(model: keras.Model, loss: Any, batch: Batch) -> None:
         not count. Or labels are one-hot for that loss, numbers for
         `CategoricalCrossentropy`, or outside of [0, 1] for `BinaryCrossentropy`.
     """
-    losses, labels = _by_output(model, loss), _by_output(model, batch.y)
+    losses, labels = by_output(model, loss), by_output(model, batch.y)
     kinds = [_kind(one) for one in losses]
     if not any(kinds) or len(losses) != len(labels) or overrides(model, "compute_loss"):
         return
-    weights = _by_output(model, batch.sample_weight)
+    weights = by_output(model, batch.sample_weight)
     if len(weights) != len(losses):
         weights = [None] * len(losses)
     shapes = _output_shapes(model, batch)
@@ -104,14 +103,6 @@ def _check_form(kind: str, y: NDArray[Any], ndim: int, classes: int) -> None:
     raise ValueError(
         f"`y` must hold {form} for the loss {kind!r}; got shape {y.shape}: {other}."
     )
-
-
-def _by_output(model: keras.Model, tree: Any) -> list[Any]:
-    """Return what belongs to each output, in the order of the outputs."""
-    names = getattr(model, "output_names", None)
-    if isinstance(tree, Mapping) and names and set(tree) <= set(names):
-        return [tree.get(name) for name in names]
-    return keras.tree.flatten(tree)
 
 
 def _output_shapes(model: keras.Model, batch: Batch) -> list[tuple[int | None, ...]]:

@@ -1,7 +1,7 @@
 """Conditions on a model whose loss is to be minimized."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,6 +9,7 @@ import keras
 
 __all__ = [
     "build",
+    "by_output",
     "check_loss",
     "check_objective",
     "check_sizes",
@@ -38,6 +39,14 @@ def overrides(model: keras.Model, name: str) -> bool:
     """Tell whether a model has its own method of a name, by its class or by itself."""
     own = getattr(type(model), name, None) is not getattr(keras.Model, name, None)
     return own or name in vars(model)
+
+
+def by_output(model: keras.Model, tree: Any) -> list[Any]:
+    """Return what belongs to each output, in the order of the outputs."""
+    names = getattr(model, "output_names", None)
+    if isinstance(tree, Mapping) and names and set(tree) <= set(names):
+        return [tree.get(name) for name in names]
+    return keras.tree.flatten(tree)
 
 
 def check_trained_by_loss(model: keras.Model) -> None:

@@ -21,6 +21,7 @@ from keras_nlp_bridge.problem.data import Batch, Tree
 from keras_nlp_bridge.problem.layout import FlatSpec
 from keras_nlp_bridge.problem.models import overrides, states
 from keras_nlp_bridge.problem.probes import Count, SeesMask, Shift, WithLoss
+from keras_nlp_bridge.problem.shapes import check_shapes
 from keras_nlp_bridge.problem.weight_matrices import Cut, cuts_of
 
 Tensor = Any
@@ -108,6 +109,7 @@ class Objective:
         )
         self._shift = Shift()
         self.may_mask = False
+        self._compared: list[Any] = []
         self.noted: set[int] = set()
         self._drew: Callable[[], bool] = lambda: False
 
@@ -295,15 +297,26 @@ class Objective:
                 "`loss` must be given, or the model compiled with one or add "
                 "its own; got a model without any loss."
             )
+        own = overrides(self.trainer, "compute_loss")
+        if not own:
+            self._check_shapes(batch, y_pred)
         kwargs = {"training": self.training} if self._takes_training else {}
         # Keras multiplies masks into the weights it is given, on torch in place.
         weight = keras.tree.map_structure(
             lambda a: None if a is None else ops.copy(a), batch.sample_weight
         )
         total = self.trainer.compute_loss(batch.x, batch.y, y_pred, weight, **kwargs)
-        total = _one_number(total, own=overrides(self.trainer, "compute_loss"))
+        total = _one_number(total, own)
         scale = backends.current().loss_scale()
         return total if scale == 1 else self._unscaled(total, scale)
+
+    def _check_shapes(self, batch: Batch, y_pred: Tree) -> None:
+        """Refuse what the loss would repeat; torch comes here at each step."""
+        parts = batch.y, y_pred, batch.sample_weight
+        shapes = [getattr(a, "shape", None) for a in keras.tree.flatten(parts)]
+        if shapes != self._compared:
+            check_shapes(self.model, self.trainer.loss, *parts)
+            self._compared = shapes
 
     def _unscaled(self, total: Tensor, scale: float) -> Tensor:
         """Undo the share of a replica that Keras takes of means and of penalties."""

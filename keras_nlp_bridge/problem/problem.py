@@ -27,7 +27,6 @@ from keras_nlp_bridge.problem.data import Batch
 from keras_nlp_bridge.problem.device_functions import DeviceFunctions
 from keras_nlp_bridge.problem.evaluation import Evaluation, Sample
 from keras_nlp_bridge.problem.host_functions import HostFunctions, Transfers, Vector
-from keras_nlp_bridge.problem.labels import check_labels
 from keras_nlp_bridge.problem.layout import FlatSpec
 from keras_nlp_bridge.problem.models import (
     build,
@@ -44,6 +43,7 @@ from keras_nlp_bridge.problem.residual_functions import ResidualFunctions
 from keras_nlp_bridge.problem.samples import Samples, rows_of
 from keras_nlp_bridge.problem.scores import Scores
 from keras_nlp_bridge.problem.settings import SETTABLE, checked
+from keras_nlp_bridge.problem.suitable import check_data
 
 if TYPE_CHECKING:
     from scipy.optimize import Bounds
@@ -574,7 +574,7 @@ class KerasProblem(keras.callbacks.Callback):
         loaded = data_of.load(
             x, y, sample_weight, class_weight, dtype=wide, copy=not apart
         )
-        loaded.warn_of_nan(stacklevel=4)
+        loaded.warn_of_not_finite(stacklevel=4)
         check_agreement(data=Contents(loaded.batch), batch_size=self.batch_size)
         held = replicas = None
         if not apart:
@@ -588,7 +588,9 @@ class KerasProblem(keras.callbacks.Callback):
             build(net, rows_of(backend, held or loaded.batch, 0, few).x)
         check_agreement(weights=weights_of(net))
         check_sizes(net, loaded.size, batch_size=self.batch_size)
-        check_labels(net, net.loss if self._loss is None else self._loss, loaded.batch)
+        if kinds is None:
+            loss = net.loss if self._loss is None else self._loss
+            check_data(net, loss, loaded.batch)
         shapes = kinds or keras.tree.map_structure(
             lambda a: None if a is None else (a.shape, str(a.dtype)), loaded.batch
         )

@@ -94,7 +94,7 @@ def test_labels_of_sequences():
 def test_nan_targets_are_told_of():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile(loss="mse")
-    with pytest.warns(RuntimeWarning, match="the data hold 1 NaN values"):
+    with pytest.warns(RuntimeWarning, match="the data hold 1 NaN or infinite"):
         with pytest.warns(RuntimeWarning, match="the loss of 1 batches"):
             knb.fit(model, X, labels(np.nan), verbose=0)
 
