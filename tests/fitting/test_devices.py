@@ -11,7 +11,7 @@ import numpy as np
 import pages
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "distributed.py"
+SCRIPT = Path(__file__).parents[1] / "devices.py"
 
 # Relative to the largest entry; the sums are taken in another order.
 CLOSE = 1e-6
