@@ -36,11 +36,3 @@ def collectives(program: str) -> list[Collective]:
             sizes = [math.prod(map(int, filter(None, s.split(",")))) for s in shapes]
             found.append(Collective(match[2], sum(sizes), entry))
     return found
-
-
-def sent_once(program: str) -> int:
-    """Return how many numbers a call sends; none of them in a loop."""
-    found = collectives(program)
-    if not all(one.once for one in found):
-        raise ValueError(f"the number of calls is not known of all in {found}.")
-    return sum(one.numbers for one in found)
