@@ -228,7 +228,7 @@ class Backend(base.Backend):
         def held(a: NDArray[Any]) -> Tensor:
             cut = a[: size * count].reshape((count, size, *a.shape[1:]))
             return jax.make_array_from_callback(
-                cut.shape, place, lambda at: np.ascontiguousarray(cut[at])
+                cut.shape, place, lambda at: _copied(cut[at])
             )
 
         return jax.tree.map(held, tree)

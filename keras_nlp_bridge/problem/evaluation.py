@@ -271,12 +271,12 @@ class Evaluation:
         if sample.picked is not None:
             picked = backend.gather(data, sample.picked)
             return on(backend.spread(picked), at, sample.others)
-        model, chunked = self.objective.model, isinstance(data, Chunked)
+        model = self.objective.model
         parts = backend.parts(model)
         at_once = parts == 1 or backend.SPREADS
-        if len(chunks.sizes) == 1 and at_once and not chunked:
+        if len(chunks.sizes) == 1 and at_once and not isinstance(data, Chunked):
             return on(backend.spread(data), at, sample.others, first=0)
-        held, rest = (data.chunks, data.tail) if chunked else (None, data)
+        held, rest = data if isinstance(data, Chunked) else (None, data)
 
         def part(held: Any, common: Tree, k: Any, parts: int) -> Tree:
             return self._part(on, zero, held, common, k, parts)
