@@ -209,7 +209,7 @@ def main() -> None:
 def environment(count: int, rank: int, folder: str) -> dict[str, str]:
     """Return that of a process; XLA writes its programs into a folder."""
     found = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if JAX and count > 1:
+    if JAX:  # one process, too: memory for it is in all of them
         flags = f"--xla_dump_to={dumps(Path(folder), count, rank)}"
         before = os.environ.get("XLA_FLAGS", "")
         found["XLA_FLAGS"] = f"{before} {flags} --xla_dump_hlo_as_text"
