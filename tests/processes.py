@@ -5,6 +5,7 @@ came out of it, and what is refused where processes differ.
 """
 
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -24,13 +25,22 @@ KINDS = WORDS % 2
 
 layers = keras.layers
 
+# Methods in float64; JAX takes ten seconds to compile one.
+ON_ALL = {
+    "wide": (knb.r2, knb.lbfgs),
+    "wider": (knb.tr_lsr1, knb.trunk, knb.bfgs, knb.ssbfgs, knb.ssbroyden, knb.slbfgs),
+}
+BY_BATCHES = {"wide": ("r2",), "wider": ("tr-lsr1", "slbfgs", "trunk")}
 
-def net(loss=None, seed=0):
+
+# On torch, statistics are those of a process.
+NORM = layers.BatchNormalization if JAX else layers.LayerNormalization
+
+
+def net(loss=None, seed=0, norm=NORM):
     keras.utils.set_random_seed(seed)
-    # On torch, statistics are those of a process.
-    norm = layers.BatchNormalization() if JAX else layers.LayerNormalization()
     dense = layers.Dense(6, "tanh", kernel_regularizer="l2")
-    model = keras.Sequential([keras.Input((5,)), dense, norm, layers.Dense(2)])
+    model = keras.Sequential([keras.Input((5,)), dense, norm(), layers.Dense(2)])
     loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(loss=loss, metrics=["accuracy"])
     return model
@@ -91,7 +101,9 @@ def holds_its_part(problem):
 
 
 def objectives():
-    problem = knb.KerasProblem(net(), X, Y, chunk_size=20)
+    x = X.copy()
+    problem = knb.KerasProblem(net(), x, Y, chunk_size=20)
+    x[:] = 0  # the problem has samples of its own
     assert COUNT == 1 or holds_its_part(problem)
     found = evaluated("", problem)
     problem = knb.KerasProblem(summed(), X, Y, sample_weight=WEIGHT, chunk_size=20)
@@ -112,32 +124,52 @@ def fitted(method):
     return found | {f"{method}_{name}": history.history[name] for name in names}
 
 
-def wide():
-    """In float64, by the framework's own operations: Keras's round on torch.
+class Wide(keras.Model):
+    """In float64, by the framework's own operations: Keras's round on JAX and torch.
 
     The loss is convex: no rounding decides on the way.
     """
-    import torch
 
-    rng = np.random.default_rng(2)
-    x = rng.normal(size=(101, 4))
-    signs = np.sign(x.sum(axis=1, keepdims=True) + rng.normal(size=(101, 1)))
-    w, b = (keras.Variable(np.zeros(s), dtype="float64") for s in ((4, 1), (1,)))
+    def __init__(self):
+        super().__init__(dtype="float64")
+        self.w = self.add_weight(shape=(4, 1), initializer="zeros", name="w")
+        self.b = self.add_weight(shape=(1,), initializer="zeros", name="b")
+        self.compile()
 
-    def loss(batch):
-        points, signs = batch
-        margins = signs * (points @ w.value + b.value)
+    def call(self, x):
+        return x @ self.w.value + self.b.value
+
+    def compute_loss(self, x=None, y=None, y_pred=None, weight=None, training=True):
+        margins = y * y_pred
+        if JAX:
+            import jax
+
+            return jax.numpy.mean(jax.nn.softplus(-margins))
+        import torch
+
         return torch.mean(torch.nn.functional.softplus(-margins))
 
+
+def wide(work):
+    """Objective, methods on all samples and methods by minibatches, in float64."""
+    on_all, by_batches = ON_ALL[work], BY_BATCHES[work]
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(100, 4))
+    signs = np.sign(x.sum(axis=1, keepdims=True) + rng.normal(size=(100, 1)))
     keras.config.set_floatx("float64")
-    problem = knb.KerasProblem.from_loss(loss, [w, b], (x, signs), chunk_size=10)
-    keras.config.set_floatx("float32")
-    found = evaluated("wide_", problem)
-    for method in (knb.r2, knb.lbfgs, knb.tr_lsr1, knb.trunk, knb.ssbroyden):
+    problem = knb.KerasProblem(Wide(), x, signs, chunk_size=9)
+    found = evaluated("", problem)
+    problem.curvature = "hessian"
+    for method in on_all:
         options = {"maxiter": 30, "gtol": 0.0}
         result = knb.minimize(problem, method=method, assign=False, options=options)
-        found[f"wide_{method.__name__}"] = result.x
-    return found
+        found[f"all_{method.__name__}"] = result.x
+    for method in by_batches:
+        given = {"batch_size": 20, "epochs": 2, "verbose": 0, "seed": 3}
+        history = knb.fit(Wide(), x, signs, method, **given)
+        found[f"batches_{method}"] = history.result.x
+    keras.config.set_floatx("float32")
+    return {f"wide_{name}": value for name, value in found.items()}
 
 
 def refusals():
@@ -157,26 +189,37 @@ def refusals():
         yield lambda: knb.KerasProblem(net(seed=RANK), X, Y)
         yield lambda: knb.fit(net(), X, Y, "r2", batch_size=49)
         yield lambda: knb.fit(net(), X, Y, "adam", batch_size=24)
+        normed = net(norm=layers.BatchNormalization)
+        yield lambda: knb.fit(normed, X, Y, "r2", batch_size=24)
 
 
 def said():
-    """Yield what is said of each refusal."""
+    """Yield what is said of each refusal, and in a warning."""
     for call in refusals():
         try:
-            call()
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", "BatchNormalization", UserWarning)
+                call()
             yield "nothing"
-        except ValueError as error:
+        except (ValueError, UserWarning) as error:
             yield str(error)
 
 
 def main():
+    if JAX and set(WORK) & set(ON_ALL):
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
     if COUNT > 1:
         join()
-    found = objectives()
+    found = {}
     for work in WORK:
-        found |= wide() if work == "wide" else fitted(work)
-    if COUNT > 1:
-        found["refusals"] = list(said())
+        if work == "refusals":
+            found[work] = list(said()) if COUNT > 1 else []
+        elif work == "objectives":
+            found |= objectives()
+        else:
+            found |= wide(work) if work in ON_ALL else fitted(work)
     np.savez(OUTPUT, **found)
 
 

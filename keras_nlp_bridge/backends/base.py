@@ -68,6 +68,8 @@ class Backend(ABC):
         What ``jit_compile="auto"`` means in `fit`.
     UNEVEN_LAST : bool
         Whether Keras can spread a last batch over devices that do not divide it.
+    SPREADS : bool
+        Whether `spread` makes devices share the work on a batch.
     CARRIES : bool
         Whether the states of recurrent layers, which are no variables of the model, go
         from batch to batch in Keras's loop.
@@ -76,6 +78,7 @@ class Backend(ABC):
     WIDE: str
     JIT: bool
     UNEVEN_LAST: bool
+    SPREADS: bool = False
     CARRIES: bool
 
     # ----------------------------------------------------------------------- machine
@@ -436,17 +439,21 @@ class Backend(ABC):
         """Give each device of a distribution its samples of a batch."""
         return tree
 
-    def chunked(self, tree: Tree, size: int, count: int) -> Tree:
-        """Hold so many chunks of the samples of host arrays, a part in each process.
+    def parts(self, model: keras.Model) -> int:
+        """Return among how many places `over_parts` shares out chunks of samples."""
+        return self.replicas(model)
 
-        `count` is a multiple of the replicas, and `size` of the shares.
+    def chunked(self, tree: Tree, size: int, count: int) -> Tree:
+        """Hold so many chunks of the samples of host arrays, some in each place.
+
+        `count` is a multiple of the `parts`; if not, `size` is one of the `shares`.
         """
         return keras.tree.map_structure(
             lambda a: None if a is None else self.to_device(a[: size * count]), tree
         )
 
     def chunk(self, held: Tree, i: Any, size: int) -> Tree:
-        """Return a chunk of what `chunked` holds, here or spread over the devices."""
+        """Return the i-th chunk that this place holds of what `chunked` has made."""
         return self.rows(held, i * size, size)
 
     def scope(self, model: keras.Model) -> AbstractContextManager[Any]:
@@ -455,7 +462,7 @@ class Backend(ABC):
         return nullcontext()
 
     def replicas(self, model: keras.Model) -> int:
-        """Return the number of parts that `over_replicas` cuts the work into."""
+        """Return the number of replicas of the model, in which `in_replicas` runs."""
         del model
         return 1
 
@@ -489,12 +496,19 @@ class Backend(ABC):
         del variables
         yield
 
-    def over_replicas(
-        self, model: keras.Model, part: Callable[[Tree, Any, int], Tree], tree: Tree
+    def over_parts(
+        self,
+        model: keras.Model,
+        part: Callable[[Tree, Tree, Any, int], Tree],
+        held: Tree,
+        common: Tree,
     ) -> Tree:
-        """Sum ``part(tree, k, parts)`` over the replicas k of the model."""
+        """Sum ``part(own, common, k, parts)`` over the `parts` k.
+
+        What is `held` is from `chunked`, or nothing: each part gets its own of it.
+        """
         del model
-        return part(tree, 0, 1)
+        return part(held, common, 0, 1)
 
 
 def alone(rank: int, count: int, error: BaseException) -> RuntimeError:

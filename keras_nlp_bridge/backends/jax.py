@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from numpy.typing import NDArray
 
 from keras_nlp_bridge.backends import base
@@ -28,6 +30,7 @@ class Backend(base.Backend):
     WIDE = "float64" if jax.config.read("jax_enable_x64") else "float32"
     JIT = True
     UNEVEN_LAST = False
+    SPREADS = True
     CARRIES = False
 
     def accelerators(self) -> list[str]:
@@ -210,19 +213,22 @@ class Backend(base.Backend):
                 f"{type(distribution).__name__}."
             )
 
-    def chunked(self, tree: Tree, size: int, count: int) -> Tree:
-        # Each device gets its rows of each chunk: nobody sends anything to find them.
+    def parts(self, model: keras.Model) -> int:
         distribution = keras.distribution.distribution()
+        whole = isinstance(distribution, keras.distribution.DataParallel)
+        return self.shares(model) if whole else 1
+
+    def chunked(self, tree: Tree, size: int, count: int) -> Tree:
+        # Each device gets chunks of its own or, of a model that is spread itself, its
+        # rows of each chunk: nobody sends anything to find them.
+        axis = keras.distribution.distribution().batch_dim_name
+        rows = count % self.parts(None) or self.parts(None) == 1
+        place = NamedSharding(_mesh(), P(None, axis) if rows else P(axis))
 
         def held(a: NDArray[Any]) -> Tensor:
             cut = a[: size * count].reshape((count, size, *a.shape[1:]))
-            axes = distribution.get_data_layout(cut.shape[1:]).axes
-            mesh = distribution.device_mesh
-            layout = keras.distribution.TensorLayout([None, *axes], mesh)
-            like = np.zeros((1, self.shares(None), *[1] * (a.ndim - 1)), cut.dtype)
-            place = keras.distribution.distribute_tensor(like, layout).sharding
             return jax.make_array_from_callback(
-                cut.shape, place, lambda at: np.ascontiguousarray(cut[at])
+                cut.shape, place, lambda at: _copied(cut[at])
             )
 
         return jax.tree.map(held, tree)
@@ -232,6 +238,32 @@ class Backend(base.Backend):
         return jax.tree.map(
             lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), held
         )
+
+    def over_parts(
+        self,
+        model: keras.Model,
+        part: Callable[[Tree, Tree, Any, int], Tree],
+        held: Tree,
+        common: Tree,
+    ) -> Tree:
+        # Each device adds up its chunks by itself. Left to the compiler, they would
+        # send each other what they have after every chunk.
+        parts = self.parts(model)
+        if parts == 1:
+            return part(held, common, 0, 1)
+        axis = keras.distribution.distribution().batch_dim_name
+
+        def own(held: Tree, common: Tree) -> Tree:
+            found = part(held, common, jax.lax.axis_index(axis), parts)
+            return jax.lax.psum(found, axis)
+
+        return jax.shard_map(
+            own,
+            mesh=_mesh(),
+            in_specs=(P(axis), P()),
+            out_specs=P(),
+            check_vma=False,  # nothing outside is differentiated
+        )(held, common)
 
     def spread(self, tree: Tree) -> Tree:
         # What is computed from them is then spread, and summed up, by the compiler.
@@ -272,6 +304,15 @@ class Backend(base.Backend):
 
     def gather(self, tree: Tree, index: Tensor) -> Tree:
         return jax.tree.map(lambda a: a[index], tree)
+
+
+def _mesh() -> Mesh:
+    """Return the devices of Keras's distribution as JAX knows them."""
+    distribution = keras.distribution.distribution()
+    layout = keras.distribution.TensorLayout([None], distribution.device_mesh)
+    with jax.ensure_compile_time_eval():
+        somewhere = keras.distribution.distribute_tensor(np.zeros(1, bool), layout)
+    return somewhere.sharding.mesh
 
 
 # JAX takes a buffer as it is that begins at a multiple of so many bytes.

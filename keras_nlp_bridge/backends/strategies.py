@@ -47,16 +47,21 @@ class Replicated(Backend):
         reduce, total = model.distribute_strategy.reduce, tf.distribute.ReduceOp.SUM
         return tf.nest.map_structure(lambda a: reduce(total, a, axis=None), tree)
 
-    def over_replicas(
-        self, model: keras.Model, part: Callable[[Tree, Any, int], Tree], tree: Tree
+    def over_parts(
+        self,
+        model: keras.Model,
+        part: Callable[[Tree, Tree, Any, int], Tree],
+        held: Tree,
+        common: Tree,
     ) -> Tree:
         parts = self.replicas(model)
         if parts == 1:
-            return part(tree, 0, 1)
-        return self.summed(
-            model,
-            self.in_replicas(model, lambda own: part(own, self.replica(), parts), tree),
-        )
+            return part(held, common, 0, 1)
+
+        def own(held: Tree, common: Tree) -> Tree:
+            return part(held, common, self.replica(), parts)
+
+        return self.summed(model, self.in_replicas(model, own, held, common))
 
     def loss_scale(self) -> float:
         return 1 / tf.distribute.get_strategy().num_replicas_in_sync

@@ -62,21 +62,20 @@ class Processes(Backend):
             tree,
         )
 
-    def chunk(self, held: Tree, i: int, size: int) -> Tree:
-        leaves = [a for a in keras.tree.flatten(held) if a is not None]
-        first = self.replica() * leaves[0].shape[0]
-        return self.rows(held, i * size - first, size)
-
     def summed(self, model: keras.Model, tree: Tree) -> Tree:
         del model
         leaves = keras.tree.flatten(tree)
         return keras.tree.pack_sequence_as(tree, self._reduced(leaves))
 
-    def over_replicas(
-        self, model: keras.Model, part: Callable[[Tree, Any, int], Tree], tree: Tree
+    def over_parts(
+        self,
+        model: keras.Model,
+        part: Callable[[Tree, Tree, Any, int], Tree],
+        held: Tree,
+        common: Tree,
     ) -> Tree:
         own, count = self.process()
-        found = part(tree, own, count)
+        found = part(held, common, own, count)
         return found if count == 1 else self.summed(model, found)
 
     @contextmanager

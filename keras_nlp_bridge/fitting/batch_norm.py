@@ -1,5 +1,6 @@
 """Statistics of BatchNormalization that still show where they began."""
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,6 +23,22 @@ def lagging(model: keras.Model, steps: int) -> bool:
     trained for 240 was wrong on 14 % of the test images, with refreshed ones on 1 %.
     """
     return any(layer.momentum**steps > 1e-3 for layer in _batch_norms(model))
+
+
+def warn_of_own_statistics(model: keras.Model) -> None:
+    """Warn where each of several processes normalizes by its own samples."""
+    backend, norms = backends.current(), _batch_norms(model)
+    if not norms or min(backend.replicas(model), backend.process()[1]) == 1:
+        return
+    names = ", ".join(layer.name for layer in norms)
+    warnings.warn(
+        f"BatchNormalization ({names}) normalizes by the samples of a process alone: "
+        f"of each batch by one of {backend.process()[1]} parts. The result is not that "
+        "of one process; larger batches bring it nearer, and LayerNormalization or "
+        "GroupNormalization give the same.",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
 def refresh_statistics(model: keras.Model, batches: Iterable[Any]) -> None:

@@ -14,7 +14,11 @@ from keras_nlp_bridge import backends
 from keras_nlp_bridge.fitting.arguments import check_trainable
 from keras_nlp_bridge.fitting.averages import with_own_swaps
 from keras_nlp_bridge.fitting.backup import resumed
-from keras_nlp_bridge.fitting.batch_norm import lagging, refresh_statistics
+from keras_nlp_bridge.fitting.batch_norm import (
+    lagging,
+    refresh_statistics,
+    warn_of_own_statistics,
+)
 from keras_nlp_bridge.fitting.batches import Batches
 from keras_nlp_bridge.fitting.devices import check_devices, check_parts
 from keras_nlp_bridge.fitting.groups import GroupProgress, listens, most_in_a_group
@@ -90,6 +94,7 @@ class Minibatch:
             build(model, few)
             check_trainable(model)
         check_agreement(batches=per_epoch, weights=weights_of(model))
+        warn_of_own_statistics(model)
         groups = None
         if batches is not None:
             check_data(model, model.loss, batches.samples)

@@ -98,9 +98,10 @@ class DeviceFunctions:
         ]
         if samples.stochastic:
             return Sample(samples.data, samples.index, others)
-        shares = self.backend.shares(self._maker.model)
+        backend, model = self.backend, self._maker.model
+        places = backend.parts(model), backend.shares(model)
         chunks = setup.evaluation.chunks
-        return Sample(samples.in_chunks(chunks, shares), None, others)
+        return Sample(samples.in_chunks(chunks, *places), None, others)
 
     def compiled(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return ``make()``, made once for the present kind of sample."""

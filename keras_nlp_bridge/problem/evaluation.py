@@ -190,19 +190,22 @@ class Evaluation:
     def wide_value(self, x: Tensor, sample: Sample) -> Tensor:
         """Objective at x; chunks are added up in double precision."""
 
-        def one(loss: BatchLoss) -> Tree:
+        def one(loss: BatchLoss, x: Tensor) -> Tree:
             return (ops.cast(loss.value(x), self.backend.WIDE),)
 
-        return self._add_up(one, sample, (self._zero(),))[0]
+        return self._add_up(one, (x,), sample, lambda x: (self._zero(),))[0]
 
     def wide_value_and_grad(self, x: Tensor, sample: Sample) -> tuple[Tensor, Tensor]:
         """Objective, added up in double precision, and gradient."""
 
-        def one(loss: BatchLoss) -> Tree:
+        def one(loss: BatchLoss, x: Tensor) -> Tree:
             f, g, _ = loss.value_and_grad(x)
             return ops.cast(f, self.backend.WIDE), g
 
-        return self._add_up(one, sample, (self._zero(), ops.zeros_like(x)))
+        def zero(x: Tensor) -> Tree:
+            return self._zero(), ops.zeros_like(x)
+
+        return self._add_up(one, (x,), sample, zero)
 
     def hvp(
         self, x: Tensor, p: Tensor, sample: Sample, curvature: str | None = None
@@ -213,10 +216,10 @@ class Evaluation:
             along = self.residual_jvp(x, p, sample)
             return 2 * self.residual_vjp(x, self.backend.constant(along), sample)
 
-        def one(loss: BatchLoss) -> Tree:
+        def one(loss: BatchLoss, x: Tensor, p: Tensor) -> Tree:
             return (loss.hvp(x, p, kind),)
 
-        return self._add_up(one, sample, (ops.zeros_like(x),))[0]
+        return self._add_up(one, (x, p), sample, lambda x, p: (ops.zeros_like(x),))[0]
 
     def absolute_weights(self, sample: Sample) -> Tensor | None:
         """Return what the ``|x_i|`` in the objective are multiplied by, (n,).
@@ -256,64 +259,90 @@ class Evaluation:
         return self.backend.vjp(lambda z: self.residual(z, sample), x, u)
 
     def _add_up(
-        self, one: Callable[[BatchLoss], Tree], sample: Sample, zero: Tree
+        self,
+        one: Callable[..., Tree],
+        at: tuple[Tensor, ...],
+        sample: Sample,
+        zero: Callable[..., Tree],
     ) -> Tree:
-        """Sum a function of a loss over the chunks of the sample."""
-        backend, chunks, model = self.backend, self.chunks, self.objective.model
+        """Sum ``one(loss, *at)`` over the losses of the chunks of the sample."""
+        backend, chunks, data = self.backend, self.chunks, sample.data
+        on = self._on(one)
+        if sample.picked is not None:
+            picked = backend.gather(data, sample.picked)
+            return on(backend.spread(picked), at, sample.others)
+        model = self.objective.model
+        parts = backend.parts(model)
+        at_once = parts == 1 or backend.SPREADS
+        if len(chunks.sizes) == 1 and at_once and not isinstance(data, Chunked):
+            return on(backend.spread(data), at, sample.others, first=0)
+        held, rest = data if isinstance(data, Chunked) else (None, data)
+
+        def part(held: Any, common: Tree, k: Any, parts: int) -> Tree:
+            return self._part(on, zero, held, common, k, parts)
+
+        common = at, sample.others, rest
+        if chunks.count % parts:  # then each one is shared
+            return part(held, common, 0, 1)
+        return backend.over_parts(model, part, held, common)
+
+    def _on(self, one: Callable[..., Tree]) -> Callable[..., Tree]:
+        """Return the function of a batch, and of what else the loss needs."""
 
         def on(
-            batch: Batch, weight: Any = None, share: Any = None, first: Any = None
+            batch: Batch,
+            at: tuple[Tensor, ...],
+            others: list[Tensor],
+            weight: Any = None,
+            share: Any = None,
+            first: Any = None,
         ) -> Tree:
-            loss = BatchLoss(
-                self.objective,
-                backend,
-                backend.spread(batch),
-                sample.others,
-                weight,
-                share,
-                first=first if self.noisy else None,
-            )
-            return one(loss)
+            first = first if self.noisy else None
+            loss = (self.objective, self.backend, batch, others, weight, share)
+            return one(BatchLoss(*loss, first=first), *at)
 
-        if sample.picked is not None:
-            return on(backend.gather(sample.data, sample.picked))
-        data, alone = sample.data, backend.replicas(model) == 1
-        if len(chunks.sizes) == 1 and alone and not isinstance(data, Chunked):
-            return on(data, first=0)
+        return on
+
+    def _part(
+        self,
+        on: Callable[..., Tree],
+        zero: Callable[..., Tree],
+        held: Any,
+        common: Tree,
+        k: Any,
+        parts: int,
+    ) -> Tree:
+        """Sum over the k-th of equal parts of the chunks."""
+        backend, chunks = self.backend, self.chunks
+        at, others, rest = common
         sizes = np.asarray(chunks.sizes, np.float64)
         shares = ops.convert_to_tensor(sizes / sum(chunks.sizes), backend.WIDE)
         weights = self.weights
         if weights is not None:
             weights = ops.convert_to_tensor(weights, backend.WIDE)
 
-        def chunk(data: Batch | Chunked, i: Any, count: int) -> Tree:
-            first, rows = i * chunks.size, self._rows(data, i, count)
+        def chunk(rows: Batch, i: Any) -> Tree:
+            if parts == 1:
+                rows = backend.spread(rows)
             weight = None if weights is None else weights[i]
-            return on(rows, weight, shares[i], first)
+            return on(rows, at, others, weight, shares[i], i * chunks.size)
 
-        def part(data: Batch | Chunked, k: Any, parts: int) -> Tree:
-            """Sum over the k-th of equal parts of the chunks."""
-            total, each = zero, chunks.count // parts
-            if each:
-                total = backend.fold(
-                    lambda i, sums: _plus(sums, chunk(data, i, chunks.size)),
-                    *(total, k * each, (k + 1) * each),
-                )
-            if chunks.tail:  # done by all at the same time
-                rest = chunk(data, chunks.count, chunks.tail)
-                rest = keras.tree.map_structure(lambda a: a / parts, rest)
-                total = _plus(total, rest)
-            return total
+        def own(j: Any) -> Tree:
+            i = k * each + j
+            if held is not None:
+                return chunk(backend.chunk(held, j, chunks.size), i)
+            return chunk(backend.rows(rest, i * chunks.size, chunks.size), i)
 
-        return backend.over_replicas(model, part, sample.data)
-
-    def _rows(self, data: Batch | Chunked, i: Any, count: int) -> Batch:
-        """Return the samples of chunk i, of which the last one may be short."""
-        if not isinstance(data, Chunked):
-            return self.backend.rows(data, i * self.chunks.size, count)
-        if isinstance(i, int) and data.tail is not None and i == self.chunks.count:
-            return data.tail
-        return self.backend.chunk(data.chunks, i, count)
+        total, each = zero(*at), chunks.count // parts
+        if each:
+            total = backend.fold(lambda j, sums: _plus(sums, own(j)), total, 0, each)
+        if chunks.tail:  # done by all at the same time
+            start = chunks.count * chunks.size
+            tail = rest if held is not None else backend.rows(rest, start, chunks.tail)
+            last = chunk(tail, chunks.count)
+            last = keras.tree.map_structure(lambda a: a / parts, last)
+            total = _plus(total, last)
+        return total
 
     def _zero(self) -> Tensor:
         return ops.zeros((), self.backend.WIDE)

@@ -88,7 +88,7 @@ class SetupMaker:
         seeds = [v for v in moved if not keras.backend.is_float_dtype(v.dtype)]
         inputs = [a.shape for a in keras.tree.flatten(data.x)]
         numbers = _numbers(inputs) + _layer_outputs(self.model)
-        parts = self.backend.replicas(self.model)
+        parts = 1 if fixed else self.backend.parts(self.model)
         most = self.backend.chunk_numbers(x) // max(numbers, 1)
         chunks = Chunks.of(size, most, fixed or self.chunk_size, parts)
         if self.backend.process()[1] > 1 and not (fixed or self.chunk_size):

@@ -225,16 +225,16 @@ class Samples:
             self._data = _copied(self._backend, self.source, slice(None))
         return self._data
 
-    def in_chunks(self, chunks: Chunks, shares: int) -> Batch | Chunked:
-        """All samples for evaluations by chunks, which so many devices share.
+    def in_chunks(self, chunks: Chunks, parts: int, shares: int) -> Batch | Chunked:
+        """All samples for evaluations by chunks.
 
-        Of several processes each has its part, if it can be cut. Otherwise all of them,
-        where each replica of the model is.
+        Of several processes each has its part, if so many parts, or devices that share
+        each chunk, can hold them. Otherwise all, where each replica of the model is.
         """
         backend, host = self._backend, self._host
         if host is None:
             return self.data if self._replicas is None else self._replicas
-        if not chunks.count or chunks.size % shares:
+        if not chunks.count or (chunks.count % parts and chunks.size % shares):
             return self.data
         if self._chunked is None or self._chunked[0] != chunks:
             tail = None

@@ -167,6 +167,25 @@ def test_a_grid_search_in_two_processes_gives_the_same_scores(iris):
     assert isinstance(one.best_estimator_[-1].builder, MLP)
 
 
+@pytest.mark.slow
+def test_a_grid_search_by_the_workers_of_dask_gives_the_same_scores(iris):
+    distributed = pytest.importorskip("distributed")
+    few = {"neuralnetworkclassifier__l2": [1e-3, 1e-1]}
+    one = grid(n_jobs=1).set_params(param_grid=few).fit(*iris)
+    cluster = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with (
+        distributed.Client(**cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
+        two = grid().set_params(param_grid=few).fit(*iris)
+    scores = one.cv_results_["mean_test_score"]
+    np.testing.assert_array_equal(scores, two.cv_results_["mean_test_score"])
+    assert len(np.unique(scores)) == 2
+    np.testing.assert_array_equal(
+        *(found.best_estimator_.predict_proba(iris[0]) for found in (one, two))
+    )
+
+
 def test_global_seeds_are_neither_read_nor_written(iris):
     def draw():
         scikit = check_random_state(None).uniform()  # NumPy's global generator

@@ -11,7 +11,7 @@ import numpy as np
 import pages
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "distributed.py"
+SCRIPT = Path(__file__).parents[1] / "devices.py"
 
 # Relative to the largest entry; the sums are taken in another order.
 CLOSE = 1e-6
@@ -224,3 +224,43 @@ def test_the_documentation_of_several_devices_runs(page, word, devices, tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"{devices} True"
+
+
+SENT = """
+import json, sys
+import jax, keras, numpy as np
+import keras_nlp_bridge as knb
+
+sys.path.insert(0, sys.argv[1])
+from collectives import collectives
+
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
+model.compile(loss="mse")
+rng = np.random.default_rng(0)
+data = rng.normal(size=(101, 5)), rng.normal(size=(101, 3))
+for size in ({"chunk_size": 10}, {}, {"batch_size": 20}):
+    problem = knb.KerasProblem(model, *data, **size)
+    x, sample, seen = problem.to_device(problem.x0), problem.sample, problem.traceable
+    for function, given in ((seen.wide_value_and_grad, (x,)), (seen.hvp, (x, x))):
+        text = jax.jit(function).lower(*given, sample).compile().as_text()
+        print(json.dumps(collectives(text)))
+"""
+
+
+@pytest.mark.backend("jax")
+def test_devices_send_each_number_once_however_many_chunks_there_are():
+    more = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run(
+        [sys.executable, "-c", SENT, str(pages.ROOT / "benchmarks")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **more},
+    )
+    assert done.returncode == 0, done.stderr
+    programs = list(map(json.loads, done.stdout.splitlines()))
+    assert len(programs) == 6
+    n = 18
+    for found, least in zip(programs, [n + 1, n] * 3, strict=True):
+        assert {(name, once) for name, _, once in found} == {("all-reduce", True)}
+        assert least <= sum(numbers for _, numbers, _ in found) <= n + 8

@@ -1,4 +1,4 @@
-"""One process of tests/fitting/test_devices.py: ``distributed.py KIND OUTPUT``.
+"""One process of tests/fitting/test_devices.py: ``devices.py KIND OUTPUT``.
 
 Runs the same work on one device or under a distribution of KIND and writes what came
 out of it.
