@@ -78,7 +78,7 @@ class Backend(ABC):
     WIDE: str
     JIT: bool
     UNEVEN_LAST: bool
-    SPREADS: bool = False
+    SPREADS: bool
     CARRIES: bool
 
     # ----------------------------------------------------------------------- machine

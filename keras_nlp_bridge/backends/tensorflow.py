@@ -29,6 +29,7 @@ class Backend(Replicated):
     JIT = False  # XLA is slower than TensorFlow in long sums and in convolutions
     CARRIES = True
     UNEVEN_LAST = True  # the first one they must divide
+    SPREADS = False
 
     def accelerators(self) -> list[str]:
         found = tf.config.list_physical_devices()

@@ -28,6 +28,7 @@ class Backend(Processes):
     JIT = False
     CARRIES = True
     UNEVEN_LAST = True
+    SPREADS = False
 
     def accelerators(self) -> list[str]:
         cuda = range(torch.cuda.device_count())
