@@ -171,7 +171,7 @@ class Dense(NamedTuple):
 
 
 class Scaled(NamedTuple):
-    """What is kept of a Jacobian that is known by its products."""
+    """The scale of a Jacobian that is known by its products."""
 
     scale: Array  # (n,)
 
