@@ -23,6 +23,8 @@ _CLASSES = (
     keras.losses.SquaredHinge,
     keras.losses.Poisson,
     keras.losses.KLDivergence,
+    keras.losses.CosineSimilarity,
+    keras.losses.CategoricalHinge,
 )
 _FUNCTIONS = (
     keras.losses.mean_squared_error,
@@ -35,6 +37,8 @@ _FUNCTIONS = (
     keras.losses.squared_hinge,
     keras.losses.poisson,
     keras.losses.kl_divergence,
+    keras.losses.cosine_similarity,
+    keras.losses.categorical_hinge,
 )
 
 
@@ -77,10 +81,11 @@ def _check(name: str, target: Shape, output: Shape, weight: Shape | None) -> Non
             f"the loss {name!r}; got {_text(target)}."
         )
     values = min(target, output, key=len)[:-1]
-    if output and weight is not None and not _fit(weight, values):
+    if output and weight is not None and not _weighs(weight, values):
         raise ValueError(
             f"`sample_weight` must have shape {_text(values)}, one number for each "
-            f"value of the loss {name!r}; got {_text(weight)}."
+            f"value of the loss {name!r}, or 1 in the place of a size; got "
+            f"{_text(weight)}."
         )
 
 
@@ -113,6 +118,18 @@ def _fit(a: Shape, b: Shape) -> bool:
         b = b[:-1]
     return len(a) == len(b) and all(
         n is None or m is None or n == m for n, m in zip(a, b, strict=True)
+    )
+
+
+def _weighs(weight: Shape, values: Shape) -> bool:
+    """Tell whether Keras takes a weight for values, one for several perhaps."""
+    if len(weight) == len(values) + 1 and weight[-1] == 1:
+        weight = weight[:-1]
+    elif len(values) == len(weight) + 1 and values[-1] == 1:
+        values = values[:-1]
+    return len(weight) == len(values) and all(
+        n is None or m is None or n in (1, m)
+        for n, m in zip(weight, values, strict=True)
     )
 
 

@@ -39,6 +39,8 @@ LOSSES = {
     "Huber": keras.losses.Huber(),
     "a function": keras.losses.mean_absolute_error,
     "a class by name": "MeanSquaredLogarithmicError",
+    "cosine": "cosine_similarity",
+    "hinge": keras.losses.CategoricalHinge(),
 }
 
 
@@ -139,7 +141,15 @@ def test_a_weight_for_each_number_is_refused(method):
 
 
 @pytest.mark.parametrize(
-    ("y", "weight"), [((5, 3), (5,)), ((5, 3), (5, 1)), ((5,), ())]
+    ("y", "weight"),
+    [
+        ((5, 3), (5,)),
+        ((5, 3), (5, 1)),
+        ((5, 3), (1,)),
+        ((5, 3), (1, 1)),
+        ((5,), ()),
+        ((5,), (1,)),
+    ],
 )
 def test_weights_of_sequences(y, weight):
     units = 3 if len(y) == 2 else 1
@@ -148,9 +158,12 @@ def test_weights_of_sequences(y, weight):
     x, weights = rng.normal(size=(6, 5, 4)), rng.uniform(size=(6, *weight))
     targets = rng.normal(size=(6, *y))
     f = knb.KerasProblem(model, x, targets, sample_weight=weights).fun
-    shape = (6, 5, 1) if weight else (6, 1, 1)
-    squares = targets.reshape(6, 5, -1) ** 2 * weights.reshape(shape)
+    squares = targets.reshape(6, 5, -1) ** 2 * weights.reshape(6, -1, 1)
     assert f(np.zeros(5 * units)) == pytest.approx(squares.mean(), rel=1e-5)
+    model.compile(loss="mse")  # as Keras has it
+    model.set_weights([0 * w for w in model.get_weights()])
+    theirs = model.evaluate(x, targets, sample_weight=weights, verbose=0)
+    assert f(np.zeros(5 * units)) == pytest.approx(theirs, rel=1e-5)
     with pytest.raises(ValueError, match=r"`sample_weight` must have shape \(samples"):
         knb.KerasProblem(model, x, targets, sample_weight=np.ones((6, 4)))
 
