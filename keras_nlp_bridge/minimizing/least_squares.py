@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -110,9 +111,7 @@ def least_squares(
             fun.assign(result.x)
         own = None if fun.projection is None else fun.projection.bounds
         F = fun.residual(result.x)
-        _, run = solver.configure(options or {}, minibatches=False)
-        size = np.dtype(fun.dtype).itemsize
-        dense = run.is_dense(F.size, fun.n, size)  # type: ignore[attr-defined]
+        dense = _is_dense(solver, options or {}, (F.size, fun.n), fun.dtype)
         jacobian_at = fun.residual_jac if dense else fun.residual_jac_operator
         return _as_scipys(result, (F, jacobian_at(result.x)), (ends, own))
     if not callable(fun):
@@ -152,6 +151,17 @@ def _derivative(
         return jacobian(lambda z: fun(z, *args), x, box())
 
     return differences
+
+
+def _is_dense(
+    solver: ScipyMethod, options: Mapping[str, Any], shape: tuple[int, int], dtype: str
+) -> bool:
+    """Whether a run with these options had a Jacobian of this shape as a matrix."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the run has told of unknown options
+        _, method = solver.configure(options, minibatches=False, strict=False)
+    size = np.dtype(dtype).itemsize
+    return method.is_dense(*shape, size)  # type: ignore[attr-defined]
 
 
 def _as_scipys(

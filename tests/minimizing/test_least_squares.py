@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 from nets import DOUBLE, precision
-from scipy.optimize import curve_fit
+from scipy.optimize import OptimizeWarning, curve_fit
+from scipy.sparse.linalg import LinearOperator
 
 import keras_nlp_bridge as knb
 
@@ -80,6 +81,18 @@ def test_products_on_the_device_are_those_of_the_host(problem):
     np.testing.assert_allclose(
         res.jac.T @ res.fun, problem.residual_jac(res.x).T @ res.fun, atol=1e-5
     )
+
+
+def test_the_form_of_the_jacobian_is_that_of_the_run(problem):
+    some = {"maxiter": 1, "gtol": 0}
+    with pytest.warns(OptimizeWarning, match="got .typo."):
+        res = knb.least_squares(problem, options={**some, "typo": 1}, assign=False)
+    assert isinstance(res.jac, np.ndarray)
+    ours = knb.methods.LevenbergMarquardt(solver="cgls")
+    for given in ({"method": ours}, {"options": {"max_bytes": 100.0}}):
+        options = {**some, **given.pop("options", {})}
+        res = knb.least_squares(problem, options=options, assign=False, **given)
+        assert isinstance(res.jac, LinearOperator)
 
 
 def test_fit_by_products_and_bounds(problem):
