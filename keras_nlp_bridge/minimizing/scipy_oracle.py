@@ -297,7 +297,7 @@ class SquaresOracle:
 
     def residual_jac(self, x: NDArray[Any]) -> NDArray[Any]:
         """Return their Jacobian at x as an array, after `residual`."""
-        found = self.jacobian(x)
+        found = self._evaluated(x)
         if isinstance(found, LinearOperator):
             raise ValueError(
                 "`jac` must return an array or a sparse matrix for the solver "
@@ -324,6 +324,11 @@ class SquaresOracle:
 
     def jacobian(self, x: NDArray[Any]) -> Any:
         """Return their Jacobian at x as `jac` does, with two dimensions."""
+        found = self._evaluated(x)
+        # A matrix may be one that `jac` changes at its next call.
+        return found if isinstance(found, LinearOperator) else found.copy()
+
+    def _evaluated(self, x: NDArray[Any]) -> Any:
         self._njev += 1
         with np.errstate(**self._errstate):
             found = self._jac(x.copy(), *self._args)
@@ -335,8 +340,7 @@ class SquaresOracle:
                 f"`jac` must return real numbers of shape {(self._rows, x.size)}; got "
                 f"shape {found.shape} of {found.dtype}."
             )
-        # A sparse or dense matrix may be one that `jac` changes at its next call.
-        return found if isinstance(found, LinearOperator) else found.copy()
+        return found
 
 
 _DIFFERENCES = ("2-point", "3-point", "cs")
