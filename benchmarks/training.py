@@ -1,7 +1,9 @@
 """How well `fit` trains, beside Keras's optimizers: the same constants on every task.
 
 Run ``python benchmarks/training.py [--tasks mlp noisy ...] [--seeds 3]
-[--epochs-scale 1] [--data-dir DIR]``. Tasks of MNIST need tensorflow_datasets.
+[--epochs-scale 1] [--data-dir DIR] [--ours]``. Tasks of MNIST need tensorflow_datasets;
+with ``--ours`` the numbers of the rivals are those that are stored, after a change of
+ours.
 
 Every run of a seed begins at the same weights. "Equal epochs" gives all methods the
 same number of steps; "equal work" shortens the runs of ours by their cost, in units
@@ -35,12 +37,8 @@ Data = tuple[Any, Any, Any, Any]  # x and y to train on, x and y to test on
 
 CLASSES = common.cross_entropy
 GRID = (3e-4, 1e-3, 3e-3, 1e-2)
-OURS = ("r2", "tr-lsr1", "slbfgs")
-# With other options than the defaults: a method, and a word for them.
-VARIANTS = {
-    "r2 spectral": {"norm": "spectral"},
-    "r2 undecayed": {"weight_decay": 0.0},
-}
+CHOICE = "default"  # `fit` without a method
+OURS = (CHOICE, "r2", "tr-lsr1", "slbfgs")
 # Forward and backward passes a step; a method counts its own evaluations as well.
 BASELINES = (
     *(f"Adam {rate:g}" for rate in GRID),
@@ -495,8 +493,8 @@ def train(
     if in_epochs:
         given |= {"x": x, "y": y, "batch_size": task.batch_size, "epochs": task.epochs}
     work, start = 1.0, time.perf_counter()
-    if name in OURS or name in VARIANTS:
-        given |= {"method": name.partition(" ")[0], "options": VARIANTS.get(name)}
+    if name in OURS:
+        given["method"] = None if name == CHOICE else name
         res = knb.fit(model, seed=seed, **given).result
         work = (res.njev + (res.nfev - res.njev) / 3) / steps
     else:
@@ -532,14 +530,29 @@ def outcome(task: Task, ours: Sequence[float], theirs: Sequence[float]) -> str:
 
 
 def rows_of(
-    name: str, task: Task, seeds: int, scale: float, data_dir: str | None
+    name: str,
+    task: Task,
+    seeds: int,
+    scale: float,
+    data_dir: str | None,
+    stored: dict[str, list[str]],
 ) -> tuple[list[list[str]], dict[str, dict[str, list[str]]]]:
-    """Return the table of a task, and the outcomes of our methods."""
+    """Return the table of a task, and the outcomes of our methods.
+
+    Parameters
+    ----------
+    name, task, seeds, scale, data_dir
+        As in the arguments of the command.
+    stored : dict
+        Rows of methods that are not run again.
+    """
     runs: dict[str, list[Run]] = {}
     equal: dict[str, list[Run]] = {}
     for seed in range(seeds):
         data = task.data(seed, data_dir)
         for method in (*OURS, *BASELINES):
+            if method in stored:
+                continue
             run = train(task, method, data, seed, scale)
             runs.setdefault(method, []).append(run)
             if method in OURS:
@@ -558,7 +571,9 @@ def rows_of(
                 f"{np.mean([r.seconds for r in found]):.1f}",
             ]
         )
+    rows += stored.values()
     tests = {k: [r.test for r in found] for k, found in runs.items()}
+    tests |= {k: _ends(row[2]) for k, row in stored.items()}
     grid = [f"Adam {rate:g}" for rate in GRID]
     best = min(grid, key=lambda k: float(np.nan_to_num(np.mean(tests[k]), nan=np.inf)))
     tests["best Adam"] = tests[best]
@@ -570,6 +585,18 @@ def rows_of(
                 other: outcome(task, reached, tests[other]) for other in COMPARED
             }
     return rows, outcomes
+
+
+def _ends(shown: str) -> list[float]:
+    """Return two numbers that have the mean and the spread of a cell."""
+    mean, std = map(float, shown.split(" ± "))
+    return [mean - std, mean + std]
+
+
+def _rivals(name: str) -> dict[str, list[str]]:
+    """Return the stored rows of the rivals in a task."""
+    rows = json.loads((common.RESULTS / f"training-{name}.json").read_text())["rows"]
+    return {row[1]: row for row in rows if row[1] in BASELINES}
 
 
 def summary(found: dict[str, dict[str, dict[str, str]]]) -> list[list[str]]:
@@ -595,6 +622,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs-scale", type=float, default=1.0)
     parser.add_argument("--data-dir")
+    parser.add_argument("--ours", action="store_true")
     args = parser.parse_args()
     header = [
         *("task", "method", "test, equal epochs", "test, equal work"),
@@ -602,8 +630,9 @@ def main() -> None:
     ]
     for name in args.tasks:
         task = TASKS[name]
+        stored = _rivals(name) if args.ours else {}
         rows, outcomes = rows_of(
-            name, task, args.seeds, args.epochs_scale, args.data_dir
+            name, task, args.seeds, args.epochs_scale, args.data_dir, stored
         )
         header[2:4] = [f"{task.metric}, equal {kind}" for kind in ("epochs", "work")]
         common.report(f"training-{name}", rows, header)

@@ -41,7 +41,7 @@ epoch; history.json, the same with settings, versions and result; history.png.
 _EXAMPLES = """\
 examples:
   keras-nlp-bridge train keras_nlp_bridge.cli.demo:lenet --data digits --epochs 5
-      LeNet on digits by tr-lsr1
+      LeNet on digits by r2 in the spectral norm
   keras-nlp-bridge train keras_nlp_bridge.cli.demo:lenet --data digits --output lenet \\
           --method adam:2,L-BFGS-B:20 --metrics accuracy
       two passes of Adam, then at most 20 iterations of L-BFGS-B
@@ -71,7 +71,7 @@ def add(commands: Any) -> None:
     )
     add_inputs(parser)
     option = parser.add_argument
-    option("--method", metavar="M", help="see below (tr-lsr1)")
+    option("--method", metavar="M", help="see below (r2 norm=spectral)")
     option("--options", nargs="+", default=[], metavar="K=V", help="of the method")
     option("--epochs", "-e", type=count, metavar="E", help="passes or iterations (10)")
     option("--batch-size", type=count, metavar="B", help="minibatch (32)")
@@ -95,10 +95,10 @@ def _train(options: argparse.Namespace) -> int:
         make_directory(options.output)
         import keras
 
-        from keras_nlp_bridge.minimizing.solvers import DEFAULT
+        from keras_nlp_bridge.minimizing.solvers import or_fitting
         from keras_nlp_bridge.problem.models import build
 
-        options.method = options.method or DEFAULT
+        options.method, settings = or_fitting(options.method, settings)
         method, epochs = _method(options.method, options.epochs, settings)
         data = read_data(options)
         make = model_maker(options, data, options.metrics)

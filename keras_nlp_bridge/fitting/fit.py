@@ -31,7 +31,7 @@ from keras_nlp_bridge.fitting.writers import first_writes
 from keras_nlp_bridge.methods import Clocked, Status
 from keras_nlp_bridge.minimizing.options import unknown_option
 from keras_nlp_bridge.minimizing.owner import is_problem
-from keras_nlp_bridge.minimizing.solvers import DEFAULT, PLAIN, Solver, find
+from keras_nlp_bridge.minimizing.solvers import PLAIN, Solver, find, or_fitting
 from keras_nlp_bridge.problem import data
 from keras_nlp_bridge.problem.data import is_arrays
 from keras_nlp_bridge.problem.models import check_targets
@@ -42,7 +42,7 @@ def fit(
     model: keras.Model,
     x: Any = None,
     y: Any = None,
-    method: Any = DEFAULT,
+    method: Any = None,
     batch_size: int | None = None,
     epochs: int = 1,
     verbose: Any = "auto",
@@ -77,12 +77,12 @@ def fit(
     x, y : data
         Everything that `keras.Model.fit` takes. For methods on all samples also a
         `KerasProblem` on the model, as x.
-    method : str, callable, Method, keras.optimizers.Optimizer or list
+    method : str, callable, Method, keras.optimizers.Optimizer or list, optional
         By minibatches, without a learning rate: "r2", "tr-lsr1", "slbfgs", and with
-        `batch_size` "trunk". On all samples, an iteration is an epoch: a method of
-        SciPy that uses gradients, or one of ours. Keras's optimizers train as usual. A
-        list such as ``["adam:5", "L-BFGS-B:200"]`` or ``[("r2", 5, {}), ...]`` runs one
-        after the other.
+        `batch_size` "trunk"; by default "r2" with ``norm="spectral"``. On all samples,
+        an iteration is an epoch: a method of SciPy that uses gradients, or one of ours.
+        Keras's optimizers train as usual. A list such as ``["adam:5", "L-BFGS-B:200"]``
+        or ``[("r2", 5, {}), ...]`` runs one after the other.
     batch_size : int, optional
         For minibatch methods and Keras optimizers; by default 32.
     epochs : int
@@ -126,6 +126,7 @@ def fit(
     BatchNormalization: ``docs/methods/minibatches.md``.
     """
     given = checked_arguments(dict(locals()))
+    method, given["options"] = or_fitting(method, given["options"])
     blocks = x.blocks if is_problem(x) else []
     check_model(model, loss, alone=not blocks)
     if is_arrays(x):
@@ -164,7 +165,7 @@ def _planned(
     """Return the phases to run, and the arguments that are for each of them."""
     own = ("epochs", "initial_epoch", "seed", "options")
     arguments = {name: value for name, value in given.items() if name not in own}
-    options, size = dict(given["options"] or {}), given["batch_size"]
+    options, size = dict(given["options"]), given["batch_size"]
     epochs, first = given["epochs"], given["initial_epoch"]
     with backends.current().scope(model):  # in which optimizers have to be made
         phases = _phases(method, epochs, options, averaging, size)

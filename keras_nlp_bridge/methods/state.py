@@ -157,6 +157,7 @@ class Past(NamedTuple):
     rejections: Array  # in a row, int32
     loss: Array  # average of f where steps began, on samples not stepped on yet
     worst_loss: Array  # its highest value
+    mean: Array  # plain mean of what is in `loss`
 
 
 def no_counts(x: Array) -> Counts:

@@ -31,6 +31,7 @@ from keras_nlp_bridge.methods import (
 __all__ = [
     "COMPARED",
     "DEFAULT",
+    "FITTING",
     "FULL_SAMPLE",
     "IMAGES",
     "LEAST_SQUARES",
@@ -41,13 +42,15 @@ __all__ = [
     "find",
     "ingredients",
     "listing",
+    "or_fitting",
     "ours",
     "refuse_bounds",
     "refuse_limits",
     "refuse_projection",
 ]
 
-DEFAULT = "tr-lsr1"  # of minimize and fit
+DEFAULT = "tr-lsr1"  # of minimize
+FITTING = "r2", {"norm": "spectral"}  # of fit: a method, and options of it
 FULL_SAMPLE = "L-BFGS-B"  # where a run on all samples ends by itself
 IMAGES = "r2"
 COMPARED = "L-BFGS-B,r2,tr-lsr1,Adam"
@@ -244,6 +247,17 @@ def find(given: Any) -> Solver:
         takes = frozenset({"jac", "bounds"})
         return Solver(name=name, kind="keras", takes=takes, limits=(), call=given)
     raise ValueError(_unknown(given))
+
+
+def or_fitting(
+    method: Any, options: Mapping[str, Any] | None
+) -> tuple[Any, dict[str, Any]]:
+    """Return method and options of `fit`, which may leave the choice to us."""
+    given = dict(options or {})
+    if method is not None:
+        return method, given
+    name, own = FITTING
+    return name, {**own, **given}
 
 
 def _unknown(given: Any) -> str:

@@ -29,6 +29,8 @@ __all__ = ["Clocked", "shortened", "shrinkage"]
 
 # Decay of the average where the length is unknown.
 AVERAGING = 0.98
+# The part of the loss that is left, on average, where data are as noisy as any.
+NOISY = 0.3
 # Steps of the warm-up at least.
 LEAST_WARMUP = 10
 
@@ -57,12 +59,12 @@ class Clocked(Method):
     warmup: float = option(
         0.02, In(0, 1), "Part of the run in which the steps rise to their length."
     )
-    weight_decay: float = option(
+    weight_decay: float | None = option(
         0.03,
         In(0, 1, "["),
         "At each step the vector of weights is shortened by this share of the step's "
-        "length, once the average of f has halved, and in proportion before: it needs "
-        "no learning rate, and ends with the steps. 0 turns it off.",
+        "length, once the average of f has halved, and if 0.3 of f is left on the "
+        "average of the run; otherwise in proportion. 0 turns it off.",
     )
     loss_memory: float = option(
         0.98,
@@ -96,7 +98,7 @@ class Clocked(Method):
             "stop": running,
             "clock": Clock(none, zero, zero),
             "average": x,
-            "past": Past(x, no, none, zero, zero - math.inf),
+            "past": Past(x, no, none, zero, zero - math.inf, zero),
         }
 
     def solution(self, oracle: Oracle, state: Any) -> Array:
@@ -184,7 +186,12 @@ class Clocked(Method):
         loss = xp.where(fresh, keep * past.loss + (1 - keep) * state.at.f, past.loss)
         worst = xp.maximum(past.worst_loss, self.mean_loss(loss, state.clock.t))
         worst = xp.where(fresh, worst, past.worst_loss)
-        return state._replace(past=past._replace(loss=loss, worst_loss=worst))
+        mean = past.mean + (state.at.f - past.mean) / xp.cast(
+            state.clock.t, xp.dtype(loss)
+        )
+        mean = xp.where(fresh, mean, past.mean)
+        past = past._replace(loss=loss, worst_loss=worst, mean=mean)
+        return state._replace(past=past)
 
     def mean_loss(self, loss: Array, t: Array) -> Array:
         """Return the average that a sum of t decaying terms stands for; 0 of none."""
@@ -192,17 +199,31 @@ class Clocked(Method):
         weight = 1 - self.loss_memory ** xp.cast(t, xp.dtype(loss))
         return loss / xp.where(weight > 0, weight, xp.ones_like(weight))
 
-    def decay_share(self, state: Any) -> Array:
-        """Return the weight decay: all of it once the average of f has halved.
+    @property
+    def whole_decay(self) -> float:
+        """The weight decay where all of it is due."""
+        return self.weight_decay or 0.0
 
-        Before, in proportion. Where nothing is learnt the steps are noise, and the
-        decay is all that is left of them.
+    def decay_share(self, state: Any) -> Array:
+        """Return the weight decay of a step: more of it where the data are noisy.
+
+        How noisy they are is told by how much of the loss is left on the average of
+        the run: all of the decay from a share of `NOISY` on, and in proportion below.
+        It waits until the average of f has halved, and rises in proportion before:
+        where nothing is learnt the steps are noise, and the decay is all that is left
+        of them.
         """
-        xp, loss, worst = namespace(state.at.x), state.past.loss, state.past.worst_loss
-        known = xp.isfinite(worst) & (worst != 0)
-        whole = xp.where(known, xp.abs(worst), xp.ones_like(worst))
-        gone = xp.where(known, worst, 0 * whole) - self.mean_loss(loss, state.clock.t)
-        return self.weight_decay * xp.clip(2 * gone / whole, 0.0, 1.0)
+        xp, past = namespace(state.at.x), state.past
+        known = xp.isfinite(past.worst_loss) & (past.worst_loss != 0)
+        whole = xp.where(known, xp.abs(past.worst_loss), xp.ones_like(past.loss))
+        worst = xp.where(known, past.worst_loss, 0 * whole)
+        gone = worst - self.mean_loss(past.loss, state.clock.t)
+        left = 1 - (worst - past.mean) / whole
+        rise, noise = (
+            xp.clip(2 * gone / whole, 0.0, 1.0),
+            xp.clip(left / NOISY, 0.0, 1.0),
+        )
+        return self.whole_decay * rise * noise
 
     def ahead(
         self, oracle: Oracle, state: Any, d: Array, length: Array

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from keras_nlp_bridge.arrays import Array, namespace
-from keras_nlp_bridge.checks import In, Maybe, OneOf, option
+from keras_nlp_bridge.checks import Count, In, Maybe, OneOf, option
 from keras_nlp_bridge.methods.method import Oracle
-from keras_nlp_bridge.methods.minibatch.steered import Outcome, Steered
+from keras_nlp_bridge.methods.minibatch.steered import Outcome, Steered, Usual
 from keras_nlp_bridge.methods.state import Clock, Counts, Iterate, Past
 from keras_nlp_bridge.methods.steps.norms import NORMS, cuts_of, steepest
 
@@ -65,14 +65,26 @@ class StochasticR2(Steered):
         "Decay of the average of the gradient; by default 0.9, and 0.95 for spectral.",
     )
     beta2: float = option(0.99, In(0, 1), "Decay of the average of its square.")
-    weight_decay: float = 0.2
+    weight_decay: float | None = option(
+        None,
+        Maybe(In(0, 1, "[")),
+        "As in other methods for minibatches; by default 0.2, and 0.55 for spectral.",
+    )
+    widest: int | None = option(
+        256,
+        Maybe(Count()),
+        "For spectral: matrices with more rows and more columns than so many go by "
+        "each entry, since a step would take the cube of that; None for no limit.",
+    )
 
     any_projection: ClassVar[bool] = True
 
     @property
-    def usual(self) -> tuple[float, float]:
-        """The defaults of `target` and `least_rate` where steps decay."""
-        return (0.7, 0.01) if self.norm == "spectral" else super().usual
+    def usual(self) -> Usual:
+        """The defaults that go with the norm, where steps decay."""
+        if self.norm == "spectral":
+            return Usual(least_rate=0.01, weight_decay=0.55)
+        return super().usual
 
     def init(self, oracle: Oracle, x: Array) -> StochasticR2State:
         """Return the first state; nothing is evaluated."""
@@ -98,7 +110,13 @@ class StochasticR2(Steered):
         state, at, t = self.remembered(state, sound), state.at, state.clock.t
         slow = self.beta1 or (0.95 if self.norm == "spectral" else 0.9)
         m, h, d = steepest(
-            oracle, self.norm, (state.m, state.h), at.g, t, (slow, self.beta2)
+            oracle,
+            self.norm,
+            (state.m, state.h),
+            at.g,
+            t,
+            (slow, self.beta2),
+            self.widest,
         )
         m, h = xp.select(sound, (m, h), (state.m, state.h))
         state = state._replace(m=m, h=h)

@@ -10,10 +10,17 @@ from keras_nlp_bridge.methods.method import Oracle, constrained, made
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
 from keras_nlp_bridge.methods.state import Counts
 
-__all__ = ["Outcome", "Steered"]
+__all__ = ["Outcome", "Steered", "Usual"]
 
 # The range of log sigma: wider than any that was seen.
 LOG_SIGMA = (-14.0, 28.0)
+
+
+class Usual(NamedTuple):
+    """Defaults that go with the norm, where steps decay."""
+
+    least_rate: float
+    weight_decay: float
 
 
 class Outcome(NamedTuple):
@@ -37,9 +44,9 @@ class Steered(Clocked):
     target: float | None = option(
         None,
         Maybe(In(0, 1)),
-        "Ratio that the controller steers to; by default 0.5, 0.7 for spectral, and "
-        "0.8 without decay. Sigma rises below it; it falls above the ratio that "
-        "shorter steps, with the clock or damped, would have.",
+        "Ratio that the controller steers to; by default 0.5, and 0.8 without decay. "
+        "Sigma rises below it; it falls above the ratio that shorter steps, with the "
+        "clock or damped, would have.",
     )
     test_every: int = option(4, Count(), "A ratio is measured every so many steps.")
     test_first: int = option(19, Count(0), "And in each of the first so many.")
@@ -83,20 +90,26 @@ class Steered(Clocked):
     )
 
     @property
-    def usual(self) -> tuple[float, float]:
-        """The defaults of `target` and `least_rate` where steps decay."""
-        return 0.5, 0.0
+    def usual(self) -> Usual:
+        """The defaults that go with the norm, where steps decay."""
+        return Usual(least_rate=0.0, weight_decay=0.2)
+
+    @property
+    def whole_decay(self) -> float:
+        """The weight decay where all of it is due."""
+        given = self.weight_decay
+        return self.usual.weight_decay if given is None else given
 
     @property
     def _target(self) -> float:
         """The ratio that sigma is steered to."""
-        usual = self.usual[0] if self.decay else 0.8
+        usual = 0.5 if self.decay else 0.8
         return usual if self.target is None else self.target
 
     @property
     def _highest(self) -> float:
         """The log sigma to which a ratio alone may take it."""
-        usual = self.usual[1] if self.decay else 0.0
+        usual = self.usual.least_rate if self.decay else 0.0
         least = usual if self.least_rate is None else self.least_rate
         return -math.log(max(least, math.exp(-LOG_SIGMA[1])))
 

@@ -50,8 +50,8 @@ class Layered(Protocol):
     matrices: Sequence[Cut]
 
 
-def cuts_of(oracle: object) -> Sequence[Cut]:
-    """Return the parts of x that are matrices.
+def cuts_of(oracle: object, widest: int | None = None) -> Sequence[Cut]:
+    """Return the parts of x that are matrices of at most so many rows or columns.
 
     Raises
     ------
@@ -64,7 +64,8 @@ def cuts_of(oracle: object) -> Sequence[Cut]:
             "of its parts are matrices is known in `fit` and of a KerasProblem whose "
             "own functions are given; got 'spectral'."
         )
-    return oracle.matrices
+    found = oracle.matrices
+    return [c for c in found if widest is None or min(c.stack[1:]) <= widest]
 
 
 def steepest(
@@ -74,6 +75,7 @@ def steepest(
     g: Array,
     t: Array,
     decays: tuple[float, float],
+    widest: int | None = None,
 ) -> tuple[Array, Array, Array]:
     """Return both averages with g in them, and a direction of steepest descent.
 
@@ -91,12 +93,14 @@ def steepest(
         Gradients in the averages, g among them.
     decays : pair of float
         Of the averages.
+    widest : int, optional
+        For "spectral": matrices with more rows and more columns go by each entry.
     """
     m, h = averages
     if norm == "euclidean":
         return _euclidean(m, h, g, t, decays[0])
     m, h, d = fused(oracle, _diagonal, m, h, g, t, *decays)
-    if norm == "spectral" and (cuts := cuts_of(oracle)):
+    if norm == "spectral" and (cuts := cuts_of(oracle, widest)):
         # With Nesterov's look-ahead.
         d = _with_matrices(cuts, d, decays[0] * m + (1 - decays[0]) * g)
     return m, h, d

@@ -171,16 +171,24 @@ def test_weight_decay_is_a_share_of_the_step(kind):
 
 @pytest.mark.parametrize("kind", CLOCKED)
 @pytest.mark.parametrize(
-    ("worst", "mean", "share"),
+    ("worst", "now", "run", "share"),
     [
-        *[(2.0, 2.0, 0), (2.0, 1.5, 0.5), (2.0, 1.0, 1), (2.0, 0.1, 1)],
-        *[(2.0, 2.5, 0), (-1.0, -1.25, 0.5), (0.0, -0.25, 0.5), (-np.inf, 0.0, 0)],
+        # It waits until the loss has halved.
+        *[(2.0, 2.0, 2.0, 0), (2.0, 1.5, 1.5, 0.5), (2.0, 1.0, 1.0, 1)],
+        *[(2.0, 2.5, 2.0, 0), (-1.0, -1.25, -1.25, 0.5), (0.0, -0.25, -0.25, 0.5)],
+        # Where less than 0.3 of it is left on average the data are not noisy.
+        *[(2.0, 0.1, 0.6, 1), (2.0, 0.1, 0.3, 0.5), (2.0, 0.1, 0.0, 0)],
+        *[(2.0, 0.7, 0.3, 0.5), (-1.0, -4.0, -1.85, 0.5), (-1.0, -4.0, -3.0, 0)],
+        (-np.inf, 0.0, 0.0, 0),
     ],
 )
-def test_weight_decay_grows_with_what_the_loss_has_lost(kind, worst, mean, share):
+def test_weight_decay_is_for_losses_that_fall_and_data_that_are_noisy(
+    kind, worst, now, run, share
+):
     method = kind(weight_decay=0.1, loss_memory=0.75)
     state = method.init(None, np.ones(3))
-    losses = {"loss": np.float64(0.25 * mean), "worst_loss": np.float64(worst)}
+    losses = {"loss": 0.25 * now, "worst_loss": worst, "mean": run}
+    losses = {name: np.float64(value) for name, value in losses.items()}
     state = state._replace(
         clock=state.clock._replace(t=np.int32(1)), past=state.past._replace(**losses)
     )
@@ -207,11 +215,13 @@ def test_the_average_of_the_loss_is_that_of_sound_batches(kind):
     method = kind(loss_memory=0.75)
     x, slope = np.ones(4), np.full(4, 0.1)
     state, mean = method.init(None, x), 0.0
+    plain = [5.0, 4.0, 4.0, 4.0]
     for k, height in enumerate([5.0, 3.0, np.nan, 4.0]):
         plateau = Plateau(state.at.x, slope, height)
         state = method.step(plateau, method.with_clock(state, k / 10, 0.1))
         mean = mean if np.isnan(height) else 0.75 * mean + 0.25 * height
         assert state.past.loss == pytest.approx(mean)
+        assert state.past.mean == pytest.approx(plain[k])
         assert state.past.worst_loss == pytest.approx(5)
     start = method.with_clock(method.init(None, x), 0.0, 0.1)
     assert method.step(Plateau(x, slope, np.nan), start).past.worst_loss == -np.inf

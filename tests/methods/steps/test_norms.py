@@ -90,6 +90,24 @@ def test_matrices_are_cut_out_of_x_and_put_back():
 
 
 @pytest.mark.once
+def test_matrices_that_are_too_wide_go_by_each_entry():
+    """The shorter side counts: what an orthogonal step costs is its cube."""
+    g = np.random.default_rng(4).normal(size=41)
+    cuts = [Cut(0, (4, 4), (0, 1), (1, 4, 4)), Cut(16, (5, 5), (0, 1), (1, 5, 5))]
+    oracle, zero = SimpleNamespace(matrices=cuts), np.zeros(41)
+    given = (zero, zero), g, np.int32(1), (0.9, 0.99)
+    _, _, free = steepest(oracle, "spectral", *given)
+    _, _, held = steepest(oracle, "spectral", *given, 4)
+    _, _, diagonal = steepest(oracle, "diagonal", *given)
+    np.testing.assert_array_equal(held[:16], free[:16])
+    np.testing.assert_array_equal(held[16:], diagonal[16:])
+    assert np.abs(free[16:] - diagonal[16:]).max() > 0.1
+    long = Cut(0, (20, 2), (0, 1), (1, 20, 2))
+    _, _, d = steepest(SimpleNamespace(matrices=[long]), "spectral", *given, 4)
+    assert np.abs(d[:40] - diagonal[:40]).max() > 0.1
+
+
+@pytest.mark.once
 def test_the_diagonal_is_the_formula_bit_for_bit():
     rng, t = np.random.default_rng(3), np.int32(3)
     m, h, g = rng.normal(size=(3, 20))
