@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from keras_nlp_bridge.arrays import Array, namespace
+from keras_nlp_bridge.arrays import Array, epsilon, namespace
 from keras_nlp_bridge.checks import Count, Flag, In, Maybe, option
 from keras_nlp_bridge.methods.method import (
     Method,
@@ -31,6 +31,8 @@ __all__ = ["Clocked", "shortened", "shrinkage"]
 AVERAGING = 0.98
 # The part of the loss that is left, on average, where data are as noisy as any.
 NOISY = 0.3
+# Epsilons in the rounding error of a sum of many terms.
+ROUNDING = 16
 # Steps of the warm-up at least.
 LEAST_WARMUP = 10
 
@@ -198,6 +200,18 @@ class Clocked(Method):
         xp = namespace(loss)
         weight = 1 - self.loss_memory ** xp.cast(t, xp.dtype(loss))
         return loss / xp.where(weight > 0, weight, xp.ones_like(weight))
+
+    def rounding(self, state: Any) -> Array:
+        """Return the rounding error to expect in a difference of values of f.
+
+        A loss is small where outputs are close to their targets, and then has the error
+        of these: that of a square f is epsilon times the root of f and of what it was
+        when outputs told nothing. It does not depend on the units of f.
+        """
+        xp, worst = namespace(state.at.f), state.past.worst_loss
+        f = xp.abs(state.at.f)
+        worst = xp.where(xp.isfinite(worst), xp.abs(worst), f)
+        return ROUNDING * epsilon(xp.dtype(f)) * xp.sqrt(f * xp.maximum(f, worst))
 
     @property
     def whole_decay(self) -> float:

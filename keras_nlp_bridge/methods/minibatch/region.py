@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from keras_nlp_bridge.arrays import Array, epsilon, namespace
+from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.checks import In, Maybe, option
 from keras_nlp_bridge.methods.method import Oracle, constrained, made
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
@@ -120,9 +120,7 @@ class ClockedRegion(Clocked, RadiusMethod):
         """Whether no step is left to be made, which is no failure."""
         if not constrained(oracle):
             return gg == 0
-        xp, f = namespace(gg), state.at.f
-        slack = 16 * epsilon(xp.dtype(f)) * xp.maximum(xp.abs(f), xp.ones_like(f))
-        return xp.abs(pred) <= slack
+        return namespace(gg).abs(pred) <= self.rounding(state)
 
     def rate(self, state: Any) -> Array:
         """Return the radius."""
@@ -170,7 +168,7 @@ class ClockedRegion(Clocked, RadiusMethod):
         f, radius, rise = state.at.f, state.radius, self.rising(state)
         xp = namespace(f)
         one = xp.ones_like(f)
-        slack = 16 * epsilon(xp.dtype(length)) * xp.maximum(xp.abs(f), one)
+        slack = self.rounding(state)
         ared, relaxed = f - f_new + slack, pred + slack
         good = finite & (ared >= (1 - rise * (1 - self.low)) * relaxed)
         very_good = finite & (ared > (1 - rise * (1 - self.high)) * relaxed)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from keras_nlp_bridge.arrays import Array, epsilon, namespace
+from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.checks import Count, In, Maybe, option
 from keras_nlp_bridge.methods.method import Oracle, constrained, made
 from keras_nlp_bridge.methods.minibatch.clocked import Clocked
@@ -162,7 +162,7 @@ class Steered(Clocked):
             slope = -xp.dot(state.at.g, p) / alpha
         f_new = oracle.value(end)
         finite = xp.isfinite(f_new)
-        slack = 16 * epsilon(xp.dtype(f)) * xp.maximum(xp.abs(f), xp.ones_like(f))
+        slack = self.rounding(state)
         worst = -4 * xp.abs(alpha * slope) - xp.abs(f)
         ared = xp.where(finite, xp.maximum(f - f_new, worst), worst)
         keep, add = self.pooling, 1 - self.pooling

@@ -195,6 +195,52 @@ def test_weight_decay_is_for_losses_that_fall_and_data_that_are_noisy(
     assert method.decay_share(state) == pytest.approx(0.1 * share)
 
 
+class Small:
+    """A quadratic in single precision, with a minimum for each batch, times a unit."""
+
+    def __init__(self, unit):
+        self.rng, self.unit = np.random.default_rng(0), np.float32(unit)
+        self.curvatures = np.logspace(0, 1, 6).astype("float32")
+        self.draw()
+
+    def draw(self):
+        self.b = self.rng.normal(scale=0.01, size=6).astype("float32")
+
+    def value_and_grad(self, x):
+        r = x - self.b
+        slope = self.unit * self.curvatures * r
+        return np.float32(0.5) * (slope * r).sum(), slope
+
+    def value(self, x):
+        return self.value_and_grad(x)[0]
+
+    def hvp(self, x, v):
+        return self.unit * self.curvatures * v
+
+
+@pytest.mark.parametrize(
+    ("method", "tolerance"),
+    [
+        (StochasticR2(norm="euclidean"), 1e-5),
+        (StochasticR2(), 1e-3),  # its metric has a floor
+        (StochasticTRLSR1(), 1e-5),
+        (StochasticTrunk(), 0),
+    ],
+    ids=["euclidean", "diagonal", "tr-lsr1", "trunk"],
+)
+def test_small_units_of_the_loss_are_not_taken_for_rounding_errors(method, tolerance):
+    ends = []
+    for unit in (1, 2.0**-8):
+        small, x = Small(unit), np.full(6, 0.3, "float32")
+        state = method.init(small, x)
+        for k in range(60):
+            small.draw()
+            state = method.step(small, method.with_clock(state, k / 60, 1 / 60))
+        ends.append(state.at.x)
+    assert np.abs(ends[0]).max() < 0.05
+    np.testing.assert_allclose(*ends, atol=tolerance * np.abs(ends[0]).max())
+
+
 @pytest.mark.parametrize("kind", CLOCKED)
 def test_a_run_that_learns_nothing_keeps_its_weights(kind):
     """Steps on a plateau are noise: a decay by their length would take x to zero."""
