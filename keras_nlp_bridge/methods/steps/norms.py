@@ -11,10 +11,15 @@ __all__ = ["NORMS", "Cut", "Layered", "cuts_of", "polar", "steepest"]
 
 NORMS = ("diagonal", "spectral", "euclidean")
 
-# Jordan's quintic: five times, it takes singular values within 3e-3 and 1 of the
-# largest to between 0.7 and 1.2.
-STEPS = 5
-QUINTIC = 3.4445, -4.7750, 2.0315
+# Each is the odd quintic that is nearest to 1 in the largest deviation on the interval
+# where the one before leaves singular values between 3e-3 and 1 (Amsel and others,
+# arXiv:2505.16932, section 4). After the last one they are between 0.8 and 1.2.
+QUINTICS = (
+    (8.3837, -24.7659, 18.3571),
+    (4.0434, -3.0114, 0.5695),
+    (3.5056, -2.6267, 0.5257),
+    (2.4901, -1.8343, 0.4368),
+)
 # Columns for each row from which powers of the Gram matrix are less work.
 LONG = 1.6
 
@@ -172,8 +177,8 @@ def polar(a: Array) -> Array:
     """Return the polar factors U V' of matrices U S V', times a number.
 
     That makes the root mean square of the entries 1 where a matrix has full rank, be it
-    wide or tall. Singular values are as close to each other as five Newton-Schulz steps
-    bring them, within 0.7 and 1.2 where they were above 3e-3 of their root of the sum
+    wide or tall. Singular values are as close to each other as four Newton-Schulz steps
+    bring them, within 0.8 and 1.2 where they were above 3e-3 of their root of the sum
     of squares.
 
     Parameters
@@ -191,8 +196,8 @@ def polar(a: Array) -> Array:
 
 
 def _by_steps(x: Array, wide: bool) -> Array:
-    for _ in range(STEPS):
-        x = _times(_polynomial(_gram(x, wide)), x, wide)
+    for quintic in QUINTICS:
+        x = _times(_polynomial(_gram(x, wide), quintic), x, wide)
     return x
 
 
@@ -202,17 +207,17 @@ def _by_powers(x: Array, wide: bool) -> Array:
     All of them are polynomials of one symmetric matrix, and so commute.
     """
     xp, gram, whole = namespace(x), _gram(x, wide), None
-    for i in range(STEPS):
-        p = _polynomial(gram)
+    for quintic in QUINTICS:
+        p = _polynomial(gram, quintic)
         whole = p if whole is None else xp.matmul(p, whole)
-        if i + 1 < STEPS:
+        if quintic is not QUINTICS[-1]:
             gram = xp.matmul(p, xp.matmul(gram, p))
     return _times(whole, x, wide)
 
 
-def _polynomial(gram: Array) -> Array:
+def _polynomial(gram: Array, quintic: tuple[float, float, float]) -> Array:
     """Return what one step multiplies the matrix with."""
-    xp, (a, b, c) = namespace(gram), QUINTIC
+    xp, (a, b, c) = namespace(gram), quintic
     unit = xp.eye(gram.shape[-1], xp.dtype(gram))
     return a * unit + b * gram + c * xp.matmul(gram, gram)
 
