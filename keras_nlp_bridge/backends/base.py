@@ -452,6 +452,26 @@ class Backend(ABC):
             lambda a: None if a is None else self.to_device(a[: size * count]), tree
         )
 
+    def check_own(self, model: keras.Model) -> None:
+        """Raise a `ValueError` where processes cannot have samples of their own."""
+        del model
+
+    def own(self, tree: Tree) -> tuple[Tree, NDArray[Any]]:
+        """Hold host arrays, samples of this process alone.
+
+        Returns
+        -------
+        tree
+            For `over_parts`, which gives each part the first of its rows.
+        ndarray of shape (parts,)
+            How many samples each part has.
+        """
+        held = keras.tree.map_structure(
+            lambda a: None if a is None else self.to_device(a), tree
+        )
+        size = len(keras.tree.flatten(tree)[0])
+        return held, self.gathered(np.array([size], np.int32)).ravel()
+
     def chunk(self, held: Tree, i: Any, size: int) -> Tree:
         """Return the i-th chunk that this place holds of what `chunked` has made."""
         return self.rows(held, i * size, size)

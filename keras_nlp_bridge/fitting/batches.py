@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nlp_bridge import backends
+from keras_nlp_bridge.fitting.own_part import OwnSampler
 from keras_nlp_bridge.problem.data import Batch
+from keras_nlp_bridge.problem.own_parts import parts_of
 from keras_nlp_bridge.problem.samples import Sampler
 
 
 class Batches(keras.utils.PyDataset):
     """Arrays as batches whose order is a function of seed and epoch.
 
-    Each process of a distribution reads its part of a batch.
+    Each process of a distribution reads its part of a batch, unless it has samples of
+    its `own`, of which it then takes its share.
 
     Parameters
     ----------
@@ -29,6 +32,8 @@ class Batches(keras.utils.PyDataset):
     steps : int, optional
         Batches in an epoch; by default so many that each sample is seen once. The
         samples begin anew, in another order, whenever they have all been seen.
+    own : bool
+        Whether the samples are those of this process alone.
 
     Attributes
     ----------
@@ -52,14 +57,20 @@ class Batches(keras.utils.PyDataset):
         seed: int,
         group: int = 1,
         steps: int | None = None,
+        own: bool = False,
     ) -> None:
         super().__init__()
         self.samples = batch
         self._parts = tuple(part for part in batch if part is not None)
         size = keras.tree.flatten(batch.x)[0].shape[0]
-        self._sampler = Sampler(size, batch_size, shuffle, seed)
         self._held: Any = None
         self._process = backends.current().process()
+        if own:
+            self._process = 0, 1
+            parts = parts_of(size)
+            self._sampler: Sampler = OwnSampler(parts, batch_size, shuffle, seed)
+        else:
+            self._sampler = Sampler(size, batch_size, shuffle, seed)
         self.batch_size, self.group = self._sampler.batch_size, group
         self.steps = steps or len(self._sampler)
         self.epoch = 0

@@ -45,6 +45,14 @@ class OptimizerPhase:
                 f"{sorted(arguments['bounds'])} for {self.optimizer.name!r}."
             )
 
+    def check_own(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
+        """Refuse parts of the samples: Keras's loop does not know of them."""
+        del model, x, arguments
+        raise ValueError(
+            "`shard` must be 'auto' for an optimizer of Keras (`model.fit` is given "
+            f"what a process has); got None for {self.optimizer.name!r}."
+        )
+
     def run(
         self,
         model: keras.Model,
@@ -56,7 +64,7 @@ class OptimizerPhase:
         """Train by an ordinary optimizer."""
         del seed
         x, y, weight = given
-        arguments = {k: v for k, v in arguments.items() if k != "bounds"}
+        arguments = {k: v for k, v in arguments.items() if k not in ("bounds", "shard")}
         if not self.averages:
             callbacks = without_swaps(arguments["callbacks"])
             arguments = arguments | {"callbacks": callbacks}

@@ -274,7 +274,7 @@ def nothing() -> NDArray[Any]:
 def refuse_beside_blocks(given: Sequence[Any], caller: str = "") -> None:
     """Raise for arguments that go with a loss of samples, and not with blocks."""
     names = ("x", "y", "sample_weight", "class_weight", "loss")
-    names = (*names, "batch_size", "chunk_size")
+    names = (*names, "batch_size", "chunk_size", "shard")
     for name, value in zip(names, given, strict=False):
         if value is not None:
             where = f"in `{caller}` of a problem with" if caller else "together with"

@@ -113,6 +113,7 @@ class ResidualFunctions:
         if self._found is objective:
             return
         refuse(objective)
+        self._device.need_all("residuals")
         backend = self._device.backend
         if backend.replicas(objective.model) > 1:
             raise ValueError("residuals need one device; got several replicas.")
