@@ -110,7 +110,12 @@ def objectives():
     problem = knb.KerasProblem(summed(), X, Y, sample_weight=WEIGHT, chunk_size=20)
     found |= evaluated("summed_", problem)
     problem = knb.KerasProblem(masked(), WORDS, KINDS, chunk_size=30)
-    return found | evaluated("masked_", problem)
+    found |= evaluated("masked_", problem)
+    if JAX:
+        line = keras.Sequential([keras.Input((5,)), layers.Dense(1)])
+        problem = knb.KerasProblem(line, X, X[:, :1] ** 2, loss="mse", chunk_size=20)
+        found["lm"] = knb.minimize(problem, method="lm", options={"maxiter": 3}).x
+    return found
 
 
 # Where the samples of two processes begin, and those of as many.
@@ -260,6 +265,10 @@ def refusals():
     yield lambda: knb.KerasProblem(net(), X, Y + RANK)
     yield lambda: knb.fit(net(), X, Y, "lbfgs", options={"maxtime": 1.0})
     yield lambda: knb.minimize(knb.KerasProblem(net(), X, Y), options={"maxtime": 1.0})
+    points = knb.Residual(lambda model, x: model(x), X + RANK)
+    line = keras.Sequential([keras.Input((5,)), layers.Dense(1)])
+    line.compile(loss="mse")
+    yield lambda: knb.KerasProblem(line, residuals=[points])
     own = {"shard": None}
     yield lambda: knb.KerasProblem(net(), X, Y, batch_size=24, **own)
     yield lambda: knb.KerasProblem(net(), X, Y, **own).accuracy()
@@ -283,6 +292,7 @@ def refusals():
         yield lambda: knb.KerasProblem(net(seed=RANK), X, Y)
         yield lambda: knb.fit(net(), X, Y, "r2", batch_size=49)
         yield lambda: knb.fit(net(), X, Y, "adam", batch_size=24)
+        yield lambda: knb.fit(line, X, X[:, :1], "lm")
         normed = net(norm=layers.BatchNormalization)
         yield lambda: knb.fit(normed, X, Y, "r2", batch_size=24)
 

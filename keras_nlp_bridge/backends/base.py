@@ -439,6 +439,10 @@ class Backend(ABC):
         """Give each device of a distribution its samples of a batch."""
         return tree
 
+    def everywhere(self, tree: Tree) -> Tree:
+        """Give each device of a distribution all of what is spread over them."""
+        return tree
+
     def parts(self, model: keras.Model) -> int:
         """Return among how many places `over_parts` shares out chunks of samples."""
         return self.replicas(model)

@@ -315,6 +315,19 @@ class Backend(base.Backend):
 
         return jax.tree.map(cut, tree)
 
+    def everywhere(self, tree: Tree) -> Tree:
+        distribution = keras.distribution.distribution()
+        if distribution is None:
+            return tree
+
+        def whole(a: Tensor) -> Tensor:
+            layout = keras.distribution.TensorLayout(
+                [None] * a.ndim, distribution.device_mesh
+            )
+            return keras.distribution.distribute_tensor(a, layout)
+
+        return jax.tree.map(whole, tree)
+
     def constant(self, tree: Tree) -> Tree:
         return jax.tree.map(jax.lax.stop_gradient, tree)
 

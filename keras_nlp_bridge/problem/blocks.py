@@ -16,6 +16,7 @@ from keras_nlp_bridge import backends
 from keras_nlp_bridge.checks import In
 from keras_nlp_bridge.problem import data as data_of
 from keras_nlp_bridge.problem.data import Tree
+from keras_nlp_bridge.problem.processes import Contents, check_agreement
 
 __all__ = [
     "BlockLoss",
@@ -101,6 +102,7 @@ class Block:
         """Take points in the place of those before."""
         loaded = data_of.load(x, y, dtype=self._dtype)
         self.size, self.points = loaded.size, (loaded.batch.x, loaded.batch.y)
+        check_agreement(residuals=Contents(self.points))
         leaves = keras.tree.flatten(self._given(*self.points))
         old = getattr(self, "variables", [])
         shapes = [(tuple(v.shape), str(v.dtype)) for v in old]

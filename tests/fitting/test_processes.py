@@ -21,6 +21,7 @@ REFUSED = (
     r"`data` must be the same in all processes",
     r"`maxtime` must be None .*TimeLimit",
     r"`maxtime` must be None .*TimeLimit",
+    r"`residuals` must be the same in all processes",
     r"`batch_size` must be None with `shard=None`.* got 24",
     r"`shard` must be 'auto' for .*`accuracy`",
     r"`loss` must be a mean or a sum over samples.* got masked outputs",
@@ -43,6 +44,7 @@ OWN = {
         r"`weights` must be the same in all processes",
         r"`batch_size` must give each of the 2 processes .* a batch of 1",
         r"`method` must not be an optimizer of Keras in several processes of torch",
+        r"residuals, and methods of least squares, need .* got 2 processes",
         r"BatchNormalization .* by one of 2 parts",
     ),
 }
@@ -114,6 +116,8 @@ def same(count, folder, work, backend):
 def close(name):
     # Of a run each rounding is seen by the steps after it.
     at_once = name.endswith(("f", "g", "Hv", "Gv")) and "lbfgs" not in name
+    if name.startswith("parts") and name.endswith("accuracy"):
+        return 2 / 96  # a sample may be at the border between the classes
     if "wide" in name:
         return 1e-12
     return 1e-6 if at_once else 1e-4
