@@ -19,7 +19,7 @@ from keras_nlp_bridge.fitting.batch_norm import (
     refresh_statistics,
     warn_of_own_statistics,
 )
-from keras_nlp_bridge.fitting.batches import Batches
+from keras_nlp_bridge.fitting.batches import Batches, ordered
 from keras_nlp_bridge.fitting.devices import check_devices, check_parts
 from keras_nlp_bridge.fitting.groups import GroupProgress, listens, most_in_a_group
 from keras_nlp_bridge.fitting.lending import Loan, asked_jit, lent
@@ -41,9 +41,8 @@ from keras_nlp_bridge.problem.models import (
     overrides,
 )
 from keras_nlp_bridge.problem.objective import Objective
-from keras_nlp_bridge.problem.own_parts import check_kinds, has_own_part
+from keras_nlp_bridge.problem.own_parts import has_own_part
 from keras_nlp_bridge.problem.processes import (
-    Contents,
     check_agreement,
     together,
     weights_of,
@@ -96,7 +95,7 @@ class Minibatch:
         bounds = arguments.pop("bounds")
         own = has_own_part(arguments.pop("shard"))
         last = first + self.epochs
-        batches = _batches(given, arguments, seed, own)
+        batches = ordered(given, arguments, seed, own)
         x, y, weight = given if batches is None else (batches, None, None)
         per_epoch = batches.steps if batches else _per_epoch(x, arguments)
         method = self.method
@@ -167,32 +166,6 @@ def _warn_of_lost(result: OptimizeResult) -> None:
             RuntimeWarning,
             stacklevel=4,
         )
-
-
-def _batches(
-    given: tuple[Any, Any, Any], arguments: dict[str, Any], seed: int, own: bool
-) -> Batches | None:
-    """Return arrays in an order of ours, a function of seed and epoch.
-
-    Runs can then be resumed. What Keras needs no more is taken out of the arguments.
-    """
-    x, y, weight = given
-    if x is None or data.is_dataset(x):
-        return None
-    wide = "float64" if keras.config.floatx() == "float64" else "float32"
-    classes, arguments["class_weight"] = arguments["class_weight"], None
-    # Whoever changes the arrays during the call is on his own, as with Keras.
-    with together() if own else nullcontext():
-        loaded = data.load(x, y, weight, classes, dtype=wide, copy=False)
-    loaded.warn_of_not_finite(stacklevel=5)
-    if own:
-        check_kinds(loaded.batch)
-    else:
-        check_agreement(data=Contents(loaded.batch))
-    steps, arguments["steps_per_epoch"] = arguments["steps_per_epoch"], None
-    size, shuffle = arguments.pop("batch_size") or 32, arguments["shuffle"]
-    arguments["shuffle"] = False
-    return Batches(loaded.batch, size, shuffle, seed, steps=steps, own=own)
 
 
 class _Order(keras.callbacks.Callback):

@@ -34,7 +34,6 @@ REFUSED = (
 )
 OWN = {
     "jax": (
-        r"`shard` must be 'auto' for an optimizer of Keras",
         r"`batch_size` must give all processes as many samples .* for 96, 95 samples",
         r"`model` must be compiled without metrics.* got 96, 95 samples",
         r"`batch_size` must give batches that can be spread evenly over the 2 devices",
@@ -127,7 +126,7 @@ def close(name):
 @pytest.mark.parametrize(
     "methods",
     [
-        ("objectives", "r2", "lbfgs", "refusals"),
+        ("objectives", "r2", "lbfgs", "adam", "refusals"),
         pytest.param(
             ("tr-lsr1", "slbfgs", "trunk", "L-BFGS-B"), marks=pytest.mark.long
         ),
