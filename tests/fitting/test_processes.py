@@ -115,8 +115,6 @@ def same(count, folder, work, backend):
 def close(name):
     # Of a run each rounding is seen by the steps after it.
     at_once = name.endswith(("f", "g", "Hv", "Gv")) and "lbfgs" not in name
-    if name.startswith("parts") and name.endswith("accuracy"):
-        return 2 / 96  # a sample may be at the border between the classes
     if "wide" in name:
         return 1e-12
     return 1e-6 if at_once else 1e-4
