@@ -9,7 +9,7 @@ import sys
 from contextlib import nullcontext
 
 KIND, OUTPUT = sys.argv[1:]
-if KIND == "sharded":
+if KIND in ("sharded", "split"):
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 
 import keras
@@ -26,6 +26,8 @@ def scope():
     """The place in which models are made."""
     if KIND == "sharded":
         keras.distribution.set_distribution(keras.distribution.DataParallel())
+    if KIND == "split":
+        keras.distribution.set_distribution(split_weights())
     if KIND not in ("mirrored", "workers"):
         return nullcontext()
     import tensorflow as tf
@@ -37,6 +39,57 @@ def scope():
         [tf.config.LogicalDeviceConfiguration()] * 2,
     )
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope()
+
+
+def split_weights():
+    """Two times two devices: weights on the ones, batches on the others."""
+    mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"))
+    layouts = keras.distribution.LayoutMap(mesh)
+    layouts[".*wide/kernel"] = (None, "model")
+    layouts[".*wide/bias"] = ("model",)
+    layouts[".*narrow/kernel"] = ("model", None)
+    return keras.distribution.ModelParallel(layout_map=layouts, batch_dim_name="batch")
+
+
+def places(model):
+    """Which part of each variable is on each device, in words."""
+    found = []
+    for v in model.trainable_variables:
+        shards = v.value.addressable_shards
+        found += sorted(f"{v.name} {s.device} {s.index}" for s in shards)
+    return found
+
+
+def split():
+    """Methods on all samples of a model whose weights are on several devices."""
+    found = {}
+    x, y = np.random.default_rng(4).normal(size=(96, 5)), np.arange(96) % 3
+    with scope():
+        for method in (knb.lbfgs, knb.tr_lsr1):
+            keras.utils.set_random_seed(0)
+            wide = layers.Dense(8, "tanh", name="wide", kernel_regularizer="l2")
+            stack = wide, layers.Dense(3, name="narrow")
+            model = keras.Sequential([keras.Input((5,)), *stack])
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile(loss=loss, metrics=["accuracy"])
+            before = places(model)
+            if KIND == "split":
+                assert len(before) == 4 * len(model.trainable_variables)
+                assert "slice(4, 8" in "".join(before)
+            problem = knb.KerasProblem(model, x, y, chunk_size=20)
+            if not found:
+                found["f"], found["g"] = problem.fun_and_jac(problem.x0)
+                found["Hv"] = problem.hessp(problem.x0, np.ones(problem.n))
+            options = {"maxiter": 5}
+            result = knb.minimize(problem, method=method, options=options)
+            found[f"{method.__name__}_x"] = result.x
+            assert places(model) == before
+            name = method.__name__.replace("tr_", "tr-")
+            history = knb.fit(model, x, y, name, epochs=2, verbose=0)
+            found[f"{method.__name__}_loss"] = history.history["loss"]
+            found[f"{method.__name__}_accuracy"] = history.history["accuracy"]
+            assert places(model) == before
+    return {f"split_{name}": value for name, value in found.items()}
 
 
 def conv(normalize=layers.BatchNormalization):
@@ -108,6 +161,9 @@ def minibatches():
 
 
 def main():
+    if KIND in ("split", "whole"):
+        np.savez(OUTPUT, **split())
+        return
     found = {}
     with scope():
         for make in (conv, summed, masked):

@@ -4,6 +4,7 @@ Does the same work alone or as one of several processes of JAX or torch, and wri
 came out of it, and what is refused where processes differ.
 """
 
+import itertools
 import sys
 import warnings
 
@@ -109,12 +110,93 @@ def objectives():
     problem = knb.KerasProblem(summed(), X, Y, sample_weight=WEIGHT, chunk_size=20)
     found |= evaluated("summed_", problem)
     problem = knb.KerasProblem(masked(), WORDS, KINDS, chunk_size=30)
-    return found | evaluated("masked_", problem)
+    found |= evaluated("masked_", problem)
+    if JAX:
+        line = keras.Sequential([keras.Input((5,)), layers.Dense(1)])
+        problem = knb.KerasProblem(line, X, X[:, :1] ** 2, loss="mse", chunk_size=20)
+        found["lm"] = knb.minimize(problem, method="lm", options={"maxiter": 3}).x
+    return found
+
+
+# Where the samples of two processes begin: any, those of four batches, and as many.
+RAGGED, FOUR, EVEN = (0, 37, SAMPLES), (0, 40, 96), (0, 48, 96)
+
+
+def own(ends, batches=0):
+    """Return which samples a process is given; one is given those of both.
+
+    In the order in which their batches have them, if there are so many.
+    """
+    parts = [np.arange(*span) for span in itertools.pairwise(ends)]
+    if COUNT > 1:
+        return parts[RANK]
+    cut = [np.array_split(part, max(1, batches)) for part in parts]
+    return np.concatenate([part for batch in zip(*cut, strict=True) for part in batch])
+
+
+class Listed(keras.utils.PyDataset):
+    """Batches of arrays, in their order."""
+
+    def __init__(self, count, *arrays):
+        super().__init__()
+        self.parts = list(zip(*(np.array_split(a, count) for a in arrays), strict=True))
+
+    def __len__(self):
+        return len(self.parts)
+
+    def __getitem__(self, i):
+        return self.parts[i]
+
+
+def parts():
+    """Each process is given samples of its own, of one not as many as of the other."""
+    found, at = {}, own(RAGGED)
+    for name, model in (("", net()), ("summed_", summed())):
+        given = {"sample_weight": WEIGHT[at], "chunk_size": 13, "shard": None}
+        problem = knb.KerasProblem(model, X[at], Y[at], **given)
+        found |= evaluated(name, problem)
+    given = {"epochs": 2, "verbose": 0, "shuffle": False, "shard": None}
+    given["validation_data"] = X[:96], Y[:96]
+    ends = EVEN if JAX else FOUR
+    keras_too = (("adam", 4),) if JAX else ()
+    for method, batches in (("lbfgs", 0), ("r2", 4), *keras_too):
+        at = own(ends, batches)
+        size = 24 if batches else None
+        model = net(norm=layers.LayerNormalization)
+        history = knb.fit(model, X[at], Y[at], method, batch_size=size, **given)
+        found |= {f"{method}_{name}": found for name, found in history.history.items()}
+        found[f"{method}_weights"] = history.result.x
+    data = Listed(4, X[at], Y[at])  # that of a process is its part as it is
+    again = knb.fit(net(norm=layers.LayerNormalization), data, method="r2", **given)
+    found["data_set"] = again.result.x
+    problem = knb.KerasProblem(net(), data, shard=None)
+    found["data_set_f"], found["data_set_g"] = problem.fun_and_jac(problem.x0)
+    found |= wide_parts()
+    return {f"parts_{name}": value for name, value in found.items()}
+
+
+def wide_parts():
+    """The same in float64."""
+    keras.config.set_floatx("float64")
+    x, signs = wide_data()
+    at = own((0, 37, 100))
+    problem = knb.KerasProblem(Wide(), x[at], signs[at], chunk_size=9, shard=None)
+    found = evaluated("", problem)
+    problem.curvature = "hessian"
+    options = {"maxiter": 30, "gtol": 0.0}
+    found["lbfgs"] = knb.minimize(problem, method=knb.lbfgs, options=options).x
+    at = own((0, 50, 100), 5)
+    given = {"epochs": 2, "verbose": 0, "shuffle": False, "shard": None}
+    history = knb.fit(Wide(), x[at], signs[at], "r2", batch_size=20, **given)
+    keras.config.set_floatx("float32")
+    found["r2"] = history.result.x
+    return {f"wide_{name}": value for name, value in found.items()}
 
 
 def fitted(method):
-    size = 24 if method in ("r2", "tr-lsr1", "slbfgs", "trunk") else None
+    size = 24 if method in ("r2", "tr-lsr1", "slbfgs", "trunk", "adam") else None
     given = {"batch_size": size, "epochs": 2, "verbose": 0}
+    given["shuffle"] = method != "adam"  # in one process the order is Keras's
     weight = None if JAX else WEIGHT
     history = knb.fit(
         net(), X, Y, method, sample_weight=weight, validation_data=(X, Y), **given
@@ -150,12 +232,16 @@ class Wide(keras.Model):
         return torch.mean(torch.nn.functional.softplus(-margins))
 
 
+def wide_data():
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(100, 4))
+    return x, np.sign(x.sum(axis=1, keepdims=True) + rng.normal(size=(100, 1)))
+
+
 def wide(work):
     """Objective, methods on all samples and methods by minibatches, in float64."""
     on_all, by_batches = ON_ALL[work], BY_BATCHES[work]
-    rng = np.random.default_rng(2)
-    x = rng.normal(size=(100, 4))
-    signs = np.sign(x.sum(axis=1, keepdims=True) + rng.normal(size=(100, 1)))
+    x, signs = wide_data()
     keras.config.set_floatx("float64")
     problem = knb.KerasProblem(Wide(), x, signs, chunk_size=9)
     found = evaluated("", problem)
@@ -181,7 +267,25 @@ def refusals():
     yield lambda: knb.KerasProblem(net(), X, Y + RANK)
     yield lambda: knb.fit(net(), X, Y, "lbfgs", options={"maxtime": 1.0})
     yield lambda: knb.minimize(knb.KerasProblem(net(), X, Y), options={"maxtime": 1.0})
+    points = knb.Residual(lambda model, x: model(x), X + RANK)
+    line = keras.Sequential([keras.Input((5,)), layers.Dense(1)])
+    line.compile(loss="mse")
+    yield lambda: knb.KerasProblem(line, residuals=[points])
+    own = {"shard": None}
+    yield lambda: knb.KerasProblem(net(), X, Y, batch_size=24, **own)
+    yield lambda: knb.KerasProblem(net(), X, Y, **own).accuracy()
+    yield lambda: knb.KerasProblem(masked(), WORDS, KINDS, **own)
+    yield lambda: knb.KerasProblem(net(), X, Y.astype(f"int{32 + 32 * RANK}"), **own)
+    yield lambda: knb.KerasProblem(net(), X, Y, shard="auto" if RANK else None)
+    yield lambda: knb.KerasProblem(net(), X, Y - RANK, **own)
+    yield lambda: knb.fit(net(), X, Y, "r2", batch_size=1, **own)
+    yield lambda: knb.fit(net(), X, Y, "lbfgs", validation_split=0.1, **own)
+    valid = X[:96] + RANK, Y[:96]
+    yield lambda: knb.fit(net(), X, Y, "lbfgs", validation_data=valid, **own)
     if JAX:
+        few = slice(SAMPLES - RANK)
+        yield lambda: knb.fit(net(), X[few], Y[few], "r2", batch_size=24, **own)
+        yield lambda: knb.fit(net(), X[few], Y[few], "lbfgs", **own)
         yield lambda: knb.fit(net(), X, Y, "r2", batch_size=21)
         distribute()
         yield lambda: knb.fit(net(), X, Y, "r2", batch_size=24)
@@ -189,6 +293,7 @@ def refusals():
         yield lambda: knb.KerasProblem(net(seed=RANK), X, Y)
         yield lambda: knb.fit(net(), X, Y, "r2", batch_size=49)
         yield lambda: knb.fit(net(), X, Y, "adam", batch_size=24)
+        yield lambda: knb.fit(line, X, X[:, :1], "lm")
         normed = net(norm=layers.BatchNormalization)
         yield lambda: knb.fit(normed, X, Y, "r2", batch_size=24)
 
@@ -206,7 +311,7 @@ def said():
 
 
 def main():
-    if JAX and set(WORK) & set(ON_ALL):
+    if JAX and set(WORK) & {*ON_ALL, "parts"}:
         import jax
 
         jax.config.update("jax_enable_x64", True)
@@ -218,6 +323,8 @@ def main():
             found[work] = list(said()) if COUNT > 1 else []
         elif work == "objectives":
             found |= objectives()
+        elif work == "parts":
+            found |= parts()
         else:
             found |= wide(work) if work in ON_ALL else fitted(work)
     np.savez(OUTPUT, **found)

@@ -439,6 +439,10 @@ class Backend(ABC):
         """Give each device of a distribution its samples of a batch."""
         return tree
 
+    def everywhere(self, tree: Tree) -> Tree:
+        """Give each device of a distribution all of what is spread over them."""
+        return tree
+
     def parts(self, model: keras.Model) -> int:
         """Return among how many places `over_parts` shares out chunks of samples."""
         return self.replicas(model)
@@ -451,6 +455,26 @@ class Backend(ABC):
         return keras.tree.map_structure(
             lambda a: None if a is None else self.to_device(a[: size * count]), tree
         )
+
+    def check_own(self, model: keras.Model) -> None:
+        """Raise a `ValueError` where processes cannot have samples of their own."""
+        del model
+
+    def own(self, tree: Tree) -> tuple[Tree, NDArray[Any]]:
+        """Hold host arrays, samples of this process alone.
+
+        Returns
+        -------
+        tree
+            For `over_parts`, which gives each part the first of its rows.
+        ndarray of shape (parts,)
+            How many samples each part has.
+        """
+        held = keras.tree.map_structure(
+            lambda a: None if a is None else self.to_device(a), tree
+        )
+        size = len(keras.tree.flatten(tree)[0])
+        return held, self.gathered(np.array([size], np.int32)).ravel()
 
     def chunk(self, held: Tree, i: Any, size: int) -> Tree:
         """Return the i-th chunk that this place holds of what `chunked` has made."""

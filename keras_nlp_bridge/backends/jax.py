@@ -233,6 +233,44 @@ class Backend(base.Backend):
 
         return jax.tree.map(held, tree)
 
+    def check_own(self, model: keras.Model) -> None:
+        del model
+        distribution = keras.distribution.distribution()
+        split = isinstance(distribution, keras.distribution.DataParallel)
+        if jax.process_count() > 1 and not split:
+            raise ValueError(
+                "`shard=None` needs keras.distribution.DataParallel, set before the "
+                f"model is made; got {type(distribution).__name__} in "
+                f"{jax.process_count()} processes."
+            )
+
+    def own(self, tree: Tree) -> tuple[Tree, NDArray[Any]]:
+        axis = keras.distribution.distribution().batch_dim_name
+        place = NamedSharding(_mesh(), P(axis))
+        size = len(keras.tree.flatten(tree)[0])
+        sizes = self.gathered(np.array([size], np.int32)).ravel()
+        # Of the samples of a process each of its devices has a part.
+        owners = [device.process_index for device in place.mesh.devices.flat]
+        spans = []
+        for k, owner in enumerate(owners):
+            place_in, places = owners[:k].count(owner), owners.count(owner)
+            ends = (sizes[owner] * i // places for i in (place_in, place_in + 1))
+            spans.append(slice(*map(int, ends)))
+        counts = np.array([span.stop - span.start for span in spans])
+        most = int(counts.max())
+
+        def held(a: NDArray[Any]) -> Tensor:
+            def at(index: tuple[slice, ...]) -> NDArray[Any]:
+                rows = np.zeros((most, *a.shape[1:]), a.dtype)
+                mine = a[spans[(index[0].start or 0) // most]]
+                rows[: len(mine)] = mine
+                return _copied(rows)
+
+            shape = (most * len(spans), *a.shape[1:])
+            return jax.make_array_from_callback(shape, place, at)
+
+        return jax.tree.map(held, tree), counts
+
     def chunk(self, held: Tree, i: Tensor | int, size: int) -> Tree:
         del size
         return jax.tree.map(
@@ -276,6 +314,19 @@ class Backend(base.Backend):
             return keras.distribution.distribute_tensor(a, layout)
 
         return jax.tree.map(cut, tree)
+
+    def everywhere(self, tree: Tree) -> Tree:
+        distribution = keras.distribution.distribution()
+        if distribution is None:
+            return tree
+
+        def whole(a: Tensor) -> Tensor:
+            layout = keras.distribution.TensorLayout(
+                [None] * a.ndim, distribution.device_mesh
+            )
+            return keras.distribution.distribute_tensor(a, layout)
+
+        return jax.tree.map(whole, tree)
 
     def constant(self, tree: Tree) -> Tree:
         return jax.tree.map(jax.lax.stop_gradient, tree)

@@ -23,6 +23,14 @@ class Replicated(Backend):
     def replica(self) -> Any:
         return tf.distribute.get_replica_context().replica_id_in_sync_group
 
+    def check_own(self, model: keras.Model) -> None:
+        strategy = model.distribute_strategy
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            raise ValueError(
+                "`shard` must be 'auto' under MultiWorkerMirroredStrategy, whose "
+                "processes are given all samples; got None."
+            )
+
     def replicate(self, model: keras.Model, tree: Tree) -> Tree:
         strategy = model.distribute_strategy
         if strategy.num_replicas_in_sync == 1:

@@ -52,6 +52,15 @@ class Processes(Backend):
     def replica(self) -> int:
         return self.process()[0]
 
+    def check_own(self, model: keras.Model) -> None:
+        del model
+        launched = distributed.is_available() and distributed.is_torchelastic_launched()
+        if launched and not distributed.is_initialized():
+            raise ValueError(
+                "`shard=None` needs torch.distributed.init_process_group, called "
+                "before, where torchrun has started the processes; got none."
+            )
+
     def chunked(self, tree: Tree, size: int, count: int) -> Tree:
         own, parts = self.process()
         each = count // parts * size

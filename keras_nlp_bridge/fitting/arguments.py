@@ -55,7 +55,7 @@ def checked_arguments(given: dict[str, Any]) -> dict[str, Any]:
     mapping("bounds", given["bounds"])
     _check_validation(given["model"], given["y"], given["validation_data"])
     plain: dict[str, Any] = {n: int(given[n]) for n in _WHOLE if given[n] is not None}
-    for name in ("chunk_size", "random"):
+    for name in ("chunk_size", "random", "shard"):
         plain[name] = checked(name, given[name])
     plain["callbacks"] = _listed(given["callbacks"])
     if given["curvature"] is not None:

@@ -104,6 +104,9 @@ def start_statistics(problem: KerasProblem) -> bool:
         or not any(map(_as_made, _batch_norms(model)))
     ):
         return False
+    problem.need_all(
+        "the first statistics of BatchNormalization (or minibatches first)"
+    )
     fixed = fixed_batch(model)
     size = fixed or max(_SAMPLES, -(-problem.size // _BATCHES))
     order = np.random.default_rng(problem.seed).permutation(problem.size)

@@ -1,7 +1,7 @@
 """Arrays as batches for Keras's loop."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -9,14 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_nlp_bridge import backends
+from keras_nlp_bridge.fitting.own_part import OwnSampler
+from keras_nlp_bridge.problem import data as data_of
 from keras_nlp_bridge.problem.data import Batch
+from keras_nlp_bridge.problem.own_parts import check_kinds, parts_of
+from keras_nlp_bridge.problem.processes import Contents, check_agreement, together
 from keras_nlp_bridge.problem.samples import Sampler
 
 
 class Batches(keras.utils.PyDataset):
     """Arrays as batches whose order is a function of seed and epoch.
 
-    Each process of a distribution reads its part of a batch.
+    Each process of a distribution reads its part of a batch, unless it has samples of
+    its `own`, of which it then takes its share.
 
     Parameters
     ----------
@@ -29,6 +34,8 @@ class Batches(keras.utils.PyDataset):
     steps : int, optional
         Batches in an epoch; by default so many that each sample is seen once. The
         samples begin anew, in another order, whenever they have all been seen.
+    own : bool
+        Whether the samples are those of this process alone.
 
     Attributes
     ----------
@@ -52,14 +59,20 @@ class Batches(keras.utils.PyDataset):
         seed: int,
         group: int = 1,
         steps: int | None = None,
+        own: bool = False,
     ) -> None:
         super().__init__()
         self.samples = batch
         self._parts = tuple(part for part in batch if part is not None)
         size = keras.tree.flatten(batch.x)[0].shape[0]
-        self._sampler = Sampler(size, batch_size, shuffle, seed)
         self._held: Any = None
         self._process = backends.current().process()
+        if own:
+            self._process = 0, 1
+            parts = parts_of(size)
+            self._sampler: Sampler = OwnSampler(parts, batch_size, shuffle, seed)
+        else:
+            self._sampler = Sampler(size, batch_size, shuffle, seed)
         self.batch_size, self.group = self._sampler.batch_size, group
         self.steps = steps or len(self._sampler)
         self.epoch = 0
@@ -157,3 +170,29 @@ class Batches(keras.utils.PyDataset):
             return Batch(*backend.gather(parts, backend.rows(index, start, size)))
 
         return backend.samples(index), cut
+
+
+def ordered(
+    given: tuple[Any, Any, Any], arguments: dict[str, Any], seed: int, own: bool
+) -> Batches | None:
+    """Return arrays in an order of ours, a function of seed and epoch.
+
+    Runs can then be resumed. What Keras needs no more is taken out of the arguments.
+    """
+    x, y, weight = given
+    if x is None or data_of.is_dataset(x):
+        return None
+    wide = "float64" if keras.config.floatx() == "float64" else "float32"
+    classes, arguments["class_weight"] = arguments["class_weight"], None
+    # Whoever changes the arrays during the call is on his own, as with Keras.
+    with together() if own else nullcontext():
+        loaded = data_of.load(x, y, weight, classes, dtype=wide, copy=False)
+    loaded.warn_of_not_finite(stacklevel=5)
+    if own:
+        check_kinds(loaded.batch)
+    else:
+        check_agreement(data=Contents(loaded.batch))
+    steps, arguments["steps_per_epoch"] = arguments["steps_per_epoch"], None
+    size, shuffle = arguments.pop("batch_size") or 32, arguments["shuffle"]
+    arguments["shuffle"] = False
+    return Batches(loaded.batch, size, shuffle, seed, steps=steps, own=own)

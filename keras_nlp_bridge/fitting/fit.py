@@ -25,6 +25,7 @@ from keras_nlp_bridge.fitting.full_sample_phase import FullSample, link
 from keras_nlp_bridge.fitting.lending import optimizer_of
 from keras_nlp_bridge.fitting.minibatch_phase import Minibatch
 from keras_nlp_bridge.fitting.optimizer_phase import OptimizerPhase
+from keras_nlp_bridge.fitting.own_part import validation_of
 from keras_nlp_bridge.fitting.rates import check_rates
 from keras_nlp_bridge.fitting.time_limit import TimeLimit
 from keras_nlp_bridge.fitting.writers import first_writes
@@ -35,6 +36,7 @@ from keras_nlp_bridge.minimizing.solvers import PLAIN, Solver, find, or_fitting
 from keras_nlp_bridge.problem import data
 from keras_nlp_bridge.problem.data import is_arrays
 from keras_nlp_bridge.problem.models import check_targets
+from keras_nlp_bridge.problem.own_parts import has_own_part
 from keras_nlp_bridge.problem.processes import check_agreement
 
 
@@ -64,6 +66,7 @@ def fit(
     chunk_size: int | None = None,
     curvature: str | None = None,
     random: str | None = None,
+    shard: str | None = "auto",
     seed: int = 0,
     bounds: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> keras.callbacks.History:
@@ -104,6 +107,9 @@ def fit(
         The matrix of methods that use products with one.
     random : "fixed", optional
         For models that draw random numbers, on all samples; as in `KerasProblem`.
+    shard : "auto" or None, default "auto"
+        Each of several processes is given all samples. With None each is given a part
+        of its own: see ``docs/many_machines.md``.
     seed : int
         Of the order of arrays in each epoch.
     bounds : mapping of str to (low, high), optional
@@ -133,6 +139,10 @@ def fit(
         check_targets(model, model.loss if loss is None else loss, y)
     phases, arguments = _planned(model, method, given, averaging)
     samples = x, y, sample_weight
+    if shard is None:
+        backends.current().check_own(model)
+    own = has_own_part(shard)
+    validation = validation_of(arguments) if own else None
     if share := arguments.pop("validation_split"):
         samples, arguments["validation_data"] = _split(samples, share, arguments)
     for phase in phases:
@@ -145,12 +155,15 @@ def fit(
     arguments["callbacks"] = first_writes(callbacks)
     check_swaps(callbacks, (phase.averages for phase in phases), method)
     check_rates(callbacks, rated, method)
-    names = "batch_size", "epochs", "initial_epoch", "seed", "shuffle"
+    names = "batch_size", "epochs", "initial_epoch", "seed", "shard", "shuffle"
     check_agreement(
         method=method,
         backup=backup and backup.found,
+        validation_data=validation,
         **{name: given[name] for name in names},
     )
+    for phase in phases if own else ():
+        phase.check_own(model, samples[0], _arguments_of(phase, phases, arguments))
     with _compiled(model, loss), backends.current().answered():
         return _run(model, phases, samples, arguments, given)
 

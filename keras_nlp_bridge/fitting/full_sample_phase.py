@@ -23,7 +23,9 @@ from keras_nlp_bridge.methods import Method
 from keras_nlp_bridge.minimizing.options import check_maxtime
 from keras_nlp_bridge.minimizing.scipy_method import configured, refuse_unfit
 from keras_nlp_bridge.minimizing.solvers import DEFAULT, Solver, refuse_projection
+from keras_nlp_bridge.problem.data import is_arrays
 from keras_nlp_bridge.problem.models import check_trained_by_loss
+from keras_nlp_bridge.problem.own_parts import check_own_scores, has_own_part
 from keras_nlp_bridge.problem.problem import KerasProblem
 
 
@@ -58,8 +60,8 @@ class FullSample:
             refuse_projection(self.solver, x.projection, self._method)
         else:
             check_limits(self.solver, model, arguments["bounds"], self._method)
-        if measured(model):  # by `keras.Model.evaluate`
-            check_devices(model, x, 32)
+        if measured(model) and not has_own_part(arguments["shard"]):
+            check_devices(model, x, 32)  # by `keras.Model.evaluate`
         if arguments["batch_size"] is not None:
             raise ValueError(
                 f"`batch_size` must be None for {self.solver.name}, which needs all "
@@ -68,16 +70,8 @@ class FullSample:
             )
         if not isinstance(x, KerasProblem):
             check_trained_by_loss(model)
-        elif arguments["chunk_size"] is not None:
-            raise ValueError(
-                "`chunk_size` must be None for a KerasProblem, which has its own; "
-                f"got {arguments['chunk_size']}."
-            )
-        if isinstance(x, KerasProblem) and arguments["random"] is not None:
-            raise ValueError(
-                "`random` must be None for a KerasProblem, which has its own; "
-                f"got {arguments['random']!r}."
-            )
+        else:
+            _refuse_beside_problem(arguments)
         given = arguments["curvature"]
         if isinstance(x, KerasProblem) and given not in (None, x.curvature):
             raise ValueError(
@@ -89,6 +83,12 @@ class FullSample:
                 f"`steps_per_epoch` must be None for {self.solver.name}, whose epoch "
                 f"is an iteration on all samples; got {arguments['steps_per_epoch']}."
             )
+
+    def check_own(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
+        """Refuse parts of the samples that Keras could not score together."""
+        del arguments
+        if measured(model) and is_arrays(x):
+            check_own_scores(model, len(keras.tree.flatten(x)[0]))
 
     def run(
         self,
@@ -155,6 +155,8 @@ class FullSample:
         if isinstance(x, KerasProblem):
             if method is not None:
                 refuse_unfit(method, x.n, x)
+            if x.own and measured(model):
+                check_own_scores(model, x.size)
             return x
         with warnings.catch_warnings():  # what is refused is so by now
             warnings.filterwarnings("ignore", "the constraint .* is no bound")
@@ -167,12 +169,15 @@ class FullSample:
                 chunk_size=arguments["chunk_size"],
                 curvature=arguments["curvature"] or "hessian",
                 random=arguments["random"],
+                shard=arguments["shard"],
                 seed=seed,
                 bounds=arguments["bounds"],
             )
         refuse_projection(self.solver, problem.projection, method)
         if method is not None:
             refuse_unfit(method, problem.n, problem)
+        if problem.own and measured(model):
+            check_own_scores(model, problem.size)
         return problem
 
 
@@ -184,6 +189,16 @@ def link(phases: Iterable[Any]) -> None:
         one, two = before._method, phase._method
         if one is not None and type(one) is type(two) and one.carries:
             phase.before, before.followed = before, True
+
+
+def _refuse_beside_problem(arguments: dict[str, Any]) -> None:
+    """Raise for what a `KerasProblem` has by itself."""
+    for name, plain in (("chunk_size", None), ("random", None), ("shard", "auto")):
+        if arguments[name] != plain:
+            raise ValueError(
+                f"`{name}` must be {plain!r} for a KerasProblem, which has its own; "
+                f"got {arguments[name]!r}."
+            )
 
 
 def _variables(problem: KerasProblem) -> Any:

@@ -57,12 +57,12 @@ def lent(
         setattr(model, name, value)
     if loan.function is None and loan.step is not None:
         loan.function = backends.current().train_function(model, loan.step)
+    # If there is none, Keras makes it, after it has built the metrics.
     model.train_function = loan.function
-    model.make_train_function()
-    loan.function = model.train_function
     try:
         yield
     finally:
+        loan.function = model.train_function
         if loan.step is not None:  # not the average, if an evaluation raised
             loan.step.keeper.expose(False, model.trainable_variables)
         for name in given:

@@ -19,12 +19,13 @@ from keras_nlp_bridge.fitting.batch_norm import (
     refresh_statistics,
     warn_of_own_statistics,
 )
-from keras_nlp_bridge.fitting.batches import Batches
+from keras_nlp_bridge.fitting.batches import Batches, ordered
 from keras_nlp_bridge.fitting.devices import check_devices, check_parts
 from keras_nlp_bridge.fitting.groups import GroupProgress, listens, most_in_a_group
 from keras_nlp_bridge.fitting.lending import Loan, asked_jit, lent
 from keras_nlp_bridge.fitting.limits import check_limits
 from keras_nlp_bridge.fitting.method_state import MethodState
+from keras_nlp_bridge.fitting.own_part import check_own_batches
 from keras_nlp_bridge.fitting.time_limit import TimeLimit
 from keras_nlp_bridge.fitting.train_step import TrainStep
 from keras_nlp_bridge.methods import Clocked
@@ -40,7 +41,12 @@ from keras_nlp_bridge.problem.models import (
     overrides,
 )
 from keras_nlp_bridge.problem.objective import Objective
-from keras_nlp_bridge.problem.processes import Contents, check_agreement, weights_of
+from keras_nlp_bridge.problem.own_parts import has_own_part
+from keras_nlp_bridge.problem.processes import (
+    check_agreement,
+    together,
+    weights_of,
+)
 from keras_nlp_bridge.problem.projection import Projection
 from keras_nlp_bridge.problem.suitable import check_data
 
@@ -63,12 +69,17 @@ class Minibatch:
         """Refuse steps of its own, limits not honoured, what devices cannot share."""
         check_trained_by_loss(model)
         size = arguments["batch_size"] or 32
-        check_devices(model, x, size)
-        check_parts(model, x, size)
+        if not has_own_part(arguments["shard"]):
+            check_devices(model, x, size)
+            check_parts(model, x, size)
         if fixed_batch(model) and data.is_arrays(x):  # others are batches already
             count = len(keras.tree.flatten(x)[0])
             check_sizes(model, count, batch_size=min(size, count))
         check_limits(self.solver, model, arguments["bounds"], self.method)
+
+    def check_own(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
+        """Refuse parts of the samples that make no batches of all processes."""
+        check_own_batches(model, x, arguments["batch_size"] or 32)
 
     def run(
         self,
@@ -82,8 +93,9 @@ class Minibatch:
         arguments = dict(arguments)
         curvature = arguments.pop("curvature") or "hessian"
         bounds = arguments.pop("bounds")
+        own = has_own_part(arguments.pop("shard"))
         last = first + self.epochs
-        batches = _batches(given, arguments, seed)
+        batches = ordered(given, arguments, seed, own)
         x, y, weight = given if batches is None else (batches, None, None)
         per_epoch = batches.steps if batches else _per_epoch(x, arguments)
         method = self.method
@@ -97,7 +109,8 @@ class Minibatch:
         warn_of_own_statistics(model)
         groups = None
         if batches is not None:
-            check_data(model, model.loss, batches.samples)
+            with together() if own else nullcontext():
+                check_data(model, model.loss, batches.samples)
             groups = _in_groups(model, arguments, batches)
         limits = Projection.of(model.trainable_variables, bounds)
         modes = curvature, seed, bool(per_epoch), _strict(arguments["callbacks"])
@@ -153,28 +166,6 @@ def _warn_of_lost(result: OptimizeResult) -> None:
             RuntimeWarning,
             stacklevel=4,
         )
-
-
-def _batches(
-    given: tuple[Any, Any, Any], arguments: dict[str, Any], seed: int
-) -> Batches | None:
-    """Return arrays in an order of ours, a function of seed and epoch.
-
-    Runs can then be resumed. What Keras needs no more is taken out of the arguments.
-    """
-    x, y, weight = given
-    if x is None or data.is_dataset(x):
-        return None
-    wide = "float64" if keras.config.floatx() == "float64" else "float32"
-    classes, arguments["class_weight"] = arguments["class_weight"], None
-    # Whoever changes the arrays during the call is on his own, as with Keras.
-    loaded = data.load(x, y, weight, classes, dtype=wide, copy=False)
-    loaded.warn_of_not_finite(stacklevel=5)
-    check_agreement(data=Contents(loaded.batch))
-    steps, arguments["steps_per_epoch"] = arguments["steps_per_epoch"], None
-    size, shuffle = arguments.pop("batch_size") or 32, arguments["shuffle"]
-    arguments["shuffle"] = False
-    return Batches(loaded.batch, size, shuffle, seed, steps=steps)
 
 
 class _Order(keras.callbacks.Callback):

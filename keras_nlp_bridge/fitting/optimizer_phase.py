@@ -12,11 +12,15 @@ from scipy.optimize import OptimizeResult
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.fitting.averages import without_swaps
 from keras_nlp_bridge.fitting.backup import backup_of, resumed
-from keras_nlp_bridge.fitting.devices import check_devices
+from keras_nlp_bridge.fitting.batches import Batches, ordered
+from keras_nlp_bridge.fitting.devices import check_devices, check_parts
 from keras_nlp_bridge.fitting.lending import lent
+from keras_nlp_bridge.fitting.own_part import check_own_batches
 from keras_nlp_bridge.fitting.time_limit import TimeLimit
 from keras_nlp_bridge.problem import data
 from keras_nlp_bridge.problem.models import build
+from keras_nlp_bridge.problem.own_parts import has_own_part
+from keras_nlp_bridge.problem.processes import check_agreement, weights_of
 
 
 @dataclass
@@ -37,13 +41,20 @@ class OptimizerPhase:
     def check(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
         """Refuse what devices cannot share, and what the optimizer does not know."""
         backends.current().check_optimizer(self.optimizer)
-        check_devices(model, x, arguments["batch_size"] or 32)
+        if not has_own_part(arguments["shard"]):
+            size = arguments["batch_size"] or 32
+            check_devices(model, x, size)
+            check_parts(model, x, size)
         if arguments["bounds"]:
             raise ValueError(
                 "`bounds` must be None for an optimizer of Keras, which knows "
                 "constraints of variables only; got bounds of "
                 f"{sorted(arguments['bounds'])} for {self.optimizer.name!r}."
             )
+
+    def check_own(self, model: keras.Model, x: Any, arguments: dict[str, Any]) -> None:
+        """Refuse parts of the samples that make no batches of all processes."""
+        check_own_batches(model, x, arguments["batch_size"] or 32)
 
     def run(
         self,
@@ -54,9 +65,17 @@ class OptimizerPhase:
         seed: int,
     ) -> keras.callbacks.History:
         """Train by an ordinary optimizer."""
-        del seed
+        own = has_own_part(arguments["shard"])
+        arguments = {k: v for k, v in arguments.items() if k not in ("bounds", "shard")}
         x, y, weight = given
-        arguments = {k: v for k, v in arguments.items() if k != "bounds"}
+        if backends.current().process()[1] > 1:
+            # Keras would take batches of its own in each.
+            batches = ordered(given, arguments, seed, own)
+            if batches is not None:
+                x, y, weight = batches, None, None
+                arguments["callbacks"] = [*arguments["callbacks"], _Order(batches)]
+            x = self._built(model, x)
+            check_agreement(weights=weights_of(model))
         if not self.averages:
             callbacks = without_swaps(arguments["callbacks"])
             arguments = arguments | {"callbacks": callbacks}
@@ -104,3 +123,14 @@ class OptimizerPhase:
             message=stopped if model.stop_training else f"{self.epochs} epochs done.",
             nit=int(ops.convert_to_numpy(self.optimizer.iterations)),
         )
+
+
+class _Order(keras.callbacks.Callback):
+    """Tells the data which epoch begins."""
+
+    def __init__(self, batches: Batches) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.batches.epoch = epoch

@@ -16,6 +16,7 @@ from keras_nlp_bridge import backends
 from keras_nlp_bridge.checks import In
 from keras_nlp_bridge.problem import data as data_of
 from keras_nlp_bridge.problem.data import Tree
+from keras_nlp_bridge.problem.processes import Contents, check_agreement
 
 __all__ = [
     "BlockLoss",
@@ -101,6 +102,7 @@ class Block:
         """Take points in the place of those before."""
         loaded = data_of.load(x, y, dtype=self._dtype)
         self.size, self.points = loaded.size, (loaded.batch.x, loaded.batch.y)
+        check_agreement(residuals=Contents(self.points))
         leaves = keras.tree.flatten(self._given(*self.points))
         old = getattr(self, "variables", [])
         shapes = [(tuple(v.shape), str(v.dtype)) for v in old]
@@ -274,7 +276,7 @@ def nothing() -> NDArray[Any]:
 def refuse_beside_blocks(given: Sequence[Any], caller: str = "") -> None:
     """Raise for arguments that go with a loss of samples, and not with blocks."""
     names = ("x", "y", "sample_weight", "class_weight", "loss")
-    names = (*names, "batch_size", "chunk_size")
+    names = (*names, "batch_size", "chunk_size", "shard")
     for name, value in zip(names, given, strict=False):
         if value is not None:
             where = f"in `{caller}` of a problem with" if caller else "together with"

@@ -67,6 +67,10 @@ class DeviceFunctions:
         """The rule for randomness on all samples, as given."""
         return self._maker.random
 
+    def need_all(self, what: str) -> None:
+        """Raise a `ValueError` where each process has samples of its own."""
+        self._samples.need_all(what)
+
     @property
     def objective(self) -> Objective:
         """The loss of a batch."""
@@ -129,5 +133,7 @@ class DeviceFunctions:
             self._layout, self._compiled_loss = layout, loss
         key = (self.training, samples.stochastic)
         if key not in self._setups:
-            self._setups[key] = self._maker.make(samples.source, samples.size, *key)
+            self._setups[key] = self._maker.make(
+                samples.tried, samples.size, *key, samples.own and samples.own.sizes
+            )
         return self._setups[key]

@@ -335,18 +335,19 @@ class Evaluation:
 
         total, each = zero(*at), chunks.count // parts
         if each:
-            total = backend.fold(lambda j, sums: _plus(sums, own(j)), total, 0, each)
+            total = backend.fold(lambda j, sums: plus(sums, own(j)), total, 0, each)
         if chunks.tail:  # done by all at the same time
             start = chunks.count * chunks.size
             tail = rest if held is not None else backend.rows(rest, start, chunks.tail)
             last = chunk(tail, chunks.count)
             last = keras.tree.map_structure(lambda a: a / parts, last)
-            total = _plus(total, last)
+            total = plus(total, last)
         return total
 
     def _zero(self) -> Tensor:
         return ops.zeros((), self.backend.WIDE)
 
 
-def _plus(one: Tree, two: Tree) -> Tree:
+def plus(one: Tree, two: Tree) -> Tree:
+    """Add up two trees of one structure."""
     return keras.tree.map_structure(ops.add, one, two)

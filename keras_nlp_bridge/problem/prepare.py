@@ -22,6 +22,7 @@ from keras_nlp_bridge.problem.models import (
     fixed_batch,
 )
 from keras_nlp_bridge.problem.objective import BY_SAMPLE, Objective
+from keras_nlp_bridge.problem.own_parts import OwnEvaluation, is_sum
 from keras_nlp_bridge.problem.samples import Chunks, rows_of
 
 Tensor = Any
@@ -60,7 +61,14 @@ class SetupMaker:
     chosen: Any
     random: str | None = None
 
-    def make(self, data: Batch, size: int, training: bool, stochastic: bool) -> Setup:
+    def make(
+        self,
+        data: Batch,
+        size: int,
+        training: bool,
+        stochastic: bool,
+        own: NDArray[Any] | None = None,
+    ) -> Setup:
         """Try the model on a few samples and make its setup.
 
         Parameters
@@ -73,6 +81,9 @@ class SetupMaker:
             The mode in which layers run.
         stochastic : bool
             Whether evaluations see a minibatch.
+        own : ndarray of shape (parts,), optional
+            How many samples each of the parts has, where each process has its own. The
+            data are then a few.
         """
         self.backend.check(self.model)
         variables = _choose(self.model.trainable_variables, self.chosen)
@@ -90,6 +101,14 @@ class SetupMaker:
         numbers = _numbers(inputs) + _layer_outputs(self.model)
         parts = 1 if fixed else self.backend.parts(self.model)
         most = self.backend.chunk_numbers(x) // max(numbers, 1)
+        if own is not None:
+            chunks = Chunks.of(int(own[own > 0].min()), most, self.chunk_size)
+            self._check_deterministic(moved, seeds, chunks, training)
+            summed = is_sum(Weigher(objective, self.backend, x, others), data)
+            parted = OwnEvaluation(
+                objective, self.backend, chunks, None, sizes=own, summed=summed
+            )
+            return Setup(objective, parted, seeds, any_data=False)
         chunks = Chunks.of(size, most, fixed or self.chunk_size, parts)
         if self.backend.process()[1] > 1 and not (fixed or self.chunk_size):
             chunks = chunks.shared(self.backend.shares(self.model), parts)

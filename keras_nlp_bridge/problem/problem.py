@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 import keras
@@ -35,12 +35,23 @@ from keras_nlp_bridge.problem.models import (
     rows_to_build,
 )
 from keras_nlp_bridge.problem.own_loss import own_loss
+from keras_nlp_bridge.problem.own_parts import (
+    check_kinds,
+    first_few,
+    has_own_part,
+    refuse_beside_parts,
+)
 from keras_nlp_bridge.problem.pickling import parts_of, rebuilt
 from keras_nlp_bridge.problem.prepare import SetupMaker
-from keras_nlp_bridge.problem.processes import Contents, check_agreement, weights_of
+from keras_nlp_bridge.problem.processes import (
+    Contents,
+    check_agreement,
+    together,
+    weights_of,
+)
 from keras_nlp_bridge.problem.projection import Projection
 from keras_nlp_bridge.problem.residual_functions import ResidualFunctions
-from keras_nlp_bridge.problem.samples import Samples, rows_of
+from keras_nlp_bridge.problem.samples import Own, Samples, rows_of
 from keras_nlp_bridge.problem.scores import Scores
 from keras_nlp_bridge.problem.settings import SETTABLE, checked
 from keras_nlp_bridge.problem.suitable import check_data
@@ -124,6 +135,9 @@ class KerasProblem(keras.callbacks.Callback):
         `residual_jac` are for `scipy.optimize.least_squares`.
     curvature : {"hessian", "gauss-newton"}, default "hessian"
         What `hessp` and `hess` multiply with.
+    shard : "auto" or None, default "auto"
+        Each of several processes is given all samples and evaluates its part of them.
+        With None each is given a part of its own, and f is that of all parts together.
     random : "fixed", optional
         Let layers draw random numbers on all samples, as an autoencoder does. Those of
         a sample follow from `seed` and its index, so that f is a function of x. By
@@ -197,6 +211,7 @@ class KerasProblem(keras.callbacks.Callback):
         training: bool | None = None,
         curvature: str = "hessian",
         random: str | None = None,
+        shard: str | None = "auto",
         variables: Sequence[keras.Variable | str] | None = None,
         bounds: Mapping[str, tuple[Any, Any]] | None = None,
         name: str = "problem",
@@ -207,7 +222,7 @@ class KerasProblem(keras.callbacks.Callback):
             check_objective(model, loss)
         else:
             given = (x, y, sample_weight, class_weight, loss, batch_size, chunk_size)
-            refuse_beside_blocks(given)
+            refuse_beside_blocks((*given, "shard=None" if shard is None else None))
             x = blocks.given
         super().__init__()
         super().set_model(model)
@@ -217,6 +232,12 @@ class KerasProblem(keras.callbacks.Callback):
         self._bounds = dict(bounds or {})
         chunk_size = checked("chunk_size", chunk_size)
         random = checked("random", random)
+        self._shard = checked("shard", shard)
+        check_agreement(shard=shard)
+        if shard is None:
+            backend.check_own(model)
+        if has_own_part(shard):
+            refuse_beside_parts(batch_size=batch_size, random=random)
         maker = SetupMaker(
             backend, blocks or model, loss, chunk_size, variables, random
         )
@@ -251,6 +272,7 @@ class KerasProblem(keras.callbacks.Callback):
         shuffle: bool = True,
         seed: int = 0,
         random: str | None = None,
+        shard: str | None = "auto",
         bounds: Mapping[str, tuple[Any, Any]] | None = None,
         name: str = "problem",
     ) -> KerasProblem:
@@ -271,7 +293,7 @@ class KerasProblem(keras.callbacks.Callback):
             Samples; a batch is the same structure for some of them, of a data set what
             it yields. f is then the mean over all samples as far as `fn` makes means,
             as for a `compute_loss`.
-        batch_size, chunk_size, shuffle, seed, random, bounds, name
+        batch_size, chunk_size, shuffle, seed, random, shard, bounds, name
             As for `KerasProblem`.
 
         Returns
@@ -316,6 +338,7 @@ class KerasProblem(keras.callbacks.Callback):
             shuffle=shuffle,
             seed=seed,
             random=random,
+            shard=shard,
             bounds=bounds,
             name=name,
         )
@@ -325,6 +348,8 @@ class KerasProblem(keras.callbacks.Callback):
         known = getattr(type(self), name, None)
         if name in SETTABLE:
             value = checked(name, value)
+            if name == "batch_size" and has_own_part(self._shard):
+                refuse_beside_parts(batch_size=value)
             if name == "batch_size":
                 check_sizes(self._net, self.size, batch_size=value)
             with self._all_or_nothing():
@@ -351,8 +376,14 @@ class KerasProblem(keras.callbacks.Callback):
     batches_per_epoch: int = _of("_samples", Samples.batches_per_epoch)
     next_batch = _of("_samples", Samples.next_batch)
     go_to = _of("_samples", Samples.go_to)
+    need_all = _of("_samples", Samples.need_all)
     random_batch = _of("_samples", Samples.random_batch)
     reset_batches = _of("_samples", Samples.reset_batches)
+
+    @property
+    def own(self) -> bool:
+        """Whether the samples are a part that this process alone was given."""
+        return self._samples.own is not None
 
     @contextmanager
     def full_sample(self) -> Iterator[KerasProblem]:
@@ -570,13 +601,22 @@ class KerasProblem(keras.callbacks.Callback):
         dtypes = {str(v.dtype) for v in net.weights} | {keras.config.floatx()}
         wide = "float64" if "float64" in dtypes else "float32"
         # Of several processes each copies its part alone, and later.
-        apart = backend.process()[1] > 1
-        loaded = data_of.load(
-            x, y, sample_weight, class_weight, dtype=wide, copy=not apart
-        )
+        own, apart = has_own_part(self._shard), backend.process()[1] > 1
+        with together() if own else nullcontext():
+            loaded = data_of.load(
+                x, y, sample_weight, class_weight, dtype=wide, copy=not apart
+            )
         loaded.warn_of_not_finite(stacklevel=4)
-        check_agreement(data=Contents(loaded.batch), batch_size=self.batch_size)
-        held = replicas = None
+        source = loaded.batch if apart else None
+        held: Any = None
+        replicas = mine = None
+        if own:
+            check_kinds(loaded.batch)
+            source = first_few(backend, loaded.batch)
+            held, sizes = backend.own(loaded.batch)
+            mine = Own(loaded.batch, sizes)
+        else:
+            check_agreement(data=Contents(loaded.batch), batch_size=self.batch_size)
         if not apart:
             held = keras.tree.map_structure(
                 lambda a: None if a is None else backend.to_device(a), loaded.batch
@@ -585,18 +625,18 @@ class KerasProblem(keras.callbacks.Callback):
         if not net.built:
             wish = self.batch_size or self._device.chunk_size
             few = rows_to_build(net, loaded.size, wish)
-            build(net, rows_of(backend, held or loaded.batch, 0, few).x)
+            build(net, rows_of(backend, source or held, 0, few).x)
         check_agreement(weights=weights_of(net))
         check_sizes(net, loaded.size, batch_size=self.batch_size)
         if kinds is None:
             loss = net.loss if self._loss is None else self._loss
-            check_data(net, loss, loaded.batch)
+            with together() if own else nullcontext():
+                check_data(net, loss, loaded.batch)
         shapes = kinds or keras.tree.map_structure(
             lambda a: None if a is None else (a.shape, str(a.dtype)), loaded.batch
         )
         self._device.expect(shapes)
-        host = loaded.batch if apart else None
-        self._samples.hold(held, replicas, loaded.size, host)
+        self._samples.hold(held, replicas, loaded.size, source, mine)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -616,4 +656,4 @@ class KerasProblem(keras.callbacks.Callback):
 _KEPT = ("batch_size", "curvature", "name", "random", "seed", "shuffle")
 
 # What only the constructor takes, besides what problems have as properties.
-_FIXED = frozenset("chunk_size class_weight loss sample_weight x y".split())
+_FIXED = frozenset("chunk_size class_weight loss sample_weight shard x y".split())

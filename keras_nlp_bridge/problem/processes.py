@@ -2,6 +2,8 @@
 
 import re
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from keras_nlp_bridge import backends
 
-__all__ = ["Contents", "check_agreement", "first_says", "weights_of"]
+__all__ = ["Contents", "check_agreement", "first_says", "together", "weights_of"]
 
 # Where an object lies in memory, which is its own in each process.
 _PLACE = re.compile(r" at 0x[0-9a-f]+")
@@ -56,6 +58,27 @@ def first_says(answer: bool) -> bool:
     if backend.process()[1] == 1:
         return answer
     return bool(backend.gathered(np.array([answer], np.uint8))[0, 0])
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Let a refusal in one process be an error in all of them.
+
+    All of them must come here, and meet nowhere else inside.
+    """
+    backend, failed = backends.current(), None
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        failed = error
+    told = backend.gathered(np.array([failed is not None], np.uint8)).ravel()
+    if failed is not None:
+        raise failed
+    if told.any():
+        raise ValueError(
+            "`x` must be samples that each process can take; got an error in process "
+            f"{int(told.argmax())}, which says what it is."
+        )
 
 
 class Contents:

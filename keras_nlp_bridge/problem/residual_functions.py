@@ -113,9 +113,14 @@ class ResidualFunctions:
         if self._found is objective:
             return
         refuse(objective)
+        self._device.need_all("residuals")
         backend = self._device.backend
-        if backend.replicas(objective.model) > 1:
-            raise ValueError("residuals need one device; got several replicas.")
+        if (count := backend.replicas(objective.model)) > 1:
+            raise ValueError(
+                "residuals, and methods of least squares, need all samples in one "
+                f"place; got {count} processes or replicas (other methods share the "
+                "samples out)."
+            )
         x, rng = self._host.x0, np.random.default_rng(0)
         digits = np.finfo(self._host.dtype).eps ** 0.5
         digits = max(digits, float(np.finfo(np.float32).eps) ** 0.6)

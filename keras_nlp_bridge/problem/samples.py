@@ -85,6 +85,21 @@ class Chunked(NamedTuple):
     tail: Batch | None
 
 
+class Own(NamedTuple):
+    """Samples that a process has alone.
+
+    Attributes
+    ----------
+    batch : Batch
+        On the host.
+    sizes : ndarray of shape (parts,)
+        How many samples each of the backend's parts has, those of others too.
+    """
+
+    batch: Batch
+    sizes: NDArray[Any]
+
+
 def _is_host(data: Batch) -> bool:
     return isinstance(keras.tree.flatten(data.x)[0], np.ndarray)
 
@@ -193,7 +208,11 @@ class Samples:
         Another one whenever the sample in use has changed.
     index : tensor of shape (batch_size,) or None
         The minibatch in use; None stands for all samples.
+    own : Own or None
+        Where each process has samples of its own.
     """
+
+    own: Own | None = None
 
     def __init__(
         self, backend: Backend, batch_size: int | None, shuffle: bool, seed: int
@@ -205,22 +224,46 @@ class Samples:
         self.size = self.sample_id = 0
 
     def hold(
-        self, data: Batch | None, replicas: Batch | None, size: int, host: Any = None
+        self,
+        data: Batch | None,
+        replicas: Batch | None,
+        size: int,
+        host: Any = None,
+        own: Own | None = None,
     ) -> None:
-        """Take samples in the place of those before; from the `host` when needed."""
+        """Take samples in the place of those before; from the `host` when needed.
+
+        Where each process has its `own`, the host has but a few, to try the model on.
+        """
         self._data, self._replicas, self.size = data, replicas, size
         self._host: Batch | None = host
+        self.own = own
         self._chunked: tuple[Chunks, Chunked] | None = None
         self._start_over()
 
     @property
     def source(self) -> Batch:
         """All samples on the device or, of several processes, on the host."""
+        self.need_all("copies and `accuracy`")
+        return self.tried
+
+    @property
+    def tried(self) -> Batch:
+        """The same, or a few of them where no process has all."""
         return self.data if self._host is None else self._host
+
+    def need_all(self, what: str) -> None:
+        """Raise a `ValueError` where each process has samples of its own."""
+        if self.own is not None:
+            raise ValueError(
+                f"`shard` must be 'auto' for {what}, which needs all samples in each "
+                "process; got None."
+            )
 
     @property
     def data(self) -> Batch:
         """All samples on the device; of several processes each then has all of them."""
+        self.need_all("`data`")
         if self._data is None:
             self._data = _copied(self._backend, self.source, slice(None))
         return self._data
@@ -232,6 +275,8 @@ class Samples:
         each chunk, can hold them. Otherwise all, where each replica of the model is.
         """
         backend, host = self._backend, self._host
+        if self.own is not None and self._data is not None:
+            return self._data
         if host is None:
             return self.data if self._replicas is None else self._replicas
         if not chunks.count or (chunks.count % parts and chunks.size % shares):

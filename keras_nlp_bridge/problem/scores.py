@@ -5,10 +5,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_nlp_bridge.problem.data import is_dataset, load
+from keras_nlp_bridge.problem.data import Batch, is_dataset, load
 from keras_nlp_bridge.problem.device_functions import DeviceFunctions
 from keras_nlp_bridge.problem.models import fixed_batch
 from keras_nlp_bridge.problem.own_loss import OwnLoss
+from keras_nlp_bridge.problem.own_parts import check_own_scores
 from keras_nlp_bridge.problem.samples import Samples
 
 __all__ = ["Scores"]
@@ -40,8 +41,10 @@ class Scores:
             To a tensor for a metric of several numbers. As in Keras, this resets the
             model's metric objects.
         """
-        x, y, weight = self._unpacked(data)
         trainer, size = self._device.objective.trainer, fixed_batch(self._model)
+        if data is None and self._samples.own is not None:
+            return self._of_parts(self._samples.own.batch)
+        x, y, weight = self._unpacked(data)
         if is_dataset(x):
             size = None
         elif size is None and data is None and not self._samples.stochastic:
@@ -97,6 +100,19 @@ class Scores:
             raise _no_classes("whole numbers or one-hot", labels)
         return float(np.mean(scores.argmax(-1) == labels.reshape(scores.shape[:-1])))
 
+    def _of_parts(self, own: Batch) -> dict[str, Any]:
+        """Score the samples of all processes; all of them must come here."""
+        trainer, backend = self._device.objective.trainer, self._device.backend
+        check_own_scores(trainer, self._samples.size)
+        trainer.evaluate(own.x, own.y, sample_weight=own.sample_weight, verbose=0)
+        variables = trainer.metrics_variables
+        counted = [backend.read(v) for v in variables]
+        total = backend.summed(trainer, counted)
+        for variable, value in zip(variables, total, strict=True):
+            variable.assign(value)
+        found = trainer.get_metrics_result()
+        return {k: _number(keras.ops.convert_to_numpy(v)) for k, v in found.items()}
+
     def _at_once(self) -> int:
         """Return how many samples the metrics get at once: whole chunks of the loss."""
         size: int = self._device.traceable.chunks.size
@@ -110,6 +126,10 @@ class Scores:
         if isinstance(given, tuple):
             return keras.utils.unpack_x_y_sample_weight(given)
         return given, None, None
+
+
+def _number(value: Any) -> Any:
+    return value if np.ndim(value) else float(value)
 
 
 def _two_classes(labels: Any) -> bool:

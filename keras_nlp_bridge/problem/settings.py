@@ -30,6 +30,7 @@ _RULES: dict[str, Rule] = {
     "curvature": _Said(_MATRICES, "'hessian' or 'gauss-newton'"),
     "random": _Said(Maybe(OneOf("fixed")), "'fixed' or None"),
     "seed": _Said(Count(0), "a non-negative integer"),
+    "shard": _Said(Maybe(OneOf("auto")), "'auto' or None"),
     "shuffle": Flag(),
     "training": Maybe(Flag()),
 }

@@ -147,7 +147,7 @@ def _parts(objective: Objective, backend: Backend, sample: Any) -> list[Part]:
         ]
     data = sample.data
     if isinstance(data, Chunked):
-        data = _joined(data)
+        data = backend.everywhere(_joined(data))
     if sample.picked is not None:
         data = backend.gather(data, sample.picked)
     return [_of_outputs(objective, data, sample.others)]
@@ -156,7 +156,9 @@ def _parts(objective: Objective, backend: Backend, sample: Any) -> list[Part]:
 def _joined(data: Chunked) -> Batch:
     """Put the samples of chunks, (count, size, ...), together again."""
 
-    def join(a: Tensor, *tail: Tensor) -> Tensor:
+    def join(a: Tensor | None, *tail: Tensor) -> Tensor | None:
+        if a is None:
+            return None
         body = ops.reshape(a, (-1, *a.shape[2:]))
         return ops.concatenate([body, *tail]) if tail else body
 

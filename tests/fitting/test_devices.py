@@ -96,6 +96,15 @@ def test_data_parallel(single, tmp_path):
     assert_close(result(start("sharded", output), output), single)
 
 
+@pytest.mark.slow
+@pytest.mark.backend("jax")
+def test_methods_on_all_samples_leave_the_weights_where_they_are(tmp_path):
+    # On several devices each, by ModelParallel.
+    whole, split = tmp_path / "whole.npz", tmp_path / "split.npz"
+    expected = result(start("whole", whole), whole)
+    assert_close(result(start("split", split), split), expected)
+
+
 # One of each kind.
 FEW = "no_samples or averaged or masks or spread or refused"
 
