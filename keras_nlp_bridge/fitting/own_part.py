@@ -31,7 +31,7 @@ def ends_of(own: Any, total: int, batch_size: int) -> NDArray[np.int64]:
 
 
 class OwnSampler(Sampler):
-    """What a process takes of each batch, from samples of its own.
+    """The share of a process in each batch, from samples of its own.
 
     Parameters
     ----------
