@@ -2,7 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize, rosen, rosen_der
 from scipy.sparse.linalg import aslinearoperator
@@ -186,9 +186,10 @@ numbers = st.floats(-1e3, 1e3, allow_nan=False, width=32)
         max_size=7,
     )
 )
+@example([([0, 0, 1], [0, 0, 1]), ([1, 0, 1], [0, 0, 1]), ([2**-52, 0, 0], [1, 0, 0])])
 def test_never_inf_or_nan_and_symmetric(pairs):
     for B in (LSR1(memory=3, n=3), LBFGS(memory=3, n=3), LBFGS(3, damped=True, n=3)):
-        largest = worst = 0.0
+        largest, least, worst = 0.0, np.inf, 0.0
         for s, y in pairs:
             B.update(s, y)
             length, change = np.linalg.norm(s), np.linalg.norm(y)
@@ -196,13 +197,15 @@ def test_never_inf_or_nan_and_symmetric(pairs):
                 largest = max(largest, change / length)
             if np.dot(s, y):  # a step and a change almost at right angles
                 worst = max(worst, (length * change / np.dot(s, y)) ** 2)
+                least = min(least, abs(np.dot(s, y)) / length**2)
             matrix = B.todense()
             assert np.isfinite(matrix).all()
             product = B @ np.eye(3)
             # Rounding is relative to the largest curvature ever stored, and collinear
             # steps with unlike gradients cancel most digits.
             scale = 1 + np.abs(product).max() + largest
-            share = 1e-4 + 4 * np.finfo(float).eps * worst  # the condition of B
+            condition = max(worst, largest / least)  # of B
+            share = 1e-4 + 4 * np.finfo(float).eps * condition
             np.testing.assert_allclose(product, product.T, atol=share * scale)
 
 
