@@ -35,6 +35,26 @@ def test_minibatch_method_learns_and_logs(method):
     assert history.result.nit == 15 * 8
 
 
+def ends(**given):
+    """Train a fresh small network for an epoch, and return its weights."""
+    keras.utils.set_random_seed(0)
+    model, (x, y) = small(), digits(64)
+    knb.fit(model, x, y, verbose=0, **given)
+    return np.concatenate([np.ravel(w) for w in model.get_weights()])
+
+
+def test_without_a_method_it_is_r2_in_the_spectral_norm():
+    spectral = ends(method="r2", options={"norm": "spectral"})
+    np.testing.assert_array_equal(ends(), spectral)
+    diagonal = ends(method="r2")
+    assert np.abs(diagonal - spectral).max() > 1e-3
+    # Options go with it, and win; no matrix is so narrow.
+    np.testing.assert_array_equal(ends(options={"norm": "diagonal"}), diagonal)
+    weights = {"weight_decay": 0.2, "least_rate": 0}
+    narrow = ends(options={"widest": 1, "beta1": 0.9, **weights})
+    np.testing.assert_allclose(narrow, diagonal, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("method", FULL)
 def test_full_sample_method_runs_one_iteration_an_epoch(method):
     model = small()
