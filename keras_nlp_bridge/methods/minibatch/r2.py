@@ -68,7 +68,7 @@ class StochasticR2(Steered):
     weight_decay: float | None = option(
         None,
         Maybe(In(0, 1, "[")),
-        "Share of a step's length by which it shortens the weights where data are noisy; "
+        "By this share of its length a step shortens the weights where data are noisy; "
         "by default 0.2, and 0.55 for spectral.",
     )
     widest: int | None = option(
