@@ -15,8 +15,7 @@ from keras_nlp_bridge.fitting.arguments import check_trainable
 from keras_nlp_bridge.fitting.averages import with_own_swaps
 from keras_nlp_bridge.fitting.backup import resumed
 from keras_nlp_bridge.fitting.batch_norm import (
-    lagging,
-    refresh_statistics,
+    OwnStatistics,
     warn_of_own_statistics,
 )
 from keras_nlp_bridge.fitting.batches import Batches, ordered
@@ -121,16 +120,17 @@ class Minibatch:
         order = _Order(keeper, batches, done - first * (per_epoch or 0))
         told = arguments["callbacks"]
         arguments["callbacks"] = with_own_swaps(told, keeper)
-        arguments["callbacks"] = _callbacks(model, arguments, order, groups, last)
+        statistics = OwnStatistics(keeper, last, lambda: _inputs(x))
+        ours = [order, statistics]
+        arguments["callbacks"] = _callbacks(model, arguments, ours, groups, last)
         arguments |= {"epochs": last, "sample_weight": weight}
         with backends.current().unharmed(model), lent(model, keeper, loan):
             begin, _ = resumed(model, told, first)
             arguments["initial_epoch"] = begin
             history = _trained(model, (x, y), arguments, loan, groups)
         _warn_of_lost(history.result)
-        stale = method.averages or lagging(model, int(keeper.iterations))
-        if stale and keeper.holds_result(model.trainable_variables):
-            refresh_statistics(model, _inputs(x))
+        if keeper.holds_result(model.trainable_variables):
+            statistics.refresh()
         return history
 
 
@@ -304,12 +304,12 @@ def _parts(model: keras.Model) -> list[Any]:
 def _callbacks(
     model: keras.Model,
     arguments: dict[str, Any],
-    order: keras.callbacks.Callback,
+    ours: list[keras.callbacks.Callback],
     groups: Batches | None,
     epochs: int,
 ) -> Any:
     """Add ours; those that get groups are told of steps."""
-    callbacks = [*arguments["callbacks"], order]
+    callbacks = [*arguments["callbacks"], *ours]
     if groups is None:
         return callbacks
     verbose = 1 if arguments["verbose"] == "auto" else arguments["verbose"]

@@ -158,6 +158,7 @@ class Past(NamedTuple):
     loss: Array  # average of f where steps began, on samples not stepped on yet
     worst_loss: Array  # its highest value
     mean: Array  # plain mean of what is in `loss`
+    start: Array  # squared length of x where the run began
 
 
 def no_counts(x: Array) -> Counts:

@@ -1,9 +1,11 @@
-"""Statistics of BatchNormalization at the start of a phase on all samples."""
+"""Statistics of BatchNormalization: before all samples are used, and at the end."""
 
 import keras
 import numpy as np
+import pytest
 from nets import normal
 
+import keras_nlp_bridge as knb
 from keras_nlp_bridge import KerasProblem
 from keras_nlp_bridge.fitting.batch_norm import start_statistics
 
@@ -41,3 +43,48 @@ def test_frozen_layers_and_training_mode_are_left_alone():
     model.layers[0].trainable = False
     assert not start_statistics(KerasProblem(model, x, x[:, :1]))
     assert not np.any(model.layers[0].moving_mean)
+
+
+@pytest.mark.parametrize("method", [None, "tr-lsr1"])
+def test_the_last_epoch_is_validated_with_the_statistics_of_its_weights(method):
+    x = normal(256, 3)
+    y = np.tanh(x[:, :1] - 2 * x[:, 1:2])
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            layers.Dense(8),
+            layers.BatchNormalization(momentum=0.95),
+            layers.Activation("tanh"),
+            layers.Dense(1),
+        ]
+    )
+    model.compile(loss="mse")
+    history = knb.fit(
+        *(model, x, y),
+        method=method,
+        batch_size=16,
+        epochs=10,  # more steps than statistics remember: 160
+        validation_data=(x, y),
+        verbose=0,
+    )
+    norm, inner = model.layers[1], model.layers[0](x)
+    means = keras.ops.convert_to_numpy(inner).mean(axis=0)
+    np.testing.assert_allclose(norm.moving_mean, means, atol=1e-5)
+    last = model.evaluate(x, y, verbose=0)
+    assert history.history["val_loss"][-1] == pytest.approx(last, rel=1e-5)
+
+
+def test_statistics_of_an_average_are_those_of_the_result():
+    x = normal(256, 3)
+    model = net()
+    history = knb.fit(
+        *(model, 5 + x, x[:, :1]),
+        averaging=True,
+        epochs=4,
+        validation_data=(5 + x, x[:, :1]),
+        verbose=0,
+    )
+    mean = keras.ops.convert_to_numpy(model.layers[0].moving_mean)
+    np.testing.assert_allclose(mean, 5 + x.mean(axis=0), atol=1e-4)
+    assert history.history["val_loss"][-1] > model.evaluate(5 + x, x[:, :1], verbose=0)

@@ -100,7 +100,7 @@ class Clocked(Method):
             "stop": running,
             "clock": Clock(none, zero, zero),
             "average": x,
-            "past": Past(x, no, none, zero, zero - math.inf, zero),
+            "past": Past(x, no, none, zero, zero - math.inf, zero, xp.dot(x, x)),
         }
 
     def solution(self, oracle: Oracle, state: Any) -> Array:
@@ -218,14 +218,23 @@ class Clocked(Method):
         """The weight decay where all of it is due."""
         return self.weight_decay or 0.0
 
-    def decay_share(self, state: Any) -> Array:
+    def decay_share(self, state: Any, xx: Array) -> Array:
         """Return the weight decay of a step: more of it where the data are noisy.
 
         How noisy they are is told by how much of the loss is left on the average of
         the run: all of the decay from a share of `NOISY` on, and in proportion below.
         It waits until the average of f has halved, and rises in proportion before:
         where nothing is learnt the steps are noise, and the decay is all that is left
-        of them.
+        of them. There is none while x is no longer than at the start, and all from
+        twice that length on: weights before a normalization can shrink without end, and
+        the shorter they are, the further a step turns them.
+
+        Parameters
+        ----------
+        state : state
+            One that `remembered` returned.
+        xx : scalar
+            The squared length of x.
         """
         xp, past = namespace(state.at.x), state.past
         known = xp.isfinite(past.worst_loss) & (past.worst_loss != 0)
@@ -237,7 +246,10 @@ class Clocked(Method):
             xp.clip(2 * gone / whole, 0.0, 1.0),
             xp.clip(left / NOISY, 0.0, 1.0),
         )
-        return self.whole_decay * rise * noise
+        one, far = xp.ones_like(xx), past.start > 0
+        times = xp.sqrt(xx / xp.where(far, past.start, one))
+        grown = xp.where(far, times - 1, one)
+        return self.whole_decay * rise * noise * xp.clip(grown, 0.0, 1.0)
 
     def ahead(
         self, oracle: Oracle, state: Any, d: Array, length: Array
@@ -245,8 +257,9 @@ class Clocked(Method):
         """Return what computes ``x + length * d``, shortened by decay, projected."""
         x, xp = state.at.x, namespace(d)
         square = length * length * xp.dot(d, d)
-        whole = xp.dot(x, x) + 2 * length * xp.dot(x, d) + square
-        factor = shrinkage(square, whole, self.decay_share(state))
+        xx = xp.dot(x, x)
+        whole = xx + 2 * length * xp.dot(x, d) + square
+        factor = shrinkage(square, whole, self.decay_share(state, xx))
         parts = x, d, length, factor
         return lambda: projected(oracle, fused(oracle, _shortened, *parts))
 

@@ -198,8 +198,9 @@ class StochasticRegion(ClockedRegion):
             step = span_step(model, Sm, Ym, mm, m.shape[0], radius, first)
             return step, shrinkage(step.length**2, xx, decay)
 
-        decay = self.decay_share(state)
-        scalars = xp.dot(x, x), xp.dot(m, down), radius, pairs.pushes == 0, decay
+        xx = xp.dot(x, x)
+        decay = self.decay_share(state, xx)
+        scalars = xx, xp.dot(m, down), radius, pairs.pushes == 0, decay
         small, shorter = fused(
             oracle, solved, state.model, *products(pairs, m), *scalars
         )
