@@ -282,6 +282,7 @@ def refusals():
     yield lambda: knb.fit(net(), X, Y, "lbfgs", validation_split=0.1, **own)
     valid = X[:96] + RANK, Y[:96]
     yield lambda: knb.fit(net(), X, Y, "lbfgs", validation_data=valid, **own)
+    yield from refusals_of_one()
     if JAX:
         few = slice(SAMPLES - RANK)
         yield lambda: knb.fit(net(), X[few], Y[few], "r2", batch_size=24, **own)
@@ -298,6 +299,27 @@ def refusals():
         yield lambda: knb.fit(normed, X, Y, "r2", batch_size=24)
 
 
+def refusals_of_one():
+    """The calls in which the last process alone is given what is refused."""
+    bad = RANK == COUNT - 1
+    size, rate = ("many" if bad else 24), ({"rate": 1.0} if bad else None)
+    yield lambda: knb.fit(net(), X, Y, "r2", batch_size=size)
+    yield lambda: knb.fit(net(), X, Y, "r2", batch_size=24, options=rate)
+    yield lambda: knb.fit(net(), X, Y, "lbfgs", callbacks=["plot"] if bad else None)
+    yield lambda: knb.fit(net(), X, Y[1:] if bad else Y, "r2", batch_size=24)
+    yield lambda: knb.fit(net(), X, Y - 1 if bad else Y, "lbfgs")
+    own = {"batch_size": 24, "shard": None}
+    yield lambda: knb.fit(net(), None if bad else X, Y, "r2", **own)
+    holes = np.where(X == X[0, 0], np.nan, X) if bad else X
+    yield lambda: knb.fit(net(), holes, Y, "lbfgs")
+    yield lambda: knb.KerasProblem(net(), X, Y, chunk_size="all" if bad else 20)
+    yield lambda: knb.KerasProblem(net(), X, None if bad else Y)
+    problem = knb.KerasProblem(net(), X, Y)
+    tol = "small" if bad else 1e-3
+    yield lambda: knb.minimize(problem, tol=tol)
+    yield lambda: knb.minimize(problem, problem.x0 + RANK)
+
+
 def said():
     """Yield what is said of each refusal, and in a warning."""
     for call in refusals():
@@ -306,7 +328,7 @@ def said():
                 warnings.filterwarnings("error", "BatchNormalization", UserWarning)
                 call()
             yield "nothing"
-        except (ValueError, UserWarning) as error:
+        except (ValueError, TypeError, UserWarning) as error:
             yield str(error)
 
 

@@ -1,7 +1,7 @@
 """Arrays as batches for Keras's loop."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -185,7 +185,7 @@ def ordered(
     wide = "float64" if keras.config.floatx() == "float64" else "float32"
     classes, arguments["class_weight"] = arguments["class_weight"], None
     # Whoever changes the arrays during the call is on his own, as with Keras.
-    with together() if own else nullcontext():
+    with together():
         loaded = data_of.load(x, y, weight, classes, dtype=wide, copy=False)
     loaded.warn_of_not_finite(stacklevel=5)
     if own:

@@ -37,7 +37,7 @@ from keras_nlp_bridge.problem import data
 from keras_nlp_bridge.problem.data import is_arrays
 from keras_nlp_bridge.problem.models import check_targets
 from keras_nlp_bridge.problem.own_parts import has_own_part
-from keras_nlp_bridge.problem.processes import check_agreement
+from keras_nlp_bridge.problem.processes import check_agreement, together
 
 
 def fit(
@@ -131,33 +131,35 @@ def fit(
     Callbacks, checkpoints, averages: ``docs/recipes/callbacks.md`` and ``resume.md``.
     BatchNormalization: ``docs/methods/minibatches.md``.
     """
-    given = checked_arguments(dict(locals()))
-    method, given["options"] = or_fitting(method, given["options"])
-    blocks = x.blocks if is_problem(x) else []
-    check_model(model, loss, alone=not blocks)
-    if is_arrays(x):
-        check_targets(model, model.loss if loss is None else loss, y)
-    phases, arguments = _planned(model, method, given, averaging)
-    samples = x, y, sample_weight
-    if shard is None:
-        backends.current().check_own(model)
-    own = has_own_part(shard)
-    validation = validation_of(arguments) if own else None
-    if share := arguments.pop("validation_split"):
-        samples, arguments["validation_data"] = _split(samples, share, arguments)
-    for phase in phases:
-        phase.check(model, samples[0], _arguments_of(phase, phases, arguments))
-    check_validation(model, arguments)
-    rated = any(not isinstance(phase, FullSample) for phase in phases)
-    plain = rated and len(phases) == 1
-    callbacks = arguments["callbacks"] = with_backup(arguments["callbacks"], plain)
-    backup = backup_of(callbacks)
-    arguments["callbacks"] = first_writes(callbacks)
-    check_swaps(callbacks, (phase.averages for phase in phases), method)
-    check_rates(callbacks, rated, method)
+    with together():
+        given = checked_arguments(dict(locals()))
+        method, given["options"] = or_fitting(method, given["options"])
+        blocks = x.blocks if is_problem(x) else []
+        check_model(model, loss, alone=not blocks)
+        if is_arrays(x):
+            check_targets(model, model.loss if loss is None else loss, y)
+        phases, arguments = _planned(model, method, given, averaging)
+        samples = x, y, sample_weight
+        if shard is None:
+            backends.current().check_own(model)
+        own = has_own_part(shard)
+        validation = validation_of(arguments) if own else None
+        if share := arguments.pop("validation_split"):
+            samples, arguments["validation_data"] = _split(samples, share, arguments)
+        for phase in phases:
+            phase.check(model, samples[0], _arguments_of(phase, phases, arguments))
+        check_validation(model, arguments)
+        rated = any(not isinstance(phase, FullSample) for phase in phases)
+        plain = rated and len(phases) == 1
+        callbacks = arguments["callbacks"] = with_backup(arguments["callbacks"], plain)
+        backup = backup_of(callbacks)
+        arguments["callbacks"] = first_writes(callbacks)
+        check_swaps(callbacks, (phase.averages for phase in phases), method)
+        check_rates(callbacks, rated, method)
     names = "batch_size", "epochs", "initial_epoch", "seed", "shard", "shuffle"
     check_agreement(
         method=method,
+        x=_kind(x),
         backup=backup and backup.found,
         validation_data=validation,
         **{name: given[name] for name in names},
@@ -166,6 +168,15 @@ def fit(
         phase.check_own(model, samples[0], _arguments_of(phase, phases, arguments))
     with _compiled(model, loss), backends.current().answered():
         return _run(model, phases, samples, arguments, given)
+
+
+def _kind(x: Any) -> str:
+    """Say what samples are given in, for which each process does something else."""
+    if x is None:
+        return "nothing"
+    if is_problem(x):
+        return "a KerasProblem"
+    return "arrays" if is_arrays(x) else "a data set"
 
 
 # What only methods on all samples have, and what they do with it.

@@ -108,7 +108,7 @@ class Minibatch:
         warn_of_own_statistics(model)
         groups = None
         if batches is not None:
-            with together() if own else nullcontext():
+            with together():
                 check_data(model, model.loss, batches.samples)
             groups = _in_groups(model, arguments, batches)
         limits = Projection.of(model.trainable_variables, bounds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from keras_nlp_bridge.minimizing.solvers import (
     refuse_limits,
     refuse_projection,
 )
+from keras_nlp_bridge.problem.processes import Contents, check_agreement, together
 
 if TYPE_CHECKING:
     from keras_nlp_bridge.problem.problem import KerasProblem
@@ -82,19 +84,22 @@ def minimize(
     OptimizeResult
         SciPy's; with several starts also ``starts``, the objective each led to.
     """
-    row = find(method)
-    solver = minimizer(row)
-    Count().check("multistart", multistart)
-    Count(least=0).check("seed", seed)
-    Flag(numbers=True).check("assign", assign)
-    _check(fun, x0, args, jac, keywords)
-    _check_options(row, options)
     problem = fun if is_problem(fun) else None
+    with nullcontext() if problem is None else together():
+        row = find(method)
+        solver = minimizer(row)
+        Count().check("multistart", multistart)
+        Count(least=0).check("seed", seed)
+        Flag(numbers=True).check("assign", assign)
+        _check(fun, x0, args, jac, keywords)
+        _check_options(row, options)
+        if problem is not None:
+            check_maxtime((options or {}).get("maxtime"), problem.backend)
+            x0 = problem.x0 if x0 is None else problem.vector("x0", x0)
     if problem is not None:
-        check_maxtime((options or {}).get("maxtime"), problem.backend)
+        check_agreement(method=row.name, x0=Contents(x0), options=options)
         keywords = {**_brought(problem, row, solver), **keywords}
         own = keywords.pop("jac", None)
-        x0 = problem.x0 if x0 is None else problem.vector("x0", x0)
         fun = problem.fun_and_jac if jac is True else problem.fun
         jac = own if jac is None else jac
     refuse_limits(row, keywords.get("bounds"), keywords.get("constraints", ()))

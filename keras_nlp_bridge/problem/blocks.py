@@ -16,7 +16,7 @@ from keras_nlp_bridge import backends
 from keras_nlp_bridge.checks import In
 from keras_nlp_bridge.problem import data as data_of
 from keras_nlp_bridge.problem.data import Tree
-from keras_nlp_bridge.problem.processes import Contents, check_agreement
+from keras_nlp_bridge.problem.processes import Contents, check_agreement, together
 
 __all__ = [
     "BlockLoss",
@@ -100,7 +100,8 @@ class Block:
 
     def put(self, x: Any, y: Any = None) -> None:
         """Take points in the place of those before."""
-        loaded = data_of.load(x, y, dtype=self._dtype)
+        with together():
+            loaded = data_of.load(x, y, dtype=self._dtype)
         self.size, self.points = loaded.size, (loaded.batch.x, loaded.batch.y)
         check_agreement(residuals=Contents(self.points))
         leaves = keras.tree.flatten(self._given(*self.points))

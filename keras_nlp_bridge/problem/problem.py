@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 import keras
@@ -218,41 +218,37 @@ class KerasProblem(keras.callbacks.Callback):
     ) -> None:
         backend = backends.current()  # says what to set where there are no derivatives
         blocks = None if residuals is None else block_loss(model, residuals)
-        if blocks is None:
-            check_objective(model, loss)
-        else:
-            given = (x, y, sample_weight, class_weight, loss, batch_size, chunk_size)
-            refuse_beside_blocks((*given, "shard=None" if shard is None else None))
-            x = blocks.given
+        with together():
+            if blocks is None:
+                check_objective(model, loss)
+            else:
+                data = (x, y, sample_weight, class_weight)
+                given = (*data, loss, batch_size, chunk_size)
+                refuse_beside_blocks((*given, "shard=None" if shard is None else None))
+                x = blocks.given
+            mapping("bounds", bounds)
+            chunk_size = checked("chunk_size", chunk_size)
+            random = checked("random", random)
+            batch_size = checked("batch_size", batch_size)
+            shuffle, seed = checked("shuffle", shuffle), checked("seed", seed)
+            training = checked("training", training)
+            curvature = checked("curvature", curvature)
+            shard = checked("shard", shard)
+            if shard is None:
+                backend.check_own(model)
+            if has_own_part(shard):
+                refuse_beside_parts(batch_size=batch_size, random=random)
+        check_agreement(shard=shard, chunk_size=chunk_size, curvature=curvature)
         super().__init__()
         super().set_model(model)
         self._net, self._loss, self._blocks = model, loss, blocks
         self.name = name
-        mapping("bounds", bounds)
-        self._bounds = dict(bounds or {})
-        chunk_size = checked("chunk_size", chunk_size)
-        random = checked("random", random)
-        self._shard = checked("shard", shard)
-        check_agreement(shard=shard)
-        if shard is None:
-            backend.check_own(model)
-        if has_own_part(shard):
-            refuse_beside_parts(batch_size=batch_size, random=random)
+        self._bounds, self._shard = dict(bounds or {}), shard
         maker = SetupMaker(
             backend, blocks or model, loss, chunk_size, variables, random
         )
-        self._samples = Samples(
-            backend,
-            checked("batch_size", batch_size),
-            checked("shuffle", shuffle),
-            checked("seed", seed),
-        )
-        self._device = DeviceFunctions(
-            self._samples,
-            maker,
-            checked("training", training),
-            checked("curvature", curvature),
-        )
+        self._samples = Samples(backend, batch_size, shuffle, seed)
+        self._device = DeviceFunctions(self._samples, maker, training, curvature)
         self._host = HostFunctions(self._samples, self._device)
         self._scores = Scores(self._samples, self._device, model, loss)
         self._squares = ResidualFunctions(self._device, self._host)
@@ -602,7 +598,7 @@ class KerasProblem(keras.callbacks.Callback):
         wide = "float64" if "float64" in dtypes else "float32"
         # Of several processes each copies its part alone, and later.
         own, apart = has_own_part(self._shard), backend.process()[1] > 1
-        with together() if own else nullcontext():
+        with together():
             loaded = data_of.load(
                 x, y, sample_weight, class_weight, dtype=wide, copy=not apart
             )
@@ -627,10 +623,10 @@ class KerasProblem(keras.callbacks.Callback):
             few = rows_to_build(net, loaded.size, wish)
             build(net, rows_of(backend, source or held, 0, few).x)
         check_agreement(weights=weights_of(net))
-        check_sizes(net, loaded.size, batch_size=self.batch_size)
-        if kinds is None:
-            loss = net.loss if self._loss is None else self._loss
-            with together() if own else nullcontext():
+        with together():
+            check_sizes(net, loaded.size, batch_size=self.batch_size)
+            if kinds is None:
+                loss = net.loss if self._loss is None else self._loss
                 check_data(net, loss, loaded.batch)
         shapes = kinds or keras.tree.map_structure(
             lambda a: None if a is None else (a.shape, str(a.dtype)), loaded.batch

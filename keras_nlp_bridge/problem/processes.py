@@ -20,6 +20,9 @@ _PLACE = re.compile(r" at 0x[0-9a-f]+")
 # Characters of a value that the processes show each other.
 _SHOWN = 200
 
+# Bytes of an error that are told to the others.
+_TOLD = 600
+
 
 def check_agreement(**given: Any) -> None:
     """Raise unless all processes were given the same, and run the same version.
@@ -62,23 +65,31 @@ def first_says(answer: bool) -> bool:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Let a refusal in one process be an error in all of them.
+    """Let what is refused in one process be an error in all of them.
 
-    All of them must come here, and meet nowhere else inside.
+    All of them must come here, and meet nowhere else inside; where there is one, nothing
+    is done.
+
+    Raises
+    ------
+    ValueError
+        In the processes in which nothing was refused; says what was, and where.
     """
     backend, failed = backends.current(), None
+    if backend.process()[1] == 1:
+        yield
+        return
     try:
         yield
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         failed = error
-    told = backend.gathered(np.array([failed is not None], np.uint8)).ravel()
+    own = b"" if failed is None else str(failed).encode() or repr(failed).encode()
+    told = backend.gathered(np.frombuffer(own[:_TOLD].ljust(_TOLD), np.uint8))
     if failed is not None:
         raise failed
-    if told.any():
-        raise ValueError(
-            "`x` must be samples that each process can take; got an error in process "
-            f"{int(told.argmax())}, which says what it is."
-        )
+    for i, line in enumerate(told):
+        if said := _text(line):
+            raise ValueError(f"refused in process {i}, and so in all: {said}")
 
 
 class Contents:

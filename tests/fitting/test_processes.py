@@ -31,6 +31,18 @@ REFUSED = (
     r"`batch_size` must give each process a sample of each batch.* got 1 for 9[69], 9",
     r"`validation_split` must be 0 with `shard=None`",
     r"`validation_data` must be the same .*\[96, 5\].*\[96, 5\]",
+    # Refused in one, and so in all.
+    r"`batch_size` .* got 'many'",
+    r"`options` of 'r2' must be among",
+    r"`callbacks` .*plot",
+    r"`y` .* same number of samples; got .*98",
+    r"`data` must be the same in all processes",
+    r"`x` must be the same .* got arrays in process 0, nothing in process 1",
+    r"`data` must be the same in all processes",
+    r"`chunk_size` .* got 'all'",
+    r"`data` must be the same in all processes",
+    r"`tol` .* got 'small'",
+    r"`x0` must be the same in all processes",
 )
 OWN = {
     "jax": (
