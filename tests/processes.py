@@ -232,6 +232,24 @@ class Wide(keras.Model):
         return torch.mean(torch.nn.functional.softplus(-margins))
 
 
+class Curved(Wide):
+    """With a hidden layer, whose matrix has several singular values."""
+
+    def __init__(self):
+        super().__init__()
+        rng = np.random.default_rng(4)
+        self.v = self.add_weight(shape=(4, 4), name="v")
+        self.v.assign(rng.normal(size=(4, 4)))
+        self.w.assign(rng.normal(size=(4, 1)))
+
+    def call(self, x):
+        if JAX:
+            import jax.numpy as xp
+        else:
+            import torch as xp
+        return super().call(xp.tanh(x @ self.v.value))
+
+
 def wide_data():
     rng = np.random.default_rng(2)
     x = rng.normal(size=(100, 4))
@@ -254,6 +272,9 @@ def wide(work):
         given = {"batch_size": 20, "epochs": 2, "verbose": 0, "seed": 3}
         history = knb.fit(Wide(), x, signs, method, **given)
         found[f"batches_{method}"] = history.result.x
+    if work == "wide":
+        given = {"batch_size": 20, "epochs": 4, "verbose": 0}
+        found["default"] = knb.fit(Curved(), x, signs, **given).result.x
     keras.config.set_floatx("float32")
     return {f"wide_{name}": value for name, value in found.items()}
 

@@ -67,8 +67,8 @@ def first_says(answer: bool) -> bool:
 def together() -> Iterator[None]:
     """Let what is refused in one process be an error in all of them.
 
-    All of them must come here, and meet nowhere else inside; where there is one, nothing
-    is done.
+    All of them must come here, and meet nowhere else inside. Of one, nothing is
+    asked.
 
     Raises
     ------
