@@ -273,7 +273,7 @@ def wide(work):
         history = knb.fit(Wide(), x, signs, method, **given)
         found[f"batches_{method}"] = history.result.x
     if work == "wide":
-        given = {"batch_size": 20, "epochs": 4, "verbose": 0}
+        given = {"batch_size": 20, "epochs": 2, "verbose": 0}
         found["default"] = knb.fit(Curved(), x, signs, **given).result.x
     keras.config.set_floatx("float32")
     return {f"wide_{name}": value for name, value in found.items()}
