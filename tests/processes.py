@@ -238,7 +238,7 @@ class Curved(Wide):
     def __init__(self):
         super().__init__()
         rng = np.random.default_rng(4)
-        self.v = self.add_weight(shape=(4, 4), name="v")
+        self.v = self.add_weight(shape=(4, 4), initializer="zeros", name="v")
         self.v.assign(rng.normal(size=(4, 4)))
         self.w.assign(rng.normal(size=(4, 1)))
 
