@@ -31,6 +31,8 @@ __all__ = ["Clocked", "shortened", "shrinkage"]
 AVERAGING = 0.98
 # The part of the loss that is left, on average, where data are as noisy as any.
 NOISY = 0.3
+# The part of their length at the start below which weights are not shortened.
+SHORTEST = 0.5
 # Epsilons in the rounding error of a sum of many terms.
 ROUNDING = 16
 # Steps of the warm-up at least.
@@ -65,8 +67,9 @@ class Clocked(Method):
         0.03,
         In(0, 1, "["),
         "At each step the vector of weights is shortened by this share of the step's "
-        "length, once the average of f has halved, and if 0.3 of f is left on the "
-        "average of the run; otherwise in proportion. 0 turns it off.",
+        "length, once the average of f has halved, if 0.3 of f is left on the average "
+        "of the run, and if they are as long as at the start; otherwise less. 0 turns "
+        "it off.",
     )
     loss_memory: float = option(
         0.98,
@@ -225,9 +228,9 @@ class Clocked(Method):
         the run: all of the decay from a share of `NOISY` on, and in proportion below.
         It waits until the average of f has halved, and rises in proportion before:
         where nothing is learnt the steps are noise, and the decay is all that is left
-        of them. There is none while x is no longer than at the start, and all from
-        twice that length on: weights before a normalization can shrink without end, and
-        the shorter they are, the further a step turns them.
+        of them. It fades where x is shorter than at the start, and there is none below
+        a part of `SHORTEST`: weights before a normalization can shrink without end,
+        and the shorter they are, the further a step turns them.
 
         Parameters
         ----------
@@ -248,8 +251,8 @@ class Clocked(Method):
         )
         one, far = xp.ones_like(xx), past.start > 0
         times = xp.sqrt(xx / xp.where(far, past.start, one))
-        grown = xp.where(far, times - 1, one)
-        return self.whole_decay * rise * noise * xp.clip(grown, 0.0, 1.0)
+        above = (xp.where(far, times, one) - SHORTEST) / (1 - SHORTEST)
+        return self.whole_decay * rise * noise * xp.clip(above, 0.0, 1.0)
 
     def ahead(
         self, oracle: Oracle, state: Any, d: Array, length: Array

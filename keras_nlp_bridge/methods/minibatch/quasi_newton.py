@@ -200,7 +200,9 @@ class StochasticRegion(ClockedRegion):
 
         xx = xp.dot(x, x)
         decay = self.decay_share(state, xx)
-        scalars = xx, xp.dot(m, down), radius, pairs.pushes == 0, decay
+        # Of a step that is taken back m is an old one, and the product may be negative.
+        mm = xp.maximum(xp.dot(m, down), 0 * xx)
+        scalars = xx, mm, radius, pairs.pushes == 0, decay
         small, shorter = fused(
             oracle, solved, state.model, *products(pairs, m), *scalars
         )

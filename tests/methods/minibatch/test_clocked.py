@@ -197,9 +197,16 @@ def test_weight_decay_is_for_losses_that_fall_and_data_that_are_noisy(
 
 @pytest.mark.parametrize(
     ("start", "now", "share"),
-    [(2.0, 1.0, 0), (2.0, 2.0, 0), (2.0, 3.0, 0.5), (2.0, 5.0, 1), (0.0, 3.0, 1)],
+    [
+        (2.0, 0.9, 0),
+        (2.0, 1.0, 0),
+        (2.0, 1.5, 0.5),
+        (2.0, 2.0, 1),
+        (2.0, 3.0, 1),
+        (0.0, 3.0, 1),
+    ],
 )
-def test_weight_decay_is_for_weights_that_have_grown(start, now, share):
+def test_weight_decay_spares_weights_that_have_become_short(start, now, share):
     method = StochasticR2(weight_decay=0.1)
     state = method.init(None, np.full(4, start / 2))
     losses = {"loss": np.float64(0.02 * 0.5), "worst_loss": np.float64(1), "mean": 0.5}
@@ -245,7 +252,7 @@ def test_weights_whose_length_is_free_do_not_shrink_without_end(kind):
         state = method.step(turned, method.with_clock(state, k / 400, 1 / 400))
     u = state.at.x / np.linalg.norm(state.at.x)
     assert u[0] ** 2 > 0.8  # the minimum of the mean
-    assert np.linalg.norm(state.at.x) > 0.99 * start
+    assert np.linalg.norm(state.at.x) > 0.49 * start
 
 
 class Small:
