@@ -31,6 +31,7 @@ NETS: dict[str, tuple[Callable[[], keras.Model], bool, int]] = {
     "lenet": (common.lenet, False, 128),
 }
 METHODS = "r2", "tr-lsr1", "slbfgs"
+UNNAMED = "fit without a method"
 # Of the methods, on both networks.
 BARS = {
     "tensorflow": {"mlp": (0.6, 1.0, 1.1), "lenet": (0.95, 1.25, 1.3)},
@@ -65,10 +66,11 @@ def cases(name: str, samples: int) -> dict[str, Callable[..., Any]]:
         found[rival] = lambda m=model, **given: m.fit(
             x, y, batch_size=size, verbose=0, **given
         )
-    for method in METHODS:
+    for method in (UNNAMED, *METHODS):
         model = net()
         model.compile(loss=common.cross_entropy())
-        found[method] = lambda m=model, k=method, **given: knb.fit(
+        named = None if method == UNNAMED else method
+        found[method] = lambda m=model, k=named, **given: knb.fit(
             m, x, y, method=k, batch_size=size, verbose=0, **given
         )
     return found
@@ -108,7 +110,7 @@ def measure(name: str, samples: int, rounds: int) -> list[list[str]]:
         ]
         wall = [statistics.median(p[0] for p in pair) for pair in pairs]
         busy = statistics.median(p[1] for p in pairs[0])
-        bar, called = bars.get(method), method in ("Adam", *METHODS)
+        bar, called = bars.get(method), method in ("Adam", UNNAMED, *METHODS)
         rows.append(
             [
                 name,

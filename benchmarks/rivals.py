@@ -5,9 +5,10 @@ Run ``python benchmarks/rivals.py [--tasks plant power-plant ...] [--tables DIR]
 
 Ours see no rate; a rival is shown by the best of its rates on the *test* data, which is
 more than its user can have (behind the number of rates that have been run). The signs
-behind ours are wins (+), ties and losses (-) against Adam, AdamW and Muon. AdamW warms
-up for 5 % of the run; AdamW and Muon end by a cosine, and so do ours, which are told
-the length of the run.
+behind ours are wins (+), ties and losses (-) against Adam, AdamW and Muon; the last
+rows count them, also against what a rival does untried, at the rate of 1e-3. AdamW
+warms up for 5 % of the run; AdamW and Muon end by a cosine, and so do ours, which are
+told the length of the run.
 
 The constants were chosen on the tasks of `CHOSEN_ON`, with a look at `TABLES`, at
 `LOOKED_AT` and at some of ``training.py``; those of `CONFIRMING` had no part in it.
@@ -48,6 +49,10 @@ RIVALS = {
     "AdamW": [f"AdamW {rate} cosine" for rate in ("1e-3", "3e-3", "1e-2")],
     "Muon": [f"Muon {rate} cosine" for rate in ("1e-3", "3e-3", "1e-2")],
 }
+# On which part of the tasks ours may not lose to the best of their rates.
+BARS = {"Adam": 0.9, "AdamW": 0.8, "Muon": 2 / 3}
+# What they do without a choice; the cosine is more than that.
+UNTRIED = ["Adam 0.001", "AdamW 1e-3 cosine", "Muon 1e-3 cosine"]
 
 NAMES = [*OURS, *(k for rates in RIVALS.values() for k in rates)]
 
@@ -145,14 +150,48 @@ def row_of(
     tests = {k: [r.test for r in found] for k, found in runs.items()}
     chosen = [best(runs, names) for names in kinds]
     cells = [name, group]
-    for method in OURS:
-        against = [training.outcome(task, tests[method], tests[k]) for k in chosen]
+    for method, against in outcomes(task, runs, chosen).items():
         signs = "".join({"win": "+", "tie": "=", "LOSS": "-"}[k] for k in against)
         cells.append(f"{_shown(tests[method], digits)} {signs}")
     for one, names in zip(chosen, kinds, strict=True):
         found, rate = _shown(tests[one], digits), one.split()[1]
         cells.append(f"{len(names)}: {found} ({rate})")
     return cells
+
+
+def outcomes(
+    task: Task, runs: dict[str, list[Run]], chosen: list[str]
+) -> dict[str, list[str]]:
+    """Return, of each of ours, how it compares with each of the rivals chosen."""
+    tests = {k: [r.test for r in found] for k, found in runs.items()}
+    return {
+        method: [training.outcome(task, tests[method], tests[k]) for k in chosen]
+        for method in OURS
+    }
+
+
+def verdicts(
+    complete: dict[str, tuple[Task, dict[str, list[Run]]]],
+) -> list[list[str]]:
+    """Return rows that say on how many tasks ours do not lose, beside the bars."""
+    rows = []
+    for i, (kind, rates) in enumerate(RIVALS.items()):
+        for what in ("the best", "the untried"):
+            kept = dict.fromkeys(OURS, 0)
+            for task, runs in complete.values():
+                known = [k for k in rates if k in runs]
+                rival = best(runs, known) if what == "the best" else UNTRIED[i]
+                for method, (one,) in outcomes(task, runs, [rival]).items():
+                    kept[method] += one != "LOSS"
+            shares = {k: count / len(complete) for k, count in kept.items()}
+            bar = BARS[kind] if what == "the best" else 1.0
+            cells = [
+                f"{kept[k]} of {len(complete)}, {'met' if s >= bar else 'MISSED'}"
+                for k, s in shares.items()
+            ]
+            head = f"no loss to {what} {kind}", f"bar {bar:.0%}"
+            rows.append([*head, *cells, *[""] * len(RIVALS)])
+    return rows
 
 
 def _shown(values: list[float], digits: int) -> str:
@@ -196,11 +235,12 @@ def _write(tasks: dict[str, tuple[str, Task]], kept: dict[str, Any]) -> None:
         kinds = [[k for k in rates if k in runs] for rates in RIVALS.values()]
         if all(method in runs for method in OURS) and all(kinds):
             rows.append([*row_of(name, group, task, runs, kinds)])
-            complete[name] = runs
+            complete[name] = task, runs
+    rows += verdicts(complete) if complete else []
     rivals = [f"{kind}, best of" for kind in RIVALS]
     common.report("rivals", rows, ["task", "", *OURS, *rivals])
     if complete:
-        _picture(complete)
+        _picture({name: runs for name, (_, runs) in complete.items()})
 
 
 def _picture(tasks: dict[str, dict[str, list[Run]]]) -> None:
