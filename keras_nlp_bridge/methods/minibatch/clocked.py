@@ -68,8 +68,8 @@ class Clocked(Method):
         In(0, 1, "["),
         "At each step the vector of weights is shortened by this share of the step's "
         "length, once the average of f has halved, if 0.3 of f is left on the average "
-        "of the run, and if they are as long as at the start; otherwise less. 0 turns "
-        "it off.",
+        "of the run, and if they are about as long as at the start; otherwise less. 0 "
+        "turns it off.",
     )
     loss_memory: float = option(
         0.98,
@@ -221,6 +221,11 @@ class Clocked(Method):
         """The weight decay where all of it is due."""
         return self.weight_decay or 0.0
 
+    @property
+    def longest(self) -> float:
+        """By the length at the start, that of x from which decay is less."""
+        return math.inf
+
     def decay_share(self, state: Any, xx: Array) -> Array:
         """Return the weight decay of a step: more of it where the data are noisy.
 
@@ -230,7 +235,8 @@ class Clocked(Method):
         where nothing is learnt the steps are noise, and the decay is all that is left
         of them. It fades where x is shorter than at the start, and there is none below
         a part of `SHORTEST`: weights before a normalization can shrink without end,
-        and the shorter they are, the further a step turns them.
+        and the shorter they are, the further a step turns them. Above a part of
+        `longest` it is less in proportion: what has to be large is left so.
 
         Parameters
         ----------
@@ -251,8 +257,10 @@ class Clocked(Method):
         )
         one, far = xp.ones_like(xx), past.start > 0
         times = xp.sqrt(xx / xp.where(far, past.start, one))
-        above = (xp.where(far, times, one) - SHORTEST) / (1 - SHORTEST)
-        return self.whole_decay * rise * noise * xp.clip(above, 0.0, 1.0)
+        times = xp.clip(xp.where(far, times, one), SHORTEST, math.inf)
+        above = xp.clip((times - SHORTEST) / (1 - SHORTEST), 0.0, 1.0)
+        below = xp.clip(self.longest / times, 0.0, 1.0)
+        return self.whole_decay * rise * noise * above * below
 
     def ahead(
         self, oracle: Oracle, state: Any, d: Array, length: Array

@@ -69,7 +69,7 @@ class StochasticR2(Steered):
         None,
         Maybe(In(0, 1, "[")),
         "By this share of its length a step shortens the weights where data are noisy; "
-        "by default 0.2, and 0.8 for spectral.",
+        "by default 0.2, and 0.7 for spectral.",
     )
     widest: int | None = option(
         256,
@@ -84,7 +84,7 @@ class StochasticR2(Steered):
     def usual(self) -> Usual:
         """The defaults that go with the norm, where steps decay."""
         if self.norm == "spectral":
-            return Usual(least_rate=0.01, weight_decay=0.8)
+            return Usual(0.65, least_rate=0.01, weight_decay=0.7, longest=1.5)
         return super().usual
 
     def init(self, oracle: Oracle, x: Array) -> StochasticR2State:

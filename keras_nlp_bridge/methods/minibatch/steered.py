@@ -19,8 +19,10 @@ LOG_SIGMA = (-14.0, 28.0)
 class Usual(NamedTuple):
     """Defaults that go with the norm, where steps decay."""
 
+    target: float
     least_rate: float
     weight_decay: float
+    longest: float
 
 
 class Outcome(NamedTuple):
@@ -44,9 +46,9 @@ class Steered(Clocked):
     target: float | None = option(
         None,
         Maybe(In(0, 1)),
-        "Ratio that the controller steers to; by default 0.5, and 0.8 without decay. "
-        "Sigma rises below it; it falls above the ratio that shorter steps, with the "
-        "clock or damped, would have.",
+        "Ratio that the controller steers to; by default 0.5, 0.65 for spectral, and "
+        "0.8 without decay. Sigma rises below it; it falls above the ratio that "
+        "shorter steps, with the clock or damped, would have.",
     )
     test_every: int = option(4, Count(), "A ratio is measured every so many steps.")
     test_first: int = option(19, Count(0), "And in each of the first so many.")
@@ -92,7 +94,7 @@ class Steered(Clocked):
     @property
     def usual(self) -> Usual:
         """The defaults that go with the norm, where steps decay."""
-        return Usual(least_rate=0.0, weight_decay=0.2)
+        return Usual(0.5, least_rate=0.0, weight_decay=0.2, longest=math.inf)
 
     @property
     def whole_decay(self) -> float:
@@ -101,9 +103,14 @@ class Steered(Clocked):
         return self.usual.weight_decay if given is None else given
 
     @property
+    def longest(self) -> float:
+        """By the length at the start, that of x from which decay is less."""
+        return self.usual.longest
+
+    @property
     def _target(self) -> float:
         """The ratio that sigma is steered to."""
-        usual = 0.5 if self.decay else 0.8
+        usual = self.usual.target if self.decay else 0.8
         return usual if self.target is None else self.target
 
     @property

@@ -192,7 +192,7 @@ def test_weight_decay_is_for_losses_that_fall_and_data_that_are_noisy(
     state = state._replace(
         clock=state.clock._replace(t=np.int32(1)), past=state.past._replace(**losses)
     )
-    assert method.decay_share(state, np.float64(12)) == pytest.approx(0.1 * share)
+    assert method.decay_share(state, np.float64(3)) == pytest.approx(0.1 * share)
 
 
 @pytest.mark.parametrize(
@@ -203,10 +203,11 @@ def test_weight_decay_is_for_losses_that_fall_and_data_that_are_noisy(
         (2.0, 1.5, 0.5),
         (2.0, 2.0, 1),
         (2.0, 3.0, 1),
+        (2.0, 6.0, 1),
         (0.0, 3.0, 1),
     ],
 )
-def test_weight_decay_spares_weights_that_have_become_short(start, now, share):
+def test_weight_decay_goes_by_how_long_the_weights_have_become(start, now, share):
     method = StochasticR2(weight_decay=0.1)
     state = method.init(None, np.full(4, start / 2))
     losses = {"loss": np.float64(0.02 * 0.5), "worst_loss": np.float64(1), "mean": 0.5}
@@ -215,6 +216,10 @@ def test_weight_decay_spares_weights_that_have_become_short(start, now, share):
     )
     found = method.decay_share(state, np.float64(now**2))
     assert found == pytest.approx(0.1 * share)
+    spectral = StochasticR2(weight_decay=0.1, norm="spectral")
+    if now > 1.5 * start > 0:
+        share = 1.5 * start / now
+    assert spectral.decay_share(state, np.float64(now**2)) == pytest.approx(0.1 * share)
 
 
 class Turned:
