@@ -260,9 +260,9 @@ def _children(layer: Any) -> list[Any]:
     held: list[Any] = []
     for value in vars(layer).values():
         if isinstance(value, list | tuple):
-            held += value
+            held.extend(value)
         elif isinstance(value, Mapping):
-            held += value.values()
+            held.extend(value.values())
         else:
             held.append(value)
     return [one for one in held if isinstance(one, keras.Layer)]
