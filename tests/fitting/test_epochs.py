@@ -195,5 +195,5 @@ def test_weights_that_a_callback_changes_are_told_of(method):
     plain = knb.fit(net(), X, Y, method, epochs=3, verbose=0)
     with pytest.warns(RuntimeWarning, match="has changed the weights") as told:
         found = knb.fit(model, X, Y, method, epochs=3, verbose=0, callbacks=change)
-    assert len(told) == 1
+    assert sum("has changed the weights" in str(one.message) for one in told) == 1
     assert found.history["loss"] == plain.history["loss"]
