@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Container
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
@@ -42,14 +42,12 @@ def checked_arguments(given: dict[str, Any]) -> dict[str, Any]:
     """
     for name, rule in _RULES.items():
         rule.check(name, given[name])
-    verbose, freq = given["verbose"], given["validation_freq"]
+    verbose = given["verbose"]
     known = isinstance(verbose, str | int) and verbose in _VERBOSE
     require("verbose", verbose, known, f"one of {_VERBOSE}")
     shuffle = given["shuffle"]
     require("shuffle", shuffle, isinstance(shuffle, bool | np.bool_), "a bool")
-    listed = isinstance(freq, Container) and not isinstance(freq, str | bytes)
-    if not listed:
-        Count().check("validation_freq", freq)
+    often = _often(given["validation_freq"])
     check_class_weight(given["class_weight"])
     mapping("options", given["options"])
     mapping("bounds", given["bounds"])
@@ -58,11 +56,20 @@ def checked_arguments(given: dict[str, Any]) -> dict[str, Any]:
     for name in ("chunk_size", "random", "shard"):
         plain[name] = checked(name, given[name])
     plain["callbacks"] = _listed(given["callbacks"])
+    plain["validation_freq"] = often
     if given["curvature"] is not None:
         plain["curvature"] = checked("curvature", given["curvature"])
     if given["validation_batch_size"] is None:
         plain["validation_batch_size"] = plain.get("batch_size")
     return {n: v for n, v in {**given, **plain}.items() if n not in _BESIDE}
+
+
+def _often(freq: Any) -> int | list[Any]:
+    """Return `validation_freq` as Keras takes it: a number, or a list of epochs."""
+    if isinstance(freq, Collection) and not isinstance(freq, str | bytes):
+        return list(freq)
+    Count().check("validation_freq", freq)
+    return int(freq)
 
 
 def _check_validation(model: Any, y: Any, given: Any) -> None:
@@ -119,6 +126,17 @@ def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:
                 f"`callbacks` must hold Keras callbacks; got {one!r}{hint}."
             )
     return found
+
+
+def check_data(x: Any, by_batches: bool) -> None:
+    """Raise for samples that are not there, or that Keras's loop would not take."""
+    if x is None:
+        raise ValueError("`x` must be arrays or a data set; got None.")
+    if by_batches and isinstance(x, Sequence) and is_dataset(x):
+        raise ValueError(
+            "`x` may be a list of batches for methods on all samples alone; got a "
+            f"{type(x).__name__} of {len(x)}: a keras.utils.PyDataset can hold them."
+        )
 
 
 def check_model(model: Any, loss: Any, alone: bool = True) -> None:

@@ -9,6 +9,13 @@ import numpy as np
 from keras import ops
 
 from keras_nlp_bridge import backends
+from keras_nlp_bridge.fitting.batch_statistics import (
+    batch_norms,
+    moving,
+    numbers,
+    renormalizes,
+    shown,
+)
 from keras_nlp_bridge.fitting.method_state import MethodState
 from keras_nlp_bridge.problem.models import fixed_batch
 from keras_nlp_bridge.problem.problem import KerasProblem
@@ -24,14 +31,15 @@ def lagging(model: keras.Model, steps: int) -> bool:
     change until the steps have come to nothing, and statistics of weights of before
     spoil a network that is right with its own.
     """
-    return any(layer.momentum ** (steps / 10) > 1e-3 for layer in _batch_norms(model))
+    return any(layer.momentum ** (steps / 10) > 1e-3 for layer in batch_norms(model))
 
 
 class OwnStatistics(keras.callbacks.Callback):
     """Gives BatchNorm the statistics of the last weights once they are reached.
 
     Before the validation of the last epoch if there is one, so that its numbers are
-    those of the result.
+    those of the result, else before the callbacks behind this one see its end: a
+    checkpoint then is of the result, too.
 
     Parameters
     ----------
@@ -56,9 +64,14 @@ class OwnStatistics(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """Refresh them in the last epoch."""
-        if self._epoch + 1 == self._last and not self._keeper.method.averages:
+        """Refresh them in the last epoch, also of a run that was stopped in it."""
+        over = self._epoch + 1 == self._last or self.model.stop_training
+        if over and not self._keeper.method.averages:
             self.refresh()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Refresh them in the last epoch."""
+        self.on_test_begin()
 
     def refresh(self) -> None:
         """Compute them anew, once, where they lag."""
@@ -70,7 +83,7 @@ class OwnStatistics(keras.callbacks.Callback):
 
 def warn_of_own_statistics(model: keras.Model) -> None:
     """Warn where each of several processes normalizes by its own samples."""
-    backend, norms = backends.current(), _batch_norms(model)
+    backend, norms = backends.current(), batch_norms(model)
     if not norms or min(backend.replicas(model), backend.process()[1]) == 1:
         return
     names = ", ".join(layer.name for layer in norms)
@@ -87,6 +100,8 @@ def warn_of_own_statistics(model: keras.Model) -> None:
 def refresh_statistics(model: keras.Model, batches: Iterable[Any]) -> None:
     """Set BatchNorm statistics to their mean over batches, at the present weights.
 
+    Nothing else that layers carry is moved: counters, states, seeds.
+
     Parameters
     ----------
     model : keras.Model
@@ -94,33 +109,24 @@ def refresh_statistics(model: keras.Model, batches: Iterable[Any]) -> None:
         Inputs of each batch; one whose statistics are not finite is left out. Of
         several processes each may have its own: the mean is over all of them.
     """
-    norms = _batch_norms(model)
+    norms = batch_norms(model)
     if not norms:
         return
-    own = [layer.momentum for layer in norms]
+    variables = moving(norms)
+    sums: list[Any] = [0.0] * len(variables)
     seen = 0
-    try:
-        for inputs in batches:
-            before = [_statistics(layer) for layer in norms]
-            for layer in norms:  # the running mean of what the batches showed
-                layer.momentum = seen / (seen + 1)
-            model(inputs, training=True)
-            after = [_statistics(layer) for layer in norms]
-            if np.isfinite(np.concatenate(after, axis=None)).all():
-                seen += 1
-                continue
-            for layer, (mean, variance) in zip(norms, before, strict=True):
-                layer.moving_mean.assign(mean)
-                layer.moving_variance.assign(variance)
-    finally:
-        for layer, momentum in zip(norms, own, strict=True):
-            layer.momentum = momentum
+    for found in shown(model, norms, batches):
+        sums, seen = [a + b for a, b in zip(sums, found, strict=True)], seen + 1
     backend = backends.current()
-    if backend.process()[1] > 1:
-        for layer in norms:
-            for variable in (layer.moving_mean, layer.moving_variance):
-                each = backend.gathered(ops.convert_to_numpy(variable))
-                variable.assign(each.mean(axis=0))
+    for variable, total in zip(variables, sums, strict=True):
+        if seen:
+            variable.assign(total / seen)
+        if backend.process()[1] > 1:
+            each = backend.gathered(ops.convert_to_numpy(variable))
+            variable.assign(each.mean(axis=0))
+    for layer in filter(renormalizes, norms):
+        variance = numbers(layer.moving_stddev) ** 2 - layer.epsilon
+        layer.moving_variance.assign(np.maximum(variance, 0))
 
 
 def start_statistics(problem: KerasProblem) -> bool:
@@ -141,11 +147,7 @@ def start_statistics(problem: KerasProblem) -> bool:
         Whether statistics were computed.
     """
     model: Any = problem.model
-    if (
-        problem.training
-        or problem.blocks
-        or not any(map(_as_made, _batch_norms(model)))
-    ):
+    if problem.training or problem.blocks or not any(map(_as_made, batch_norms(model))):
         return False
     problem.need_all(
         "the first statistics of BatchNormalization (or minibatches first)"
@@ -169,23 +171,9 @@ def start_statistics(problem: KerasProblem) -> bool:
 
 def _as_made(layer: Any) -> bool:
     """Tell whether the statistics of a layer are those of its initialization."""
-    first = (layer.moving_mean_initializer, layer.moving_variance_initializer)
+    found = layer.moving_mean, layer.moving_variance
+    first = layer.moving_mean_initializer, layer.moving_variance_initializer
     return all(
         np.array_equal(value, ops.convert_to_numpy(make(value.shape)))
-        for value, make in zip(_statistics(layer), first, strict=True)
+        for value, make in zip(map(numbers, found), first, strict=True)
     )
-
-
-def _statistics(layer: Any) -> list[Any]:
-    both = layer.moving_mean, layer.moving_variance
-    return [np.array(ops.convert_to_numpy(v), "float64") for v in both]
-
-
-def _batch_norms(model: Any) -> list[Any]:
-    found = []
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            found += _batch_norms(layer)
-        elif isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
-            found.append(layer)
-    return found

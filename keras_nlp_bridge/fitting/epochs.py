@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,6 +69,7 @@ class Epochs:
         self.logs: dict[str, Any] = {}
         self.stopped = False
         self._spent, self._open, self._busy = problem.nfev, False, False
+        self._warned = False
         self._engine: Engine | None = None
         self._leaves, self._before = [], before
         if kept:
@@ -120,8 +122,10 @@ class Epochs:
         self.before()
         model = self.problem.model
         self._busy = True
+        shown = None
         if self._watched and np.isfinite(x).all():
             self.problem.assign(x)
+            shown = self.problem.x0
         if f <= self.fun and np.isfinite(x).all():
             self.x, self.fun = np.array(x), float(f)
         logs: dict[str, Any] = {"loss": float(f), "nfev": float(self._nfev)}
@@ -139,6 +143,19 @@ class Epochs:
         self.epoch += 1
         self.callbacks.on_epoch_end(number, logs)
         self._busy = False
+        if shown is not None and not self._warned:
+            self._warn_of_other_weights(shown)
+
+    def _warn_of_other_weights(self, shown: NDArray[Any]) -> None:
+        """Warn, once, where a callback has changed weights: that will not last."""
+        self._warned = not np.array_equal(self.problem.x0, shown)
+        if self._warned:
+            warnings.warn(
+                "a callback has changed the weights; a method on all samples goes on "
+                "from its own, and overwrites them. A minibatch method takes them.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def close(self, result: OptimizeResult | None = None) -> None:
         """Close the epoch that a method has left open; there is one at least."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.fitting.arguments import (
+    check_data,
     check_model,
     checked_arguments,
     cut_to,
@@ -139,6 +140,7 @@ def fit(
         if is_arrays(x):
             check_targets(model, model.loss if loss is None else loss, y)
         phases, arguments = _planned(model, method, given, averaging)
+        check_data(x, any(not isinstance(phase, FullSample) for phase in phases))
         samples = x, y, sample_weight
         if shard is None:
             backends.current().check_own(model)
@@ -166,8 +168,27 @@ def fit(
     )
     for phase in phases if own else ():
         phase.check_own(model, samples[0], _arguments_of(phase, phases, arguments))
-    with _compiled(model, loss), backends.current().answered():
+    with _compiled(model, loss), _alone(model), backends.current().answered():
         return _run(model, phases, samples, arguments, given)
+
+
+# Models that are in a `fit`, by id.
+_TRAINED: set[int] = set()
+
+
+@contextmanager
+def _alone(model: keras.Model) -> Iterator[None]:
+    """Refuse a second `fit` in the first one, of which it would take the state."""
+    if id(model) in _TRAINED:
+        raise ValueError(
+            "`model` must not be in a `fit` already; got a call from within that of "
+            f"{model.name!r}, by one of its callbacks."
+        )
+    _TRAINED.add(id(model))
+    try:
+        yield
+    finally:
+        _TRAINED.discard(id(model))
 
 
 def _kind(x: Any) -> str:

@@ -1,7 +1,6 @@
 """The phases of a fit: minibatches, all samples, or a Keras optimizer."""
 
 import warnings
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
@@ -18,9 +17,11 @@ from keras_nlp_bridge.fitting.batch_norm import (
     OwnStatistics,
     warn_of_own_statistics,
 )
+from keras_nlp_bridge.fitting.batch_statistics import batch_norms
 from keras_nlp_bridge.fitting.batches import Batches, ordered
 from keras_nlp_bridge.fitting.devices import check_devices, check_parts
 from keras_nlp_bridge.fitting.groups import GroupProgress, listens, most_in_a_group
+from keras_nlp_bridge.fitting.inputs import rereadable
 from keras_nlp_bridge.fitting.lending import Loan, asked_jit, lent
 from keras_nlp_bridge.fitting.limits import check_limits
 from keras_nlp_bridge.fitting.method_state import MethodState
@@ -120,9 +121,10 @@ class Minibatch:
         order = _Order(keeper, batches, done - first * (per_epoch or 0))
         told = arguments["callbacks"]
         arguments["callbacks"] = with_own_swaps(told, keeper)
-        statistics = OwnStatistics(keeper, last, lambda: _inputs(x))
-        ours = [order, statistics]
-        arguments["callbacks"] = _callbacks(model, arguments, ours, groups, last)
+        x, inputs = rereadable(x) if batch_norms(model) else (x, list)
+        statistics = OwnStatistics(keeper, last, inputs)
+        arguments["callbacks"] = [statistics, *arguments["callbacks"], order]
+        arguments["callbacks"] = _callbacks(model, arguments, groups, last)
         arguments |= {"epochs": last, "sample_weight": weight}
         with backends.current().unharmed(model), lent(model, keeper, loan):
             begin, _ = resumed(model, told, first)
@@ -198,18 +200,6 @@ def _per_epoch(dataset: Any, arguments: dict[str, Any]) -> int | None:
             continue
         return count if count and count > 0 else None
     return None
-
-
-def _inputs(dataset: Any, most: int = 100) -> Iterator[Any]:
-    """Yield inputs of the first batches, if the data can be read once more."""
-    if iter(dataset) is dataset:
-        return
-    batches = dataset
-    if isinstance(dataset, keras.utils.PyDataset):
-        read = dataset.of_all if isinstance(dataset, Batches) else dataset.__getitem__
-        batches = map(read, range(dataset.num_batches))
-    for batch, _ in zip(batches, range(most), strict=False):
-        yield keras.utils.unpack_x_y_sample_weight(batch)[0]
 
 
 # Arrays of at most so many bytes are kept on the device.
@@ -304,12 +294,11 @@ def _parts(model: keras.Model) -> list[Any]:
 def _callbacks(
     model: keras.Model,
     arguments: dict[str, Any],
-    ours: list[keras.callbacks.Callback],
     groups: Batches | None,
     epochs: int,
 ) -> Any:
-    """Add ours; those that get groups are told of steps."""
-    callbacks = [*arguments["callbacks"], *ours]
+    """Return the callbacks; those that get groups are told of steps."""
+    callbacks = arguments["callbacks"]
     if groups is None:
         return callbacks
     verbose = 1 if arguments["verbose"] == "auto" else arguments["verbose"]

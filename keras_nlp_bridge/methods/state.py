@@ -129,13 +129,15 @@ class Progress(NamedTuple):
         """Forget the best of the old sample."""
         return self._replace(f_best=at.f, gnorm_best=at.gnorm)
 
-    def after(self, accepted: Array, end: Iterate) -> "Progress":
-        """Count a step to a point."""
+    def after(
+        self, accepted: Array, end: Iterate, still: Array | bool = False
+    ) -> "Progress":
+        """Count a step to a point; one that stands still brings nothing down."""
         xp = namespace(end.f)
         lower = accepted & (end.f < self.f_best)
         flatter = accepted & (end.gnorm < self.gnorm_best)
         return self._replace(
-            idle=xp.where(lower | flatter, self.idle * 0, self.idle + 1),
+            idle=xp.where(still | ~(lower | flatter), self.idle + 1, self.idle * 0),
             f_best=xp.where(lower, end.f, self.f_best),
             gnorm_best=xp.where(flatter, end.gnorm, self.gnorm_best),
         )

@@ -16,6 +16,7 @@ __all__ = [
     "check_targets",
     "check_trained_by_loss",
     "check_whole",
+    "everywhere",
     "first_samples",
     "fixed_batch",
     "is_metric",
@@ -139,8 +140,10 @@ def _short(error: Exception) -> str:
 
 def states(model: keras.Model) -> list[keras.Variable]:
     """Return what stateful layers, as recurrent ones, carry from batch to batch."""
-    found = (layer.states for layer in _stateful(model))
-    return [v for v in keras.tree.flatten(list(found)) if v is not None]
+    held = (getattr(layer, "states", None) for layer in _stateful(model))
+    found = keras.tree.flatten(list(held))
+    # Wrappers say what the layers inside of them say.
+    return list({id(v): v for v in found if isinstance(v, keras.Variable)}.values())
 
 
 def fixed_batch(model: keras.Model) -> int | None:
@@ -228,7 +231,8 @@ def check_whole(model: keras.Model, size: int, replicas: int) -> None:
 
 
 def _stateful(model: keras.Model) -> list[Any]:
-    return [one for one in layers_of(model) if getattr(one, "stateful", False)]
+    layers = (layer for layer, _ in everywhere(model))
+    return [one for one in layers if getattr(one, "stateful", False)]
 
 
 def layers_of(model: keras.Model) -> Iterator[Any]:
@@ -237,3 +241,28 @@ def layers_of(model: keras.Model) -> Iterator[Any]:
         yield layer
         if isinstance(layer, keras.Model):
             yield from layers_of(layer)
+
+
+def everywhere(model: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the model and all layers, those inside of others too; what each is in."""
+    waiting: list[tuple[Any, Any]] = [(model, None)]
+    seen = {id(model)}
+    while waiting:
+        layer, inside = waiting.pop()
+        yield layer, inside
+        fresh = [one for one in _children(layer) if id(one) not in seen]
+        seen |= {id(one) for one in fresh}
+        waiting += [(one, layer) for one in fresh]
+
+
+def _children(layer: Any) -> list[Any]:
+    """Return the layers that are attributes of a layer, or in lists of these."""
+    held: list[Any] = []
+    for value in vars(layer).values():
+        if isinstance(value, list | tuple):
+            held.extend(value)
+        elif isinstance(value, Mapping):
+            held.extend(value.values())
+        else:
+            held.append(value)
+    return [one for one in held if isinstance(one, keras.Layer)]

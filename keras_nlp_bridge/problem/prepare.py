@@ -250,14 +250,16 @@ def _choose(
             f"`variables` must be Keras variables or their paths; got {chosen!r}."
         )
     chosen = items(chosen)
-    wanted = {v if isinstance(v, str) else v.path for v in chosen}
-    paths = {v.path for v in trainable}
-    if not wanted or wanted - paths:
+    known = {v.path for v in trainable} | {id(v) for v in trainable}
+    # Several may have one path, of which a variable is one alone.
+    wanted = {v if isinstance(v, str) else id(v) for v in chosen}
+    if not wanted or wanted - known:
         raise ValueError(
-            f"`variables` must name trainable variables of the model, {sorted(paths)}; "
-            f"got {sorted(wanted)}."
+            "`variables` must name trainable variables of the model, "
+            f"{sorted(v.path for v in trainable)}; got "
+            f"{sorted(v if isinstance(v, str) else v.path for v in chosen)}."
         )
-    return [v for v in trainable if v.path in wanted]
+    return [v for v in trainable if v.path in wanted or id(v) in wanted]
 
 
 def _owner(model: keras.Model, variable: keras.Variable) -> str:

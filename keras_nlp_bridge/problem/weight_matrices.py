@@ -8,6 +8,7 @@ import keras
 from keras import layers
 
 from keras_nlp_bridge.problem.layout import FlatSpec
+from keras_nlp_bridge.problem.models import everywhere
 
 __all__ = ["Cut", "cuts_of"]
 
@@ -81,7 +82,7 @@ def cuts_of(model: keras.Model, variables: Sequence[keras.Variable]) -> tuple[Cu
 
 def _known(model: keras.Model) -> Iterator[tuple[int, _View | None]]:
     """Yield the views of variables of Keras's layers, by id; None for no matrix."""
-    for layer, inside in _everywhere(model):
+    for layer, inside in everywhere(model):
         rules = _rules_of(layer, inside)
         if rules is None:
             continue
@@ -99,31 +100,6 @@ def _rules_of(layer: Any, inside: Any) -> "Mapping[str, _Rule] | None":
     if isinstance(inside, _ATTENTION) and rules is _EINSUM:
         return _HEADS
     return rules
-
-
-def _everywhere(model: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield all layers, those inside of others too, and what each is in."""
-    waiting: list[tuple[Any, Any]] = [(model, None)]
-    seen = {id(model)}
-    while waiting:
-        layer, inside = waiting.pop()
-        yield layer, inside
-        fresh = [one for one in _children(layer) if id(one) not in seen]
-        seen |= {id(one) for one in fresh}
-        waiting += [(one, layer) for one in fresh]
-
-
-def _children(layer: Any) -> list[Any]:
-    """Return the layers that are attributes of a layer, or in lists of these."""
-    held: list[Any] = []
-    for value in vars(layer).values():
-        if isinstance(value, list | tuple):
-            held += value
-        elif isinstance(value, Mapping):
-            held += value.values()
-        else:
-            held.append(value)
-    return [one for one in held if isinstance(one, keras.Layer)]
 
 
 def _shape(variable: keras.Variable) -> tuple[int, ...]:

@@ -170,3 +170,42 @@ def test_a_model_without_trainable_weights(built):
     model.trainable = False
     with pytest.raises(ValueError, match="`model` must have trainable variables"):
         fit(model)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("freq", [{1, 3}, range(1, 4, 2), np.int64(2)], ids=str)
+def test_validation_comes_as_often_as_is_said(method, freq):
+    logs = fit(
+        method=method, epochs=3, validation_data=digits(48), validation_freq=freq
+    ).history
+    assert sum(v is not None for v in logs["val_loss"]) == (1 if freq == 2 else 2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_samples_that_are_not_there_are_asked_for(method):
+    with pytest.raises(ValueError, match="`x` must be arrays or a data set; got None"):
+        knb.fit(small(), method=method)
+
+
+@pytest.mark.parametrize("method", ["r2", "adam", ["L-BFGS-B:1", "r2:1"]])
+def test_a_list_of_batches_is_for_all_samples(method):
+    x, y = digits(48)
+    batches = [(x[:24], y[:24]), (x[24:], y[24:])]
+    with pytest.raises(ValueError, match=r"`x` may be a list of batches .*list of 2"):
+        knb.fit(small(), batches, method=method, verbose=0)
+    knb.fit(small(), batches, method="L-BFGS-B", verbose=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_callback_cannot_fit_the_model_that_is_trained(method):
+    model, other = small(), small()
+
+    def inside(epoch, logs):
+        fit(other, method)
+        with pytest.raises(ValueError, match="`model` must not be in a `fit` already"):
+            fit(model, method)
+
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=inside)
+    history = fit(model, method, epochs=2, callbacks=callback)
+    assert np.isfinite(history.history["loss"]).all()
+    fit(model, method)

@@ -183,3 +183,17 @@ def test_losses_of_blocks_are_logged(method, capsys):
     error = np.mean((model.predict(X, verbose=0) - Y) ** 2)
     np.testing.assert_allclose(logs["fits"][-1], error, rtol=1e-4)
     assert " - small: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "L-BFGS-B"])
+def test_weights_that_a_callback_changes_are_told_of(method):
+    model = net()
+    zeros = [np.zeros_like(w) for w in model.get_weights()]
+    change = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: model.set_weights(zeros)
+    )
+    plain = knb.fit(net(), X, Y, method, epochs=3, verbose=0)
+    with pytest.warns(RuntimeWarning, match="has changed the weights") as told:
+        found = knb.fit(model, X, Y, method, epochs=3, verbose=0, callbacks=change)
+    assert sum("has changed the weights" in str(one.message) for one in told) == 1
+    assert found.history["loss"] == plain.history["loss"]

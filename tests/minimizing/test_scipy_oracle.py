@@ -17,7 +17,7 @@ from contract import (
     solve,
 )
 from problems import EASY
-from scipy.optimize import SR1, LinearConstraint, rosen_hess
+from scipy.optimize import SR1, LinearConstraint, rosen, rosen_hess
 
 import keras_nlp_bridge as knb
 from keras_nlp_bridge.minimizing.minimize import minimize as knb_minimize
@@ -89,6 +89,14 @@ def test_finite_differences(method, kind, dtype):
     assert res.success
     np.testing.assert_allclose(res.x, [1, 1], atol=tol)
     assert res.nfev == count
+
+
+@pytest.mark.parametrize("method", [knb.lbfgs, knb.bfgs, knb.ssbroyden])
+def test_errors_of_differences_end_a_run(method):
+    # They keep the gradient of Rosenbrock's function above the tolerance.
+    res = minimize(rosen, X0, method=method)
+    assert res.nfev < 3000
+    np.testing.assert_allclose(res.x, [1, 1], atol=1e-4)
 
 
 @each_method

@@ -290,3 +290,22 @@ def test_accuracy_needs_one_output():
     problem = make(many())
     with pytest.raises(ValueError, match=r"`accuracy` needs.*one output; got 2"):
         problem.accuracy()
+
+
+def test_of_variables_with_one_path_the_one_that_is_given_is_meant():
+    class Twins(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first = keras.layers.Dense(3, name="twin")
+            self.second = keras.layers.Dense(1, name="twin")
+
+        def call(self, x):
+            return self.second(self.first(x))
+
+    model, x = Twins(), np.ones((4, 2))
+    model.compile(loss="mse")
+    model(x)
+    assert model.first.kernel.path == model.second.kernel.path
+    problem = KerasProblem(model, x, x[:, :1], variables=[model.second.kernel])
+    assert problem.n == 3
+    assert KerasProblem(model, x, x[:, :1], variables=model.first.kernel.path).n == 9

@@ -7,6 +7,7 @@ from nets import normal
 
 import keras_nlp_bridge as knb
 from keras_nlp_bridge import KerasProblem
+from keras_nlp_bridge.problem.models import states as of
 
 layers = keras.layers
 X, Y = normal(20, 5), normal(20, 1)
@@ -90,3 +91,36 @@ def test_fit_carries_states_as_keras_does():
     assert bool(np.abs(expected[0]).any()) is (keras.backend.backend() != "jax")
     for one, other in zip(states(model), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+class Inside(layers.Layer):
+    """Holds a stateful layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = [layers.LSTM(3, stateful=True)]
+
+    def build(self, shape):
+        self.parts[0].build(shape)
+
+    def call(self, x):
+        return self.parts[0](x)
+
+
+@pytest.mark.parametrize("wrap", [Inside, None])
+def test_states_inside_of_other_layers_are_states(wrap):
+    layer = layers.Bidirectional(layers.LSTM(3, stateful=True))
+    inside = wrap() if wrap else layer
+    model = keras.Sequential(
+        [keras.Input(batch_shape=(10, 4, 2)), inside, layers.Dense(1)]
+    )
+    model.compile(loss="mse")
+    found = of(model)
+    assert len(found) == (2 if wrap else 4)
+    assert len({id(v) for v in found}) == len(found)
+    x = normal(20, 4, 2)
+    with pytest.raises(ValueError, match=r"must not be stateful on all .*20 samples"):
+        KerasProblem(model, x, Y)
+    knb.fit(model, x, Y, batch_size=10, method="r2", verbose=0)
+    carried = np.abs(np.array(keras.ops.convert_to_numpy(of(model)[0]))).max() > 0
+    assert carried == (keras.backend.backend() != "jax")  # as with Keras

@@ -158,3 +158,10 @@ def test_factors_of_lora_are_matrices():
     model = keras.Model(inputs, heads(inputs, inputs))
     heads.query_dense.enable_lora(5)
     assert of(found(model), "query/lora_kernel_a").shape == (2, 8, 5)
+
+
+def test_layers_that_are_computed_again_for_the_gradient():
+    with keras.RematScope(mode="full"):
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    (cut,) = cuts_of(model, model.trainable_variables)
+    assert cut.stack == (1, 3, 2)

@@ -7,7 +7,12 @@ from keras_nlp_bridge.arrays import Array, namespace
 from keras_nlp_bridge.checks import Count, Flag, In, option
 from keras_nlp_bridge.methods.method import Method, Oracle, donated, start
 from keras_nlp_bridge.methods.state import Counts, Iterate, Progress, Status, verdict
-from keras_nlp_bridge.methods.steps.line_search import Conditions, Found, line_search
+from keras_nlp_bridge.methods.steps.line_search import (
+    Conditions,
+    Found,
+    line_search,
+    stands_still,
+)
 from keras_nlp_bridge.operators.dense import (
     Factors,
     applied,
@@ -182,7 +187,8 @@ class DenseMethod(Method):
         )
         accepted = found.t > 0
         at = Iterate(found.x, found.f, found.g, namespace(found.g).largest(found.g))
-        progress = state.progress.after(accepted, at)
+        still = stands_still(state.at.x, found, int(self.max_trials))
+        progress = state.progress.after(accepted, at, still)
         inverse, product, updates = self._learned(oracle, state, line, found)
         return DenseState(
             at=at,

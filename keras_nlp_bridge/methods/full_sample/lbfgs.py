@@ -9,7 +9,12 @@ from keras_nlp_bridge.methods.box import Box, box_of
 from keras_nlp_bridge.methods.method import Method, Oracle, donated, l1_of, start
 from keras_nlp_bridge.methods.state import Counts, Iterate, Progress, Status, verdict
 from keras_nlp_bridge.methods.steps.box_step import box_step
-from keras_nlp_bridge.methods.steps.line_search import Conditions, Found, line_search
+from keras_nlp_bridge.methods.steps.line_search import (
+    Conditions,
+    Found,
+    line_search,
+    stands_still,
+)
 from keras_nlp_bridge.methods.steps.models import ByPairs
 from keras_nlp_bridge.methods.steps.orthant import measured, orthant, penalized
 from keras_nlp_bridge.operators.lbfgs import inverse_product, lbfgs
@@ -213,7 +218,8 @@ class LBFGSMethod(Method):
         pairs, scale, of_g = self._learned(oracle, state, d, found)
         # Nothing found: forget the pairs; so they are if they give no descent.
         pairs = pairs._replace(live=pairs.live & accepted & (newton | fresh))
-        progress = state.progress.after(accepted, at)
+        still = stands_still(state.at.x, found, int(self.max_trials))
+        progress = state.progress.after(accepted, at, still)
         return state._replace(
             at=at,
             counts=state.counts.plus(found.trials, found.gradients),

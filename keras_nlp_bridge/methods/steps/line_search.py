@@ -7,7 +7,7 @@ from keras_nlp_bridge.methods.box import Box, box_of
 from keras_nlp_bridge.methods.method import Oracle
 from keras_nlp_bridge.methods.state import unbounded_below
 
-__all__ = ["Conditions", "Found", "line_search", "reduction"]
+__all__ = ["Conditions", "Found", "line_search", "reduction", "stands_still"]
 
 # Shares of the bracket: More and Thuente, section 4.
 _SHRINK = 0.66
@@ -149,6 +149,21 @@ def line_search(
         return ~s.done & (tried < wanted.trials) & (tried < left)
 
     return xp.while_loop(unfinished, lambda s: _tried(line, s), state).found
+
+
+def stands_still(start: Array, found: Found, most: int) -> Array:
+    """Tell whether all `most` trials together moved x by its rounding errors alone.
+
+    So it goes on and on where the gradient is one of differences, which have errors.
+    """
+    xp = namespace(start)
+
+    def within() -> Array:
+        moved, size = xp.abs(found.x - start), xp.abs(start)
+        return xp.all(moved <= 4 * epsilon(xp.dtype(start)) * size)
+
+    spent = found.trials >= most
+    return xp.cond(spent, within, lambda: spent)
 
 
 def _tried(line: _Line, s: _Search) -> _Search:
