@@ -92,13 +92,13 @@ def refresh_statistics(model: keras.Model, batches: Iterable[Any]) -> None:
     model : keras.Model
     batches : iterable
         Inputs of each batch; one whose statistics are not finite is left out. Of
-        several processes each may have its own: the mean is over all of them.
+        several processes each may have its own: those with more samples count more.
     """
     norms = _batch_norms(model)
     if not norms:
         return
     own = [layer.momentum for layer in norms]
-    seen = 0
+    seen = rows = 0
     try:
         for inputs in batches:
             before = [_statistics(layer) for layer in norms]
@@ -108,6 +108,7 @@ def refresh_statistics(model: keras.Model, batches: Iterable[Any]) -> None:
             after = [_statistics(layer) for layer in norms]
             if np.isfinite(np.concatenate(after, axis=None)).all():
                 seen += 1
+                rows += keras.tree.flatten(inputs)[0].shape[0]
                 continue
             for layer, (mean, variance) in zip(norms, before, strict=True):
                 layer.moving_mean.assign(mean)
@@ -117,10 +118,11 @@ def refresh_statistics(model: keras.Model, batches: Iterable[Any]) -> None:
             layer.momentum = momentum
     backend = backends.current()
     if backend.process()[1] > 1:
+        shares = backend.gathered(np.array([max(rows, 1)], np.int32)).ravel()
         for layer in norms:
             for variable in (layer.moving_mean, layer.moving_variance):
                 each = backend.gathered(ops.convert_to_numpy(variable))
-                variable.assign(each.mean(axis=0))
+                variable.assign(np.average(each, axis=0, weights=shares))
 
 
 def start_statistics(problem: KerasProblem) -> bool:

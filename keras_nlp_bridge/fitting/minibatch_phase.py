@@ -106,12 +106,11 @@ class Minibatch:
             check_trainable(model)
         check_agreement(batches=per_epoch, weights=weights_of(model))
         warn_of_own_statistics(model)
-        groups = None
-        if batches is not None:
-            with together():
+        with together():
+            if batches is not None:
                 check_data(model, model.loss, batches.samples)
-            groups = _in_groups(model, arguments, batches)
-        limits = Projection.of(model.trainable_variables, bounds)
+            limits = Projection.of(model.trainable_variables, bounds)
+        groups = None if batches is None else _in_groups(model, arguments, batches)
         modes = curvature, seed, bool(per_epoch), _strict(arguments["callbacks"])
         loan = _loan(model, method, modes, batches, groups, limits)
         keeper = loan.step.keeper
@@ -205,9 +204,10 @@ def _inputs(dataset: Any, most: int = 100) -> Iterator[Any]:
     if iter(dataset) is dataset:
         return
     batches = dataset
-    if isinstance(dataset, keras.utils.PyDataset):
-        read = dataset.of_all if isinstance(dataset, Batches) else dataset.__getitem__
-        batches = map(read, range(dataset.num_batches))
+    if isinstance(dataset, Batches):  # which Keras may be given in groups
+        batches = map(dataset.of_all, range(dataset.steps))
+    elif isinstance(dataset, keras.utils.PyDataset):
+        batches = map(dataset.__getitem__, range(dataset.num_batches))
     for batch, _ in zip(batches, range(most), strict=False):
         yield keras.utils.unpack_x_y_sample_weight(batch)[0]
 

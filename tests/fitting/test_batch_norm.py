@@ -88,3 +88,18 @@ def test_statistics_of_an_average_are_those_of_the_result():
     mean = keras.ops.convert_to_numpy(model.layers[0].moving_mean)
     np.testing.assert_allclose(mean, 5 + x.mean(axis=0), atol=1e-4)
     assert history.history["val_loss"][-1] > model.evaluate(5 + x, x[:, :1], verbose=0)
+
+
+def test_statistics_are_means_over_batches_however_many_keras_is_given_at_once():
+    x = 5 + np.cumsum(normal(96, 3), axis=0)  # no batch has the variance of all
+    model = net()
+    data = x, x[:, :1]
+    given = {"batch_size": 24, "shuffle": False, "validation_data": data, "verbose": 0}
+    knb.fit(model, *data, "r2", **given)
+    parts = np.split(x, 4)
+    norm = model.layers[0]
+    for found, of in ((norm.moving_mean, np.mean), (norm.moving_variance, np.var)):
+        expected = np.mean([of(part, axis=0) for part in parts], axis=0)
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(found), expected, rtol=1e-5
+        )
