@@ -323,7 +323,7 @@ class KerasProblem(keras.callbacks.Callback):
                     raise ValueError(
                         f"`{given}` must be None without `data`; got {value!r}."
                     )
-            model, x = own_loss(fn, variables, data)
+        model, x = own_loss(fn, variables, data)
         return cls(
             model,
             x,
