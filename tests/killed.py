@@ -1,4 +1,4 @@
-"""One process of test_processes.py: ``RANK COUNT PORT FOLDER KILLED``.
+"""One process of test_processes.py: ``RANK COUNT PORT FOLDER METHOD KILLED``.
 
 Trains with a backup; the last process kills itself on the way, if asked to.
 """
@@ -13,7 +13,7 @@ from processes import COUNT, RANK, X, Y, join, net
 
 import keras_nlp_bridge as knb
 
-FOLDER, KILLED = sys.argv[4:]
+FOLDER, METHOD, KILLED = sys.argv[4:]
 
 
 class Killed(keras.callbacks.Callback):
@@ -40,7 +40,8 @@ def main():
     callbacks += [knb.callbacks.TimeLimit(3600.0)]  # asks the first process
     callbacks += [Killed()] if KILLED == "killed" else []
     given = {"batch_size": 24, "epochs": 3, "verbose": 0, "callbacks": callbacks}
-    knb.fit(model, X, Y, "r2", **given)
+    given |= {} if METHOD == "default" else {"method": METHOD}
+    knb.fit(model, X, Y, **given)
     weights = [np.ravel(w) for w in model.get_weights()]
     np.savez(os.path.join(FOLDER, f"{RANK}.npz"), weights=np.concatenate(weights))
 

@@ -16,7 +16,7 @@ import keras_nlp_bridge as knb
 RANK, COUNT, PORT = map(int, sys.argv[1:4])
 OUTPUT, *WORK = sys.argv[4:]
 JAX = keras.backend.backend() == "jax"
-SAMPLES = 96 if JAX else 99  # JAX spreads evenly; here the last batch is of three
+SAMPLES = 96 if JAX else 99  # JAX spreads evenly
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(SAMPLES, 5)).astype("float32")
 Y = (X.sum(axis=1) > 0).astype("int32")
@@ -45,6 +45,12 @@ def net(loss=None, seed=0, norm=NORM):
     loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(loss=loss, metrics=["accuracy"])
     return model
+
+
+def linear():
+    line = keras.Sequential([keras.Input((5,)), layers.Dense(1)])
+    line.compile(loss="mse")
+    return line
 
 
 def summed():
@@ -171,8 +177,24 @@ def parts():
     found["data_set"] = again.result.x
     problem = knb.KerasProblem(net(), data, shard=None)
     found["data_set_f"], found["data_set_g"] = problem.fun_and_jac(problem.x0)
+    found["mean"] = mean_of_inputs(ends)
     found |= wide_parts()
     return {f"parts_{name}": value for name, value in found.items()}
+
+
+def mean_of_inputs(ends):
+    """Statistics of a first layer, in which each sample counts as much."""
+    at, given = own(ends, 4), {"epochs": 1, "verbose": 0, "shuffle": False}
+    keras.utils.set_random_seed(0)
+    first = layers.BatchNormalization()
+    model = keras.Sequential([keras.Input((5,)), first, layers.Dense(1)])
+    model.compile(loss="mse")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "BatchNormalization", UserWarning)
+        shifted = X[at] + 3 * (at[:, None] >= ends[1])  # the parts differ
+        given |= {"batch_size": 24, "shard": None}
+        knb.fit(model, shifted, X[at, :1], "r2", **given)
+    return keras.ops.convert_to_numpy(first.moving_mean)
 
 
 def wide_parts():
@@ -194,7 +216,8 @@ def wide_parts():
 
 
 def fitted(method):
-    size = 24 if method in ("r2", "tr-lsr1", "slbfgs", "trunk", "adam") else None
+    size = 24 if JAX else 19  # for four processes, too: a last batch of four
+    size = size if method in ("r2", "tr-lsr1", "slbfgs", "trunk", "adam") else None
     given = {"batch_size": size, "epochs": 2, "verbose": 0}
     given["shuffle"] = method != "adam"  # in one process the order is Keras's
     weight = None if JAX else WEIGHT
@@ -289,8 +312,7 @@ def refusals():
     yield lambda: knb.fit(net(), X, Y, "lbfgs", options={"maxtime": 1.0})
     yield lambda: knb.minimize(knb.KerasProblem(net(), X, Y), options={"maxtime": 1.0})
     points = knb.Residual(lambda model, x: model(x), X + RANK)
-    line = keras.Sequential([keras.Input((5,)), layers.Dense(1)])
-    line.compile(loss="mse")
+    line = linear()
     yield lambda: knb.KerasProblem(line, residuals=[points])
     own = {"shard": None}
     yield lambda: knb.KerasProblem(net(), X, Y, batch_size=24, **own)
@@ -339,6 +361,50 @@ def refusals_of_one():
     tol = "small" if bad else 1e-3
     yield lambda: knb.minimize(problem, tol=tol)
     yield lambda: knb.minimize(problem, problem.x0 + RANK)
+    yield from refusals_of_parts(bad)
+    yield from refusals_of_blocks(bad)
+
+
+def refusals_of_parts(bad):
+    """Limits, options, and what needs all samples."""
+    limits, some = ({"none": (0, 1)} if bad else None), net()
+    path = some.trainable_variables[RANK].path
+    yield lambda: knb.KerasProblem(net(), X, Y, variables=["none"] if bad else None)
+    yield lambda: knb.KerasProblem(some, X, Y, variables=[path])
+    yield lambda: knb.KerasProblem(net(), X, Y, bounds=limits)
+    yield lambda: knb.fit(net(), X, Y, "r2", batch_size=24, bounds=limits)
+    decay = {"options": {"weight_decay": 0.1 * RANK}}
+    yield lambda: knb.fit(net(), X, Y, "r2", batch_size=24, **decay)
+    yield lambda: knb.KerasProblem(net(), X, Y).set_data(X, Y[1:] if bad else Y)
+    own = {"shard": None, "verbose": 0}
+    normed = net(norm=layers.BatchNormalization)
+    yield lambda: knb.fit(normed, X, Y, "lbfgs", **own)
+    line, x = linear(), X + RANK
+    readout = knb.callbacks.Readout(x, x[:, :1])
+    yield lambda: knb.fit(line, x, x[:, :1], "lbfgs", callbacks=[readout], **own)
+    estimator = knb.NeuralNetworkRegressor(random_state=0)
+    yield lambda: estimator.fit(X + RANK, X[:, 0])
+    yield lambda: knb.NeuralNetworkRegressor(shard=None)
+
+
+def refusals_of_blocks(bad):
+    """Residuals and losses that are functions."""
+
+    def outputs(model, x):
+        return model(x)
+
+    def squares(batch):
+        return keras.ops.mean((batch @ keras.ops.reshape(v, (5, 1))) ** 2)
+
+    v, block = keras.Variable(np.ones(5, "float32")), knb.Residual(outputs, X)
+    for blocks in (([block] if bad else None), [1 if bad else block]):
+        given = () if blocks else (X, X[:, :1])
+        yield lambda g=given, b=blocks: knb.KerasProblem(linear(), *g, residuals=b)
+    blocks = [block] * (1 + RANK)
+    yield lambda: knb.KerasProblem(linear(), residuals=blocks)
+    from_loss = knb.KerasProblem.from_loss
+    yield lambda: from_loss(1 if bad else squares, [v], X)
+    yield lambda: from_loss(squares, [] if bad else [v], X)
 
 
 def said():

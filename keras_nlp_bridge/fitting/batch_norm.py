@@ -107,23 +107,27 @@ def refresh_statistics(model: keras.Model, batches: Iterable[Any]) -> None:
     model : keras.Model
     batches : iterable
         Inputs of each batch; one whose statistics are not finite is left out. Of
-        several processes each may have its own: the mean is over all of them.
+        several processes each may have its own: those with more samples count more.
     """
     norms = batch_norms(model)
     if not norms:
         return
     variables = moving(norms)
     sums: list[Any] = [0.0] * len(variables)
-    seen = 0
-    for found in shown(model, norms, batches):
-        sums, seen = [a + b for a, b in zip(sums, found, strict=True)], seen + 1
+    seen = rows = 0
+    for many, found in shown(model, norms, batches):
+        sums = [a + b for a, b in zip(sums, found, strict=True)]
+        seen, rows = seen + 1, rows + many
     backend = backends.current()
+    shares = np.ones(1)
+    if several := backend.process()[1] > 1:
+        shares = backend.gathered(np.array([max(rows, 1)], np.int32)).ravel()
     for variable, total in zip(variables, sums, strict=True):
         if seen:
             variable.assign(total / seen)
-        if backend.process()[1] > 1:
+        if several:
             each = backend.gathered(ops.convert_to_numpy(variable))
-            variable.assign(each.mean(axis=0))
+            variable.assign(np.average(each, axis=0, weights=shares))
     for layer in filter(renormalizes, norms):
         variance = numbers(layer.moving_stddev) ** 2 - layer.epsilon
         layer.moving_variance.assign(np.maximum(variance, 0))

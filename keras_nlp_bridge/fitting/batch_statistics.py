@@ -49,8 +49,8 @@ def numbers(tensor: Any) -> NDArray[np.float64]:
 
 def shown(
     model: keras.Model, norms: list[Any], batches: Iterable[Any]
-) -> Iterator[list[NDArray[np.float64]]]:
-    """Yield the statistics of each batch with finite ones, in the order of `moving`.
+) -> Iterator[tuple[int, list[NDArray[np.float64]]]]:
+    """Yield how large each batch with finite statistics is, and these, as in `moving`.
 
     At each call a layer makes ``m old + (1 - m) new`` of them. From zeros the calls of
     a batch, several where inputs share the layer, come to ``1 - m**calls`` times the
@@ -68,10 +68,13 @@ def shown(
             if calls is None or not np.isfinite(np.concatenate(found, axis=None)).all():
                 continue
             carried = left
-            yield [
-                a / (1 - _KEPT**n) if n else numbers(v)
-                for a, n, v in zip(found, calls, statistics, strict=True)
-            ]
+            yield (
+                keras.tree.flatten(inputs)[0].shape[0],
+                [
+                    a / (1 - _KEPT**n) if n else numbers(v)
+                    for a, n, v in zip(found, calls, statistics, strict=True)
+                ],
+            )
     finally:
         for layer, momentum in zip(norms, own, strict=True):
             layer.momentum = momentum

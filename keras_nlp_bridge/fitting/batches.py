@@ -93,9 +93,8 @@ class Batches(keras.utils.PyDataset):
         return self._taken(index[start:end])
 
     def of_all(self, i: int) -> tuple[Any, ...]:
-        """Return group i of the epoch, the parts of all processes."""
-        first = i * self.group
-        return self._taken(self._indices(first, min(first + self.group, self.steps)))
+        """Return batch i of the epoch, the parts of all processes."""
+        return self._taken(self._indices(i, i + 1))
 
     def _taken(self, index: NDArray[np.int32]) -> tuple[Any, ...]:
         return tuple(

@@ -158,12 +158,14 @@ def fit(
         arguments["callbacks"] = first_writes(callbacks)
         check_swaps(callbacks, (phase.averages for phase in phases), method)
         check_rates(callbacks, rated, method)
-    names = "batch_size", "epochs", "initial_epoch", "seed", "shard", "shuffle"
+    names = ("batch_size", "epochs", "initial_epoch", "seed", "shard", "shuffle")
+    names = (*names, "options", "bounds", "curvature", "steps_per_epoch")
     check_agreement(
         method=method,
         x=_kind(x),
         backup=backup and backup.found,
         validation_data=validation,
+        averaging=averaging,
         **{name: given[name] for name in names},
     )
     for phase in phases if own else ():

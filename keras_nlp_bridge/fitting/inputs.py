@@ -31,10 +31,12 @@ def rereadable(dataset: Any) -> tuple[Any, Callable[[], Iterable[Any]]]:
 
 def _first(dataset: Any) -> Iterator[Any]:
     batches = dataset
-    if isinstance(dataset, keras.utils.PyDataset):
-        read = dataset.of_all if isinstance(dataset, Batches) else dataset.__getitem__
+    if isinstance(dataset, Batches):  # which Keras may be given in groups
+        batches = map(dataset.of_all, range(dataset.steps))
+    elif isinstance(dataset, keras.utils.PyDataset):
         count = dataset.num_batches  # None if there is no end
-        batches = map(read, itertools.count() if count is None else range(count))
+        numbers = itertools.count() if count is None else range(count)
+        batches = map(dataset.__getitem__, numbers)
     for batch in itertools.islice(batches, _MOST):
         yield _inputs(batch)
 

@@ -107,12 +107,11 @@ class Minibatch:
             check_trainable(model)
         check_agreement(batches=per_epoch, weights=weights_of(model))
         warn_of_own_statistics(model)
-        groups = None
-        if batches is not None:
-            with together():
+        with together():
+            if batches is not None:
                 check_data(model, model.loss, batches.samples)
-            groups = _in_groups(model, arguments, batches)
-        limits = Projection.of(model.trainable_variables, bounds)
+            limits = Projection.of(model.trainable_variables, bounds)
+        groups = None if batches is None else _in_groups(model, arguments, batches)
         modes = curvature, seed, bool(per_epoch), _strict(arguments["callbacks"])
         loan = _loan(model, method, modes, batches, groups, limits)
         keeper = loan.step.keeper

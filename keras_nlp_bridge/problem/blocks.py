@@ -220,12 +220,14 @@ class BlockLoss(keras.Model):
 
     def put(self, points: Any) -> list[tuple[Any, str]]:
         """Take other points: for each block x, or a tuple of x and y. Their shapes."""
-        if not isinstance(points, Sequence) or len(points) != len(self.blocks):
-            raise ValueError(
-                "`x` must be a list with the points of each block of residuals, "
-                f"{len(self.blocks)}; got "
-                + (f"{len(points)}." if hasattr(points, "__len__") else f"{points!r}.")
-            )
+        count = len(self.blocks)
+        with together():
+            if not isinstance(points, Sequence) or len(points) != count:
+                sized = hasattr(points, "__len__")
+                raise ValueError(
+                    "`x` must be a list with the points of each block of residuals, "
+                    f"{count}; got " + (f"{len(points)}." if sized else f"{points!r}.")
+                )
         for block, given in zip(self.blocks, points, strict=True):
             block.put(*(given if isinstance(given, tuple) else (given,)))
         return [(tuple(v.shape), str(v.dtype)) for v in self._points()]
@@ -234,14 +236,26 @@ class BlockLoss(keras.Model):
         return [v for block in self.blocks for v in block.variables]
 
 
-def block_loss(model: keras.Model, residuals: Any) -> BlockLoss:
-    """Return the model of a sum of squared residuals.
+def block_loss(model: keras.Model, residuals: Any) -> BlockLoss | None:
+    """Return the model of a sum of squared residuals, or None if there are none.
 
     Raises
     ------
     TypeError, ValueError
         Not a list of `Residual`; a model that is not built, or with penalties.
     """
+    with together():
+        given = [] if residuals is None else _listed(model, residuals)
+    check_agreement(residuals=f"{len(given)} blocks")
+    if not given:
+        return None
+    dtypes = {str(v.dtype) for v in model.weights} | {keras.config.floatx()}
+    wide = "float64" if "float64" in dtypes else "float32"
+    return BlockLoss(_Held(model, [Block(model, one, wide) for one in given]))
+
+
+def _listed(model: keras.Model, residuals: Any) -> list[Residual]:
+    """Return blocks of residuals that a model can have."""
     if isinstance(residuals, Residual):
         residuals = [residuals]
     given = list(residuals) if isinstance(residuals, Sequence) else []
@@ -264,9 +278,7 @@ def block_loss(model: keras.Model, residuals: Any) -> BlockLoss:
             f"{model.name!r}."
         )
     backends.current().check(model)
-    dtypes = {str(v.dtype) for v in model.weights} | {keras.config.floatx()}
-    wide = "float64" if "float64" in dtypes else "float32"
-    return BlockLoss(_Held(model, [Block(model, one, wide) for one in given]))
+    return given
 
 
 def nothing() -> NDArray[Any]:

@@ -67,6 +67,10 @@ class DeviceFunctions:
         """The rule for randomness on all samples, as given."""
         return self._maker.random
 
+    def chosen(self) -> list[keras.Variable]:
+        """Return the variables that x holds, before there is an objective."""
+        return self._maker.variables()
+
     def need_all(self, what: str) -> None:
         """Raise a `ValueError` where each process has samples of its own."""
         self._samples.need_all(what)

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_nlp_bridge.problem import data as data_of
 from keras_nlp_bridge.problem.data import Batch, Tree
+from keras_nlp_bridge.problem.processes import together
 
 __all__ = ["OwnLoss", "own_loss"]
 
@@ -107,6 +108,15 @@ def own_loss(
     ValueError, TypeError
         What `KerasProblem.from_loss` says.
     """
+    with together():
+        held, x = _held(fn, variables, data)
+    return OwnLoss(held), x  # here, as processes meet where variables are made
+
+
+def _held(
+    fn: Callable[..., Tensor], variables: Sequence[keras.Variable], data: Any
+) -> tuple[_Held, Any]:
+    """Try the function; return what its model holds, and what it is evaluated on."""
     if not callable(fn):
         raise TypeError(f"`fn` must be callable; got {type(fn).__name__}.")
     given = _checked(variables)
@@ -150,7 +160,7 @@ def own_loss(
         )
     own = {id(v) for v in given}
     read = [v for key, v in scope.read.items() if key not in own]
-    return OwnLoss(_Held(fn, given, read, data is None)), x
+    return _Held(fn, given, read, data is None), x
 
 
 def _checked(variables: Any) -> list[keras.Variable]:

@@ -61,6 +61,10 @@ class SetupMaker:
     chosen: Any
     random: str | None = None
 
+    def variables(self) -> list[keras.Variable]:
+        """Return the variables that x holds."""
+        return _choose(self.model.trainable_variables, self.chosen)
+
     def make(
         self,
         data: Batch,
@@ -86,7 +90,7 @@ class SetupMaker:
             data are then a few.
         """
         self.backend.check(self.model)
-        variables = _choose(self.model.trainable_variables, self.chosen)
+        variables = self.variables()
         objective = Objective(self.model, variables, self.loss, training)
         others = [self.backend.read(v) for v in objective.others]
         x = objective.join([self.backend.read(v) for v in variables])

@@ -217,7 +217,7 @@ class KerasProblem(keras.callbacks.Callback):
         name: str = "problem",
     ) -> None:
         backend = backends.current()  # says what to set where there are no derivatives
-        blocks = None if residuals is None else block_loss(model, residuals)
+        blocks = block_loss(model, residuals)
         with together():
             if blocks is None:
                 check_objective(model, loss)
@@ -316,11 +316,9 @@ class KerasProblem(keras.callbacks.Callback):
         >>> print(keras.ops.convert_to_numpy(v).round(2))
         [1. 1.]
         """
-        if data is None:
-            for given, value in (
-                ("batch_size", batch_size),
-                ("chunk_size", chunk_size),
-            ):
+        sizes = {"batch_size": batch_size, "chunk_size": chunk_size}
+        with together():
+            for given, value in sizes.items() if data is None else ():
                 if value is not None:
                     raise ValueError(
                         f"`{given}` must be None without `data`; got {value!r}."
@@ -628,6 +626,10 @@ class KerasProblem(keras.callbacks.Callback):
             if kinds is None:
                 loss = net.loss if self._loss is None else self._loss
                 check_data(net, loss, loaded.batch)
+            chosen = self._device.chosen()
+            Projection.of(chosen, self._bounds)
+        paths = [v.path for v in chosen]
+        check_agreement(variables=paths, bounds=self._bounds)
         shapes = kinds or keras.tree.map_structure(
             lambda a: None if a is None else (a.shape, str(a.dtype)), loaded.batch
         )

@@ -238,3 +238,18 @@ def test_a_run_stopped_within_an_epoch_validates_what_it_returns():
     assert len(history.epoch) == 1
     last = model.evaluate(x, x[:, :1], verbose=0)
     assert history.history["val_loss"][-1] == pytest.approx(last, rel=1e-5)
+
+
+def test_statistics_are_means_over_batches_however_many_keras_is_given_at_once():
+    x = 5 + np.cumsum(normal(96, 3), axis=0)  # no batch has the variance of all
+    model = net()
+    data = x, x[:, :1]
+    given = {"batch_size": 24, "shuffle": False, "validation_data": data, "verbose": 0}
+    knb.fit(model, *data, "r2", **given)
+    parts = np.split(x, 4)
+    norm = model.layers[0]
+    for found, of in ((norm.moving_mean, np.mean), (norm.moving_variance, np.var)):
+        expected = np.mean([of(part, axis=0) for part in parts], axis=0)
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(found), expected, rtol=1e-5
+        )

@@ -43,6 +43,21 @@ REFUSED = (
     r"`data` must be the same in all processes",
     r"`tol` .* got 'small'",
     r"`x0` must be the same in all processes",
+    r"`variables` must name trainable .*none",
+    r"`variables` must be the same in all processes",
+    r"`bounds` must name variables .*none",
+    r"`bounds` must name variables .*none",
+    r"`options` must be the same .* got .*0\.0.* in process 0, .*0\.1.* in process 1",
+    r"`y` .* same number of samples; got .*9[58]",
+    r"`shard` must be 'auto' for the first statistics of BatchNormalization",
+    r"`data` must be the same in all processes",
+    r"`data` must be the same in all processes",
+    r"unexpected keyword argument 'shard'",
+    r"`residuals` must be the same .* got 0 blocks in process 0, 1 blocks in process 1",
+    r"`residuals` must be a list of",
+    r"`residuals` must be the same .* got 1 blocks in process 0, 2 blocks in process 1",
+    r"`fn` must be callable; got int",
+    r"`variables` must hold at least one",
 )
 OWN = {
     "jax": (
@@ -125,11 +140,11 @@ def same(count, folder, work, backend):
 
 
 def close(name):
-    # Of a run each rounding is seen by the steps after it.
-    at_once = name.endswith(("f", "g", "Hv", "Gv")) and "lbfgs" not in name
     if "wide" in name:
         return 1e-12
-    return 1e-6 if at_once else 1e-4
+    # Each step sees the roundings before it; by minibatches less than 3e-6 was reached.
+    by_batches = re.search(r"(r2|tr-lsr1|slbfgs|trunk)_|data_set$", name)
+    return 1e-5 if by_batches else 1e-6
 
 
 @pytest.mark.backend("jax")
@@ -149,13 +164,19 @@ def test_two_processes_of_jax_give_what_one_gives(tmp_path, methods):
     same(2, tmp_path, methods, "jax")
 
 
+@pytest.mark.long
+@pytest.mark.backend("jax")
+def test_four_processes_of_jax_give_what_one_gives(tmp_path):
+    same(4, tmp_path, ("objectives", "r2", "lbfgs"), "jax")
+
+
 @pytest.mark.backend("torch")
 @pytest.mark.parametrize(
     ("count", "work"),
     [
         (2, ("objectives", "r2", "lbfgs", "wide", "wider", "refusals", "parts")),
         pytest.param(
-            3,
+            4,
             ("objectives", "tr-lsr1", "slbfgs", "trunk", "L-BFGS-B"),
             marks=pytest.mark.long,
         ),
@@ -167,18 +188,19 @@ def test_processes_of_torch_give_what_one_gives(tmp_path, count, work):
 
 @pytest.mark.slow
 @pytest.mark.backend("jax", "torch")
-def test_others_end_with_a_dead_process_and_all_go_on_from_a_backup(tmp_path):
+@pytest.mark.parametrize("method", ["r2", "default"])
+def test_others_end_with_a_dead_process_and_all_go_on_from_a_backup(tmp_path, method):
     once, twice = tmp_path / "once", tmp_path / "twice"
     for folder in (once, twice):
         folder.mkdir()
-    finished("killed.py", 2, once, "whole")
-    other, killed = start("killed.py", 2, twice, "killed")
+    finished("killed.py", 2, once, method, "whole")
+    other, killed = start("killed.py", 2, twice, method, "killed")
     assert killed.wait(timeout=400) == -signal.SIGKILL
     text, _ = ended([other, killed], timeout=60)
     assert other.returncode not in (0, None), text[-3000:]
     assert "one of them has ended" in text, text[-3000:]
     assert (twice / "backup").exists()
-    finished("killed.py", 2, twice, "again")
+    finished("killed.py", 2, twice, method, "again")
     # The first process has written files, and the second one none of its own.
     files = sorted(path.name for path in twice.iterdir())
     assert files == ["0.npz", "1.npz", "log0.csv", "model0.keras"]
