@@ -1,4 +1,4 @@
-"""What BatchNormalization sees in batches, while nothing is written."""
+"""Statistics that BatchNormalization sees in batches, while nothing is written."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any

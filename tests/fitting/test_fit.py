@@ -50,8 +50,8 @@ def test_without_a_method_it_is_r2_in_the_spectral_norm():
     assert np.abs(diagonal - spectral).max() > 1e-3
     # Options go with it, and win; no matrix is so narrow.
     np.testing.assert_array_equal(ends(options={"norm": "diagonal"}), diagonal)
-    weights = {"weight_decay": 0.2, "least_rate": 0}
-    narrow = ends(options={"widest": 1, "beta1": 0.9, **weights})
+    others = {"weight_decay": 0.2, "least_rate": 0, "target": 0.5}
+    narrow = ends(options={"widest": 1, "beta1": 0.9, **others})
     np.testing.assert_allclose(narrow, diagonal, rtol=1e-6, atol=1e-7)
 
 

@@ -499,7 +499,7 @@ def test_the_result_gets_statistics_of_its_own(averaging):
 def test_statistics_that_have_forgotten_the_start_stay():
     x, y = digits(64)
     model = small(layers.BatchNormalization(momentum=0.1))
-    knb.fit(model, x, y, batch_size=16, epochs=2, verbose=0)
+    knb.fit(model, x, y, batch_size=16, epochs=10, verbose=0)
     norm = model.layers[1]
     hidden = np.tanh(x @ np.array(model.layers[0].kernel) + model.layers[0].bias)
     gap = np.abs(np.array(norm.moving_mean) - hidden.mean(0)).max()
