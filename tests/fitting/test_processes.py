@@ -37,7 +37,7 @@ REFUSED = (
     r"`callbacks` .*plot",
     r"`y` .* same number of samples; got .*9[58]",
     r"`data` must be the same in all processes",
-    r"`x` must be the same .* got arrays in process 0, nothing in process 1",
+    r"`x` must be arrays or a data set; got None",
     r"`data` must be the same in all processes",
     r"`chunk_size` .* got 'all'",
     r"`data` must be the same in all processes",
