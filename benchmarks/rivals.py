@@ -102,7 +102,7 @@ TABLES = {
     "energy": (8, 32, 60),
     "wine-quality-red": (11, 32, 60),
 }
-LOOKED_AT = ("loans", "photographs", "letters-lstm")
+LOOKED_AT = ("loans", "photographs", "letters-lstm", "letters-transformer")
 CONFIRMED = ("lstm", "transformer", "batchnorm", "residual", "motifs")
 CONFIRMING = {
     **{name: training.TASKS[name] for name in CONFIRMED},
