@@ -123,11 +123,11 @@ def refresh_statistics(model: keras.Model, batches: Iterable[Any]) -> None:
     if several := backend.process()[1] > 1:
         shares = backend.gathered(np.array([max(rows, 1)], np.int32)).ravel()
     for variable, total in zip(variables, sums, strict=True):
-        if seen:
-            variable.assign(total / seen)
-        if several:
-            each = backend.gathered(ops.convert_to_numpy(variable))
-            variable.assign(np.average(each, axis=0, weights=shares))
+        mean = total / seen if seen else numbers(variable)
+        if several:  # assigned are only values that all have
+            own = ops.convert_to_numpy(ops.convert_to_tensor(mean, variable.dtype))
+            mean = np.average(backend.gathered(own), axis=0, weights=shares)
+        variable.assign(mean)
     for layer in filter(renormalizes, norms):
         variance = numbers(layer.moving_stddev) ** 2 - layer.epsilon
         layer.moving_variance.assign(np.maximum(variance, 0))
