@@ -20,7 +20,6 @@ __all__ = [
     "first_samples",
     "fixed_batch",
     "is_metric",
-    "layers_of",
     "overrides",
     "rows_to_build",
     "states",
@@ -233,14 +232,6 @@ def check_whole(model: keras.Model, size: int, replicas: int) -> None:
 def _stateful(model: keras.Model) -> list[Any]:
     layers = (layer for layer, _ in everywhere(model))
     return [one for one in layers if getattr(one, "stateful", False)]
-
-
-def layers_of(model: keras.Model) -> Iterator[Any]:
-    """Yield all layers, those of nested models too."""
-    for layer in model.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from layers_of(layer)
 
 
 def everywhere(model: Any) -> Iterator[tuple[Any, Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_nlp_bridge import backends
 from keras_nlp_bridge.problem.layout import FlatSpec
-from keras_nlp_bridge.problem.models import build, layers_of, states
+from keras_nlp_bridge.problem.models import build, everywhere, states
 from keras_nlp_bridge.problem.own_loss import OwnLoss
 
 if TYPE_CHECKING:
@@ -157,7 +157,8 @@ def _classes(model: Any, loss: Any) -> Iterator[tuple[str, Any]]:
     """Classes and functions that are not Keras's, by the names they are found by."""
     given = [loss, model.loss if model.compiled else None]
     losses = [one for one in keras.tree.flatten(given) if one is not None]
-    for one in (model, *layers_of(model), *losses):
+    layers = [layer for layer, _ in everywhere(model)]
+    for one in (*layers, *losses):
         found = one if hasattr(one, "__qualname__") else type(one)
         named = found.__module__.split(".")[0] not in ("keras", "builtins")
         if "<lambda>" in found.__qualname__:
