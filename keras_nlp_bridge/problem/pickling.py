@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -53,7 +54,8 @@ def parts_of(
         with warnings.catch_warnings(), keras.saving.custom_object_scope(classes):
             warnings.simplefilter("ignore")  # of lambdas, which are safe here
             config = keras.saving.serialize_keras_object(model)
-            found = keras.saving.deserialize_keras_object(config, safe_mode=False)
+            trial = copy.deepcopy(config)  # Keras takes it apart
+            found = keras.saving.deserialize_keras_object(trial, safe_mode=False)
             if found.built:
                 _check_shapes(found, _variables(model))
             losses = keras.tree.map_structure(_packed, loss)

@@ -100,6 +100,32 @@ def test_custom_classes_and_functions():
         pickle.dumps(KerasProblem(model, normal(11, 3), normal(11, 2)))
 
 
+def test_a_functional_model():
+    inputs = keras.Input((3,))
+    both = layers.Concatenate()([layers.Dense(2)(inputs), inputs])
+    model = keras.Model(inputs, layers.Dense(1)(both))
+    problem = KerasProblem(model, normal(11, 3), normal(11, 1), loss="mse")
+    assert_same(problem, pickled(problem))
+    assert_same(pickled(problem), copy.deepcopy(problem))
+
+
+def test_custom_layers_inside_of_layers():
+    cloudpickle = pytest.importorskip("cloudpickle")
+
+    class Local(Halved):
+        """Found by no import."""
+
+        def compute_output_shape(self, input_shape):
+            return input_shape
+
+    inputs = keras.Input((2, 3))
+    inner = layers.TimeDistributed(Local())(inputs)
+    model = keras.Model(inputs, layers.Dense(1)(inner))
+    model.compile(loss="mse")
+    problem = KerasProblem(model, normal(11, 2, 3), normal(11, 2, 1))
+    assert_same(problem, cloudpickle.loads(cloudpickle.dumps(problem)))
+
+
 class Forgetful(keras.Model):
     def __init__(self, width):
         super().__init__()
