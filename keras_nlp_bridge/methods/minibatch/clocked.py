@@ -33,6 +33,9 @@ AVERAGING = 0.98
 NOISY = 0.3
 # The part of their length at the start below which weights are not shortened.
 SHORTEST = 0.5
+# What is far above the average of f; and by what part of itself f may rise in a step,
+# on a sample that the step was not made on.
+ODD, LOOK_BACK = 2.0, 0.5
 # Epsilons in the rounding error of a sum of many terms.
 ROUNDING = 16
 # Steps of the warm-up at least.
@@ -123,6 +126,11 @@ class Clocked(Method):
         """Return a state whose steps are `factor` times as long."""
         raise NotImplementedError
 
+    @property
+    def shortening(self) -> float:
+        """The factor of the steps after a wrong one."""
+        raise NotImplementedError
+
     def logs(self, state: Any) -> dict[str, Array]:
         """Return the scalars worth showing during training."""
         return {"rate": self.rate(state)}
@@ -197,6 +205,42 @@ class Clocked(Method):
         mean = xp.where(fresh, mean, past.mean)
         past = past._replace(loss=loss, worst_loss=worst, mean=mean)
         return state._replace(past=past)
+
+    def looked_back(
+        self, oracle: Oracle, state: Any, sound: Array
+    ) -> tuple[Any, Array]:
+        """Have the next sample judge a step, where it looks bad; take f in its average.
+
+        If f is far above its average the sample may be a hard one, or the step was
+        wrong: f before the step, on the same sample, tells which. A wrong step is taken
+        back, and the next ones are shorter.
+
+        Parameters
+        ----------
+        state : state
+            One that `evaluated` returned.
+        sound : bool scalar
+            Whether the sample was finite there.
+
+        Returns
+        -------
+        state : state
+        sound : bool scalar
+            False also after a wrong step.
+        """
+        xp, f, t = namespace(state.at.x), state.at.f, state.clock.t
+        mean = self.mean_loss(state.past.loss, t - 1)
+        odd = sound & (t > 1) & (f > ODD * xp.abs(mean))
+        old, counts = xp.cond(
+            odd,
+            lambda: (oracle.value(state.past.x), state.counts.plus(1)),
+            lambda: (f, state.counts),
+        )
+        wrong = f > old + LOOK_BACK * xp.abs(old) + self.rounding(state)
+        factor = xp.where(wrong, self.shortening + 0 * f, xp.ones_like(f))
+        state = self.rescaled(state._replace(counts=counts), factor)
+        sound = sound & ~wrong
+        return self.remembered(state, sound), sound
 
     def mean_loss(self, loss: Array, t: Array) -> Array:
         """Return the average that a sum of t decaying terms stands for; 0 of none."""

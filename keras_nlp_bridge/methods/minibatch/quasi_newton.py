@@ -77,9 +77,6 @@ class StochasticTRState(NamedTuple):
 # precision.
 MIN_CURVATURE = 1e-6
 SPAN_TOLERANCE = 1e-7
-# What is far above the average of f; and by what part of itself f may rise in a step,
-# on a sample that the step was not made on.
-ODD, LOOK_BACK = 2.0, 0.5
 # Most losses end at zero: a model that promises so many times all of it is wrong.
 PROMISE = 3.0
 
@@ -150,7 +147,7 @@ class StochasticRegion(ClockedRegion):
         xp = namespace(state.at.x)
         state, gg, sound = self.evaluated(oracle, state)
         factor = self.falling(state)
-        state, sound = self._looked_back(oracle, state, sound)
+        state, sound = self.looked_back(oracle, state, sound)
         state, down = self._averaged_gradient(oracle, state, sound)
         radius = xp.maximum(factor * state.radius, 1e-8 * xp.ones_like(factor))
         p, ahead, pred = self._proposed(oracle, state, down, radius)
@@ -250,29 +247,6 @@ class StochasticRegion(ClockedRegion):
         m, down = fused(oracle, averaged, state.m, g, keep, metric)
         m = xp.select(sound, m, state.m)
         return state._replace(m=m), down
-
-    def _looked_back(
-        self, oracle: Oracle, state: StochasticTRState, sound: Array
-    ) -> tuple[StochasticTRState, Array]:
-        """Have the next sample judge a step, where it looks bad.
-
-        If f is far above its average the sample may be a hard one, or the step was
-        wrong: f before the step, on the same sample, tells which.
-        """
-        xp, f, t = namespace(state.at.x), state.at.f, state.clock.t
-        mean = self.mean_loss(state.past.loss, t - 1)
-        odd = sound & (t > 1) & (f > ODD * xp.abs(mean))
-        old, counts = xp.cond(
-            odd,
-            lambda: (oracle.value(state.past.x), state.counts.plus(1)),
-            lambda: (f, state.counts),
-        )
-        wrong = f > old + LOOK_BACK * xp.abs(old)
-        shorter = xp.maximum(self.shrink * state.radius, self.min_radius + 0 * f)
-        radius = xp.where(wrong, shorter, state.radius)
-        state = state._replace(counts=counts, radius=radius)
-        sound = sound & ~wrong
-        return self.remembered(state, sound), sound
 
     def _tested(
         self,

@@ -108,7 +108,8 @@ class StochasticR2(Steered):
             cuts_of(oracle)  # before anything is evaluated
         factor = self._factor(state) * state.share
         state, _, sound = self.evaluated(oracle, state)
-        state, at, t = self.remembered(state, sound), state.at, state.clock.t
+        state, sound = self.looked_back(oracle, state, sound)
+        at, t = state.at, state.clock.t
         slow = self.beta1 or (0.95 if self.norm == "spectral" else 0.9)
         m, h, d = steepest(
             oracle,

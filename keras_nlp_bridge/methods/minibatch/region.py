@@ -127,8 +127,16 @@ class ClockedRegion(Clocked, RadiusMethod):
         return state.radius
 
     def rescaled(self, state: Any, factor: Array) -> Any:
-        """Multiply the radius."""
-        return state._replace(radius=state.radius * factor)
+        """Multiply the radius, within its limits."""
+        radius = namespace(factor).clip(
+            state.radius * factor, self.min_radius, self.max_radius
+        )
+        return state._replace(radius=radius)
+
+    @property
+    def shortening(self) -> float:
+        """The factor of the radius after a step that was not accepted."""
+        return self.shrink
 
     def logs(self, state: Any) -> dict[str, Array]:
         """Return the last ratio, the radius, and whether the step was accepted."""

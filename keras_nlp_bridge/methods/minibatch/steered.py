@@ -108,6 +108,11 @@ class Steered(Clocked):
         return self.usual.longest
 
     @property
+    def shortening(self) -> float:
+        """That of the largest change in one test."""
+        return math.exp(-self.max_change)
+
+    @property
     def _target(self) -> float:
         """The ratio that sigma is steered to."""
         usual = self.usual.target if self.decay else 0.8
