@@ -64,7 +64,8 @@ def metric_of(h: Array, seen: Array, g: Array, power: float, present: Array) -> 
         What is returned where nothing can be measured.
     """
     xp = namespace(g)
-    root = xp.sqrt(h / (1 - SQUARES ** xp.cast(seen, xp.dtype(g))))
+    seen = xp.cast(seen, xp.dtype(g))
+    root = xp.sqrt(h / (1 - SQUARES ** xp.maximum(seen, xp.ones_like(seen))))
     mean = xp.sqrt(xp.dot(root, root) / g.shape[0])
     metric = xp.exp(-2 * power * xp.log(root + FLOOR * mean + 1e-30))
     step = metric * g

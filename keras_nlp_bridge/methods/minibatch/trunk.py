@@ -74,7 +74,7 @@ class StochasticTrunk(ClockedRegion):
         """Take one step on the sample of the oracle, and test it there."""
         xp = namespace(state.at.x)
         state, gg, sound = self.evaluated(oracle, state)
-        state = self.remembered(state, sound)
+        state, sound = self.looked_back(oracle, state, sound)
         factor = self.falling(state)
         radius = xp.maximum(factor * state.radius, 1e-8 * xp.ones_like(factor))
         p, pred, length, count = self._proposed(oracle, state, radius)

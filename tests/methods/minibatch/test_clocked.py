@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bowls import Bowl, Plateau
+from bowls import Bowl, Plateau, walk
 from contract import each_method, each_stochastic, minimize
 
 import keras_nlp_bridge as knb
@@ -336,3 +336,100 @@ def test_the_average_of_the_loss_is_that_of_sound_batches(kind):
         assert state.past.worst_loss == pytest.approx(5)
     start = method.with_clock(method.init(None, x), 0.0, 0.1)
     assert method.step(Plateau(x, slope, np.nan), start).past.worst_loss == -np.inf
+
+
+class Samples:
+    """A slope of 0.01; the last of so many steps begins on a sample with a loss 9 more.
+
+    A hard sample has it everywhere, another one only where the step before led.
+    """
+
+    def __init__(self, x, hard, last=5):
+        self.x, self.hard, self.last, self.steps = x, hard, last, 0
+
+    def lost(self, x):
+        new = self.hard or not np.array_equal(x, self.x)
+        return 9 * (self.steps == self.last and new)
+
+    def value(self, x):
+        return 1 + x.sum() / 100 + self.lost(x)
+
+    def value_and_grad(self, x):
+        self.steps += 1
+        if self.steps < self.last:
+            self.x = x
+        return self.value(x), np.full_like(x, 0.01)
+
+    def hvp(self, x, p):
+        return 0 * p
+
+
+UNTESTED = {"test_first": 0, "test_every": 10**6}
+KINDS = (
+    (StochasticR2, UNTESTED),
+    (StochasticTRLSR1, UNTESTED),
+    (StochasticLBFGS, UNTESTED),
+    (StochasticTrunk, {}),
+)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize(("kind", "options"), KINDS)
+def test_the_next_sample_judges_a_step(kind, options, hard):
+    method, samples = kind(weight_decay=0, **options), Samples(np.ones(4), hard)
+    state, states = method.init(samples, samples.x), []
+    for k in range(6):
+        state = method.step(samples, method.with_clock(state, 0.1 + 1e-6 * k, 1e-6))
+        states.append(state)
+    before, after = states[3:5]
+    assert after.past.suspect == (not hard)
+    loss = (1 - method.loss_memory) * after.at.f + method.loss_memory * before.past.loss
+    if hard:
+        assert method.rate(after) >= method.rate(before)
+        assert (after.at.x < before.at.x).all()
+        assert after.past.loss == pytest.approx(loss)
+    else:
+        shorter = method.shortening * method.rate(before)
+        assert method.rate(after) == pytest.approx(shorter)
+        np.testing.assert_array_equal(after.at.x, before.past.x)
+        assert after.past.loss == before.past.loss
+        # From there on it is tested, and goes on.
+        assert states[5].counts.nfev == after.counts.nfev + 2
+        assert (states[5].at.x < after.at.x).all()
+    # f at the start, and on the same sample where the step before began.
+    trial = hard and not options
+    assert after.counts.nfev == before.counts.nfev + 2 + trial
+
+
+@pytest.mark.parametrize(("height", "asked"), [(1.9, 0), (2.1, 1)])
+@pytest.mark.parametrize(("kind", "options"), KINDS[:3])
+def test_a_loss_less_than_twice_its_average_asks_for_nothing(
+    kind, options, height, asked
+):
+    method, x = kind(**options), np.full(3, 2.0)
+    state = method.init(None, x)
+    for now, bowl in ((0.2, Bowl(1.0, 1e-3)), (0.21, Bowl(height, 1e-3))):
+        before = state.counts.nfev
+        state = method.step(bowl, method.with_clock(state, now, 1e-6))
+    assert state.counts.nfev == before + 1 + asked
+
+
+class Rounded(Bowl):
+    """A mean of squares of which nothing but rounding errors is left."""
+
+    def __init__(self):
+        super().__init__(depth=1e-40)
+        self.calls = 0
+
+    def value(self, x):
+        self.calls += 1
+        return np.finfo(float).eps ** 2 * (1 + 3 * (self.calls % 2))
+
+
+@pytest.mark.parametrize(("kind", "options"), KINDS[:3])
+def test_rounding_errors_take_no_step_back(kind, options):
+    batches = [Bowl(1.0, 1e-3)] * 20 + [Rounded()] * 200
+    method = kind(**options, decay=False, loss_memory=0.1)
+    state = walk(method, np.full(3, 2.0), batches)
+    assert state.counts.nfev > 220  # there was cause to look back
+    assert state.past.rejections == 0

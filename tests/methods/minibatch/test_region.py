@@ -169,38 +169,6 @@ def test_a_sample_that_is_not_finite_leaves_no_trace_in_the_metric(kind):
     assert len(set(states[-1].squared_scales)) == 6
 
 
-class Samples:
-    """A slope; the fifth step begins on a sample with a loss 9 higher.
-
-    Hard samples have that loss everywhere, others where the last step led.
-    """
-
-    def __init__(self, hard):
-        self.hard, self.calls = hard, 0
-
-    def value(self, x):
-        return 1 + x.sum() / 100 + 9 * (self.hard and self.calls == 5)
-
-    def value_and_grad(self, x):
-        self.calls += 1
-        lost = 9 * (not self.hard and self.calls == 5)
-        return self.value(x) + lost, np.full_like(x, 0.01)
-
-
-@pytest.mark.parametrize("hard", [False, True])
-def test_the_next_sample_judges_a_step_that_was_not_tested(hard):
-    method = StochasticTRLSR1(test_first=0, test_every=10**6, weight_decay=0)
-    before, after = run(method, Samples(hard), np.ones(4), 5)[3:]
-    assert after.counts.nfev == before.counts.nfev + 2
-    assert after.past.suspect == (not hard)
-    if hard:
-        assert after.radius == before.radius
-        assert (after.at.x < before.at.x).all()
-    else:
-        assert after.radius == 0.5 * before.radius
-        np.testing.assert_array_equal(after.at.x, before.past.x)
-
-
 class Slopes:
     """Linear functions, another one at each step; evaluated twice where tested."""
 
@@ -315,23 +283,6 @@ def test_the_radius_does_not_grow_while_the_clock_shortens_the_steps():
     assert 0.3 < length < 0.5
     found = method.judged(state, 1.9, 0.1, np.True_, length)
     assert found.radius == 1
-
-
-@pytest.mark.parametrize(("height", "wrong"), [(1.5, False), (2.5, True)])
-def test_a_loss_far_above_its_average_makes_the_step_before_it_suspect(height, wrong):
-    method, x = StochasticTRLSR1(test_first=0, test_every=10**6), np.ones(2)
-    g, T = np.array([1e-3, 0.0]), (0.2, 1e-6)
-    oracle = Oracle(lambda z: 1.0, lambda z: g)
-    first = method.step(oracle, method.with_clock(method.init(oracle, x), *T))
-    # The step made f rise, on a sample that has 1 where it began.
-    after = Oracle(lambda z: 1.0 if np.array_equal(z, x) else height, lambda z: g)
-    second = method.step(after, method.with_clock(first, *T))
-    assert second.counts.nfev - first.counts.nfev == 1 + wrong
-    assert second.accepted != wrong
-    assert np.array_equal(second.at.x, x) == wrong
-    assert second.past.loss == pytest.approx(
-        first.past.loss if wrong else 0.98 * first.past.loss + 0.02 * height
-    )
 
 
 def test_a_batch_that_is_not_finite_is_not_averaged():

@@ -20,7 +20,7 @@ class Quadratic:
 
     def __init__(self, matrix=A, wall=np.inf):
         self.matrix, self.wall, self.products, self.values = matrix, wall, 0, 0
-        self.beyond = np.nan
+        self.beyond = np.float64(np.nan)
 
     def value(self, x):
         self.values += 1
@@ -81,7 +81,7 @@ def test_the_clock_makes_the_region_smaller():
 
 def test_nothing_happens_where_the_gradient_is_zero():
     method, oracle = plain(), Quadratic(np.zeros((5, 5)))
-    oracle.value_and_grad = lambda x: (1.0, np.zeros(5))
+    oracle.value_and_grad = lambda x: (np.float64(1), np.zeros(5))
     after = method.step(oracle, method.init(oracle, X0))
     np.testing.assert_array_equal(after.at.x, X0)
     assert not after.accepted
@@ -92,7 +92,7 @@ def test_nothing_happens_where_the_gradient_is_zero():
 @pytest.mark.parametrize("beyond", [np.nan, np.inf, -np.inf])
 def test_a_trial_that_is_not_finite_is_rejected(beyond):
     method, oracle = plain(), Quadratic(-A, wall=2.0)
-    oracle.beyond = beyond
+    oracle.beyond = np.float64(beyond)
     after = method.step(oracle, method.init(oracle, X0))
     assert not after.accepted
     np.testing.assert_array_equal(after.at.x, X0)
