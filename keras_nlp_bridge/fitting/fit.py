@@ -29,6 +29,7 @@ from keras_nlp_bridge.fitting.optimizer_phase import OptimizerPhase
 from keras_nlp_bridge.fitting.own_part import validation_of
 from keras_nlp_bridge.fitting.rates import check_rates
 from keras_nlp_bridge.fitting.time_limit import TimeLimit
+from keras_nlp_bridge.fitting.unchanged import refused
 from keras_nlp_bridge.fitting.writers import first_writes
 from keras_nlp_bridge.methods import Clocked, Status
 from keras_nlp_bridge.minimizing.options import unknown_option
@@ -180,7 +181,7 @@ _TRAINED: set[int] = set()
 
 @contextmanager
 def _alone(model: keras.Model) -> Iterator[None]:
-    """Refuse a second `fit` in the first one, of which it would take the state."""
+    """Refuse a second `fit` in the first one, and another loss than its own."""
     if id(model) in _TRAINED:
         raise ValueError(
             "`model` must not be in a `fit` already; got a call from within that of "
@@ -188,7 +189,8 @@ def _alone(model: keras.Model) -> Iterator[None]:
         )
     _TRAINED.add(id(model))
     try:
-        yield
+        with refused(model, ("compile",), "Call it between two calls of `fit`."):
+            yield
     finally:
         _TRAINED.discard(id(model))
 

@@ -19,6 +19,7 @@ from keras_nlp_bridge.fitting.epochs import Epochs, measured, run_epochs, valida
 from keras_nlp_bridge.fitting.limits import check_limits
 from keras_nlp_bridge.fitting.rates import without_rates
 from keras_nlp_bridge.fitting.time_limit import TimeLimit
+from keras_nlp_bridge.fitting.unchanged import SameAtEachBatch
 from keras_nlp_bridge.methods import Method
 from keras_nlp_bridge.minimizing.options import check_maxtime
 from keras_nlp_bridge.minimizing.scipy_method import configured, refuse_unfit
@@ -105,8 +106,11 @@ class FullSample:
         if begin == first:
             start_statistics(problem)
         last = first + self.epochs
+        heard = without_rates(without_swaps(arguments["callbacks"]))
+        if heard:
+            heard = [*heard, SameAtEachBatch(model.trainable_variables)]
         callbacks = keras.callbacks.CallbackList(
-            without_rates(without_swaps(arguments["callbacks"])),
+            heard,
             add_history=True,
             add_progbar=arguments["verbose"] != 0,
             verbose=1 if arguments["verbose"] == "auto" else arguments["verbose"],

@@ -28,6 +28,7 @@ from keras_nlp_bridge.fitting.method_state import MethodState
 from keras_nlp_bridge.fitting.own_part import check_own_batches
 from keras_nlp_bridge.fitting.time_limit import TimeLimit
 from keras_nlp_bridge.fitting.train_step import TrainStep
+from keras_nlp_bridge.fitting.unchanged import SameAtEachBatch, SameVariables, refused
 from keras_nlp_bridge.methods import Clocked
 from keras_nlp_bridge.minimizing.solvers import Solver
 from keras_nlp_bridge.problem import data
@@ -122,7 +123,9 @@ class Minibatch:
         arguments["callbacks"] = with_own_swaps(told, keeper)
         x, inputs = rereadable(x) if batch_norms(model) else (x, list)
         statistics = OwnStatistics(keeper, last, inputs)
-        arguments["callbacks"] = [statistics, *arguments["callbacks"], order]
+        same = SameAtEachBatch if groups is None else SameVariables
+        same = same(model.trainable_variables)
+        arguments["callbacks"] = [statistics, *arguments["callbacks"], order, same]
         arguments["callbacks"] = _callbacks(model, arguments, groups, last)
         arguments |= {"epochs": last, "sample_weight": weight}
         with backends.current().unharmed(model), lent(model, keeper, loan):
@@ -135,6 +138,9 @@ class Minibatch:
         return history
 
 
+_OWN_STEPS = "It would take a step of this method. Train a clone of the model."
+
+
 def _trained(
     model: keras.Model,
     samples: tuple[Any, Any],
@@ -144,8 +150,9 @@ def _trained(
 ) -> keras.callbacks.History:
     """Run Keras's loop, with the samples of groups on the device, if they fit."""
     held = groups.held(loan.held) if _fits(groups) else nullcontext()
-    with held as loan.held:
-        history = model.fit(*samples, **arguments)
+    train = model.fit
+    with held as loan.held, refused(model, ("fit", "train_on_batch"), _OWN_STEPS):
+        history = train(*samples, **arguments)
         history.result = loan.step.result(history)
     # Here, because it then lives as long as the model, and no longer.
     history.loan = loan
