@@ -57,8 +57,8 @@ def _check_same(before: Sequence[Any], model: keras.Model) -> None:
         return
     raise ValueError(
         "the trainable variables must stay the same within `fit`; got "
-        f"{len(now)} where there were {len(before)}: a callback has set `trainable`, or "
-        "added weights. Set it between two calls of `fit`."
+        f"{len(now)} where there were {len(before)}: a callback has set "
+        "`trainable`, or added weights. Set it between two calls of `fit`."
     )
 
 
