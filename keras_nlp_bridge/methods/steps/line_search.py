@@ -12,6 +12,8 @@ __all__ = ["Conditions", "Found", "line_search", "reduction", "stands_still"]
 # Shares of the bracket: More and Thuente, section 4.
 _SHRINK = 0.66
 _LONGER, _LONGEST = 1.1, 4.0
+# After so many trials that all went down the line has no end in sight.
+_PATIENT, _FAR = 8, 1e3
 # Where f is not finite at the end of the bracket nothing can be interpolated.
 _BLIND = 0.2
 # A line without end in a box.
@@ -275,7 +277,8 @@ def _interpolated(
     passed = xp.where(nearer, secant, cubic)
     # 3: lower and flatter.  The cubic counts if its minimum lies ahead.
     ahead = (cubic - here.t) * span > 0
-    longest = here.t + _LONGEST * span
+    patient = s.found.trials < _PATIENT
+    longest = here.t + xp.where(patient, _LONGEST * span, _FAR * span)
     cubic = xp.where(ahead, cubic, xp.where(s.bracketed, secant, longest))
     nearer = xp.abs(cubic - here.t) < xp.abs(secant - here.t)
     within = xp.where(nearer, cubic, secant)

@@ -149,6 +149,18 @@ def test_a_function_unbounded_below_is_noticed():
     assert found.trials < 10
 
 
+def test_a_line_that_falls_without_end_is_left_in_one_search():
+    found = search(Line(lambda t: -t, lambda t: -1.0))
+    assert found.unbounded
+    assert found.trials < 20
+
+
+def test_a_minimum_far_away_is_found():
+    """Beyond where trials begin to be far apart."""
+    line = Line(lambda t: (1e-9 * t - 1) ** 2, lambda t: 2e-9 * (1e-9 * t - 1))
+    assert_wolfe(line, search(line))
+
+
 @pytest.mark.parametrize("left", [1, 3])
 def test_the_limit_of_evaluations_is_kept_and_the_best_point_returned(left):
     line = Line(lambda t: (t - 300) ** 2, lambda t: 2 * (t - 300))
