@@ -1,7 +1,8 @@
 """`fit` without a choice beside the best of several rates of Adam, AdamW and Muon.
 
 Run ``python benchmarks/rivals.py [--tasks plant power-plant ...] [--tables DIR]
-[--seeds 1] [--minutes 60]``, or ``--speed`` for what a step of the spectral norm costs.
+[--data-dir DIR] [--seeds 1] [--minutes 60]``, or ``--speed`` for what a step of the
+spectral norm costs.
 
 Ours see no rate; a rival is shown by the best of its rates on the *test* data, which is
 more than its user can have (behind the number of rates that have been run). The signs
@@ -54,6 +55,8 @@ BARS = {"Adam": 0.9, "AdamW": 0.8, "Muon": 2 / 3}
 # What they do without a choice; the cosine is more than that.
 UNTRIED = ["Adam 0.001", "AdamW 1e-3 cosine", "Muon 1e-3 cosine"]
 
+IMAGES = "mnist-lenet-5"  # read by tensorflow_datasets, with --data-dir
+
 NAMES = [*OURS, *(k for rates in RIVALS.values() for k in rates)]
 
 
@@ -94,6 +97,7 @@ CHOSEN_ON = {
     "arm": regression(arm, 8, 64, "tanh"),
     "plant": regression(plant, 16, 64, "relu"),
     **{name: training.TASKS[name] for name in ("mlp", "noisy", "deep", "ae", "conv")},
+    IMAGES: training.TASKS[IMAGES],
 }
 # Inputs, batch size and epochs.
 TABLES = {
@@ -211,13 +215,15 @@ def compare(args: argparse.Namespace) -> None:
     store, end = common.RESULTS / "rivals.json", time.monotonic() + 60 * args.minutes
     kept = json.loads(store.read_text())["runs"] if store.exists() else {}
     for task in args.tasks or tasks:
+        if task == IMAGES and not args.data_dir:
+            continue
         for seed in range(args.seeds):
             for name in args.methods or NAMES:
                 known = kept.setdefault(task, {}).setdefault(name, [])
                 if len(known) > seed or time.monotonic() > end:
                     continue
                 spec = tasks[task][1]
-                data = spec.data(seed, None)
+                data = spec.data(seed, args.data_dir)
                 run = training.train(spec, name, data, seed, in_epochs=True)
                 known.append(asdict(run))
                 print(task, seed, name, f"{run.test:.4g}", flush=True)
@@ -320,6 +326,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+")
     parser.add_argument("--methods", nargs="+", choices=NAMES)
     parser.add_argument("--tables", type=Path)
+    parser.add_argument("--data-dir", help="of tensorflow_datasets, for MNIST")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--speed", action="store_true")
