@@ -39,6 +39,13 @@ CLASSES = common.cross_entropy
 GRID = (3e-4, 1e-3, 3e-3, 1e-2)
 CHOICE = "default"  # `fit` without a method
 OURS = (CHOICE, "r2", "tr-lsr1", "slbfgs")
+# The same, not told the length of the run: no schedule; the average is the result.
+UNTIMED = "default, decay=False"
+SPELLED: dict[str, dict[str, Any]] = {
+    **{name: {"method": name} for name in OURS},
+    CHOICE: {},
+    UNTIMED: {"method": "r2", "options": {"norm": "spectral", "decay": False}},
+}
 # Forward and backward passes a step; a method counts its own evaluations as well.
 BASELINES = (
     *(f"Adam {rate:g}" for rate in GRID),
@@ -493,8 +500,8 @@ def train(
     if in_epochs:
         given |= {"x": x, "y": y, "batch_size": task.batch_size, "epochs": task.epochs}
     work, start = 1.0, time.perf_counter()
-    if name in OURS:
-        given["method"] = None if name == CHOICE else name
+    if name in SPELLED:
+        given |= SPELLED[name]
         res = knb.fit(model, seed=seed, **given).result
         work = (res.njev + (res.nfev - res.njev) / 3) / steps
     else:
