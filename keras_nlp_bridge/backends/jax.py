@@ -194,9 +194,9 @@ class Backend(base.Backend):
         return jax.process_index(), jax.process_count()
 
     def gathered(self, array: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(multihost_utils.process_allgather(array)).reshape(
-            (jax.process_count(), *array.shape)
-        )
+        with self.answered():
+            found = np.asarray(multihost_utils.process_allgather(array))
+        return found.reshape((jax.process_count(), *array.shape))
 
     @contextmanager
     def answered(self) -> Iterator[None]:
