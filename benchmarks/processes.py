@@ -4,7 +4,8 @@ Run ``KERAS_BACKEND=torch python benchmarks/processes.py [--counts 1 2 4]`` (or 
 Linux). The images, 60,000 of 28 x 28 pixels, are in a file that each process maps.
 Counted as memory is its anonymous one after some evaluations, less that before the
 problem was made, when a smaller one has been evaluated. On torch each reduction is
-counted as it is called, on JAX those in the compiled programs. Rounding is that of f, g
+counted as it is called, on JAX those in the compiled programs; on both what processes
+show each other besides, four bytes as a number. Rounding is that of f, g
 and Hv in float64 by the framework's own operations, against the first of the counts.
 """
 
@@ -65,6 +66,18 @@ class Reductions:
         before = len(self.sizes)
         call()
         return self.sizes[before:]
+
+
+class Shown:
+    """What a process shows the others to see that they are still together."""
+
+    def __init__(self, backend) -> None:
+        self.numbers = 0.0
+        self._gathered, backend.gathered = backend.gathered, self
+
+    def __call__(self, array):
+        self.numbers += array.nbytes / 4
+        return self._gathered(array)
 
 
 class Programs:
@@ -137,7 +150,10 @@ def one(rank: int, count: int, port: int, folder: Path) -> dict[str, float]:
             call()
     else:
         sent = Programs(dumps(folder, count, rank)) if JAX else Reductions()
-        found |= {name: sum(sent.by(call, n)) for name, call in calls.items()}
+        shown = Shown(problem.backend)
+        for name, call in calls.items():
+            before_it = shown.numbers
+            found[name] = sum(sent.by(call, n)) + shown.numbers - before_it
     begin = time.perf_counter()
     for i in range(EVALUATIONS):
         problem.fun_and_jac(at + 1e-3 * i)
