@@ -22,7 +22,7 @@ from pathlib import Path
 import common
 import keras
 import numpy as np
-from collectives import collectives
+from collectives import Collective, collectives
 
 import keras_nlp_bridge as knb
 
@@ -95,10 +95,14 @@ class Programs:
         before = self._texts()
         call()
         new = [collectives(path.read_text()) for path in self._texts() - before]
-        (found,) = [each for each in new if any(one.numbers >= n for one in each)]
+        (found,) = [each for each in new if self._adds_up(each, n)]
         if not loops and not all(one.once for one in found):
             raise ValueError(f"the turns of loops are not known; got {found}.")
         return [one.numbers for one in found]
+
+    def _adds_up(self, found: list[Collective], n: int) -> bool:
+        """Whether that is a gradient, or such; else variables are shown as made."""
+        return any(one.operation == "all-reduce" and one.numbers >= n for one in found)
 
     def _texts(self) -> set[Path]:
         return set(self._folder.glob("*after_optimizations.txt"))
