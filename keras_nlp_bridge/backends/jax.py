@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -66,6 +67,13 @@ class Backend(base.Backend):
         distribution = keras.distribution.distribution()
         if distribution is None:
             return jax.device_put(own)
+        if jax.process_count() > 1:
+            # Each gives its devices what it has. `distribute_tensor` would first send
+            # all of it to the others, to compare it.
+            everywhere = NamedSharding(_mesh(), P())
+            return jax.make_array_from_callback(
+                own.shape, everywhere, lambda at: own[at]
+            )
         everywhere = keras.distribution.TensorLayout(
             [None] * own.ndim, distribution.device_mesh
         )
@@ -186,9 +194,9 @@ class Backend(base.Backend):
         return jax.process_index(), jax.process_count()
 
     def gathered(self, array: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(multihost_utils.process_allgather(array)).reshape(
-            (jax.process_count(), *array.shape)
-        )
+        with self.answered():
+            found = np.asarray(multihost_utils.process_allgather(array))
+        return found.reshape((jax.process_count(), *array.shape))
 
     @contextmanager
     def answered(self) -> Iterator[None]:
@@ -359,8 +367,12 @@ class Backend(base.Backend):
 
 def _mesh() -> Mesh:
     """Return the devices of Keras's distribution as JAX knows them."""
-    distribution = keras.distribution.distribution()
-    layout = keras.distribution.TensorLayout([None], distribution.device_mesh)
+    return _mesh_of(keras.distribution.distribution().device_mesh)
+
+
+@functools.lru_cache(maxsize=1)
+def _mesh_of(devices: keras.distribution.DeviceMesh) -> Mesh:
+    layout = keras.distribution.TensorLayout([None], devices)
     with jax.ensure_compile_time_eval():
         somewhere = keras.distribution.distribute_tensor(np.zeros(1, bool), layout)
     return somewhere.sharding.mesh

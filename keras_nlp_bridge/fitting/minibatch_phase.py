@@ -26,6 +26,7 @@ from keras_nlp_bridge.fitting.lending import Loan, asked_jit, lent
 from keras_nlp_bridge.fitting.limits import check_limits
 from keras_nlp_bridge.fitting.method_state import MethodState
 from keras_nlp_bridge.fitting.own_part import check_own_batches
+from keras_nlp_bridge.fitting.parted import watched
 from keras_nlp_bridge.fitting.time_limit import TimeLimit
 from keras_nlp_bridge.fitting.train_step import TrainStep
 from keras_nlp_bridge.fitting.unchanged import SameAtEachBatch, SameVariables, refused
@@ -124,8 +125,9 @@ class Minibatch:
         x, inputs = rereadable(x) if batch_norms(model) else (x, list)
         statistics = OwnStatistics(keeper, last, inputs)
         same = SameAtEachBatch if groups is None else SameVariables
-        same = same(model.trainable_variables)
-        arguments["callbacks"] = [statistics, *arguments["callbacks"], order, same]
+        ours = order, same(model.trainable_variables)
+        heard = watched([statistics, *arguments["callbacks"], *ours])
+        arguments["callbacks"] = heard
         arguments["callbacks"] = _callbacks(model, arguments, groups, last)
         arguments |= {"epochs": last, "sample_weight": weight}
         with backends.current().unharmed(model), lent(model, keeper, loan):

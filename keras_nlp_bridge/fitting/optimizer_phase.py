@@ -16,6 +16,7 @@ from keras_nlp_bridge.fitting.batches import Batches, ordered
 from keras_nlp_bridge.fitting.devices import check_devices, check_parts
 from keras_nlp_bridge.fitting.lending import lent
 from keras_nlp_bridge.fitting.own_part import check_own_batches
+from keras_nlp_bridge.fitting.parted import watched
 from keras_nlp_bridge.fitting.time_limit import TimeLimit
 from keras_nlp_bridge.problem import data
 from keras_nlp_bridge.problem.models import build
@@ -80,6 +81,7 @@ class OptimizerPhase:
             callbacks = without_swaps(arguments["callbacks"])
             arguments = arguments | {"callbacks": callbacks}
         arguments = {k: v for k, v in arguments.items() if k != "curvature"}
+        arguments["callbacks"] = watched(arguments["callbacks"])
         with lent(model, self.optimizer):
             begin = first
             if backup_of(arguments["callbacks"]) is not None:

@@ -13,6 +13,7 @@ from scipy.optimize import OptimizeResult, minimize
 from keras_nlp_bridge.checks import Number
 from keras_nlp_bridge.methods.state import Status
 from keras_nlp_bridge.minimizing.driver import Engine, Report
+from keras_nlp_bridge.problem.processes import check_place
 
 
 @runtime_checkable
@@ -27,7 +28,10 @@ class Companion(Protocol):
 
 
 class Watcher:
-    """The user's callback, in the form that its signature asks for."""
+    """The user's callback, in the form that its signature asks for.
+
+    Where the steps are `shared` by several processes, all must be called back alike.
+    """
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class Watcher:
         callback: Callable[..., Any] | None,
         start: NDArray[Any] | None,
         lines: int = 0,
+        shared: bool = False,
     ) -> None:
         if callback is not None and not callable(callback):
             raise ValueError(f"`callback` must be callable; got {callback!r}.")
@@ -45,7 +50,7 @@ class Watcher:
         if isinstance(callback, Companion):
             callback.follow(engine)
             self.before = callback.before
-        self._lines = lines
+        self._lines, self._shared = lines, shared
         self.needed = callback is not None or start is not None or lines > 0
         self.every = lines if callback is None and start is None else 1
         self._begin = time.perf_counter()
@@ -61,15 +66,22 @@ class Watcher:
             self.iterates.append(x.copy())
         if self._callback is None:
             return report
+        stops, wanted = False, x
         try:
-            if not self._by_result:
+            if self._by_result:
+                result = self._described(x, nit, report)
+                self._callback(intermediate_result=result)
+                wanted = result.x
+            else:
                 self._callback(x)
-                return report
-            result = self._described(x, nit, report)
-            self._callback(intermediate_result=result)
         except StopIteration:
+            stops = True
+        moves = wanted is not x and not stops
+        if self._shared:
+            check_place("stop" if stops else "move" if moves else "take a step")
+        if stops:
             return None
-        return report if result.x is x else self._moved(result.x, x)
+        return self._moved(wanted, x) if moves else report
 
     def _described(
         self, x: NDArray[Any] | None, nit: int, report: Report

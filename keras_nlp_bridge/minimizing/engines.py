@@ -19,6 +19,7 @@ from keras_nlp_bridge.minimizing.device_oracle import (
     oracles,
 )
 from keras_nlp_bridge.minimizing.driver import Budget, Final, Report
+from keras_nlp_bridge.problem.processes import check_place
 
 if TYPE_CHECKING:
     pass
@@ -164,6 +165,7 @@ class DeviceEngine:
         if ends is not None:
             self._box = box_of_problem(problem, ends)
         self._counted, self._rejected = (0, 0, 0), 0
+        self._unchecked = 0  # steps since processes have compared their x
         self._shown: list[str] = []
         self._leaves: list[NDArray[Any]] = []
         self._anew = False
@@ -191,6 +193,7 @@ class DeviceEngine:
     def start(self, x0: NDArray[Any]) -> Report:
         """Make the first state."""
         problem, method, oracle = self._problem, self._method, self._oracles()
+        check_place("start", x0)
 
         shown: list[str] = []
 
@@ -228,11 +231,16 @@ class DeviceEngine:
         self._state, result = advance(self._state, self._given, knobs)
         *numbers, steps, rejected = problem.fetch(result)
         self._rejected += int(rejected)
+        self._unchecked += int(steps)
+        if self._unchecked >= _CHECKED and problem.backend.process()[1] > 1:
+            check_place("go on", problem.to_host(self._state.at.x))
+            self._unchecked = 0
         return int(steps), self._report(numbers)
 
     def move(self, x: NDArray[Any]) -> Report:
         """Go on from another point."""
         problem, method, oracle = self._problem, self._method, self._oracles()
+        check_place("move", x)
 
         def run(state: Any, x: Array, given: Any) -> tuple[Any, Any]:
             here = oracle(given)
@@ -272,7 +280,9 @@ class DeviceEngine:
         )
         both, numbers = run(self._state, self._given)
         report, both = self._report(problem.fetch(numbers)), problem.to_host(both)
-        return Final(report, both[: problem.n].copy(), both[problem.n :].copy())
+        x, g = both[: problem.n].copy(), both[problem.n :].copy()
+        check_place("end", x)
+        return Final(report, x, g)
 
     def leaves(self) -> list[NDArray[Any]]:
         """Return the state, as arrays on the host."""
@@ -296,6 +306,9 @@ class DeviceEngine:
         values = float(f), float(gnorm), bool(accepted), int(stop)
         return Report(*values, *self._counted, self._rejected, dict(shown))
 
+
+# Steps after which several processes compare their x.
+_CHECKED = 16
 
 # Numbers of a state that every method has.
 _COUNTED = 7

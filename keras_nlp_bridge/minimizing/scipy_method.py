@@ -158,7 +158,8 @@ class ScipyMethod:
         functions = fun, jac, hess, hessp, args
         engine, dtype = self._engine(method, functions, start, (source, ends), run)
         kept = start if run.return_all else None
-        watcher = Watcher(engine, callback, kept, run.lines)
+        shared = isinstance(engine, DeviceEngine)
+        watcher = Watcher(engine, callback, kept, run.lines, shared)
 
         def on_batch() -> bool:
             return isinstance(method, Clocked) or (watched and _on_minibatch(source))

@@ -13,6 +13,7 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from keras_nlp_bridge.problem.device_functions import DeviceFunctions
+from keras_nlp_bridge.problem.processes import check_place
 from keras_nlp_bridge.problem.samples import Samples
 from keras_nlp_bridge.problem.settings import checked
 
@@ -245,6 +246,7 @@ class HostFunctions:
     def _product(self, x: Vector, p: Vector, curvature: str) -> Vector:
         """Multiply one of the curvature matrices at x with p."""
         self._tell()
+        check_place(f"multiply with the {curvature} matrix", x, p)
         self.nhev += 1
         device = self._device
 
@@ -271,6 +273,7 @@ class HostFunctions:
 
     def _evaluate(self, x: Vector, sample: Any, gradient: bool) -> _Point:
         self._tell()
+        check_place("evaluate f and its gradient" if gradient else "evaluate f", x)
         g = None
         if gradient:
             f, g = self._function("wide_value_and_grad")(self.to_device(x), sample)

@@ -154,7 +154,8 @@ class KerasProblem(keras.callbacks.Callback):
     Attributes
     ----------
     batch_size, curvature, seed, shuffle, training
-        As given. Settable: minibatches of another size, seed or order start over.
+        As given. Settable, by all of several processes: minibatches of another size,
+        seed or order start over.
     random
         As given.
     data : Batch
@@ -341,11 +342,13 @@ class KerasProblem(keras.callbacks.Callback):
         """Set an attribute; what would not reach everything is refused."""
         known = getattr(type(self), name, None)
         if name in SETTABLE:
-            value = checked(name, value)
-            if name == "batch_size" and has_own_part(self._shard):
-                refuse_beside_parts(batch_size=value)
-            if name == "batch_size":
-                check_sizes(self._net, self.size, batch_size=value)
+            with together():
+                value = checked(name, value)
+                if name == "batch_size" and has_own_part(self._shard):
+                    refuse_beside_parts(batch_size=value)
+                if name == "batch_size":
+                    check_sizes(self._net, self.size, batch_size=value)
+            check_agreement(**{name: value})
             with self._all_or_nothing():
                 getattr(self, SETTABLE[name]).change(name, value)
         elif isinstance(known, property) or name in _FIXED:

@@ -12,6 +12,7 @@ from scipy.sparse.linalg import LinearOperator
 from keras_nlp_bridge.problem.blocks import BlockLoss
 from keras_nlp_bridge.problem.device_functions import DeviceFunctions
 from keras_nlp_bridge.problem.host_functions import HostFunctions, Vector
+from keras_nlp_bridge.problem.processes import check_place
 from keras_nlp_bridge.problem.squares import refuse
 
 __all__ = ["ResidualFunctions"]
@@ -143,5 +144,6 @@ class ResidualFunctions:
             return device.backend.compile(getattr(device.traceable, name))
 
         function = device.compiled(name, make)
+        check_place(f"evaluate its {name}", *vectors)
         tensors = [host.to_device(v) for v in vectors]
         return host.to_host(function(*tensors, device.sample))

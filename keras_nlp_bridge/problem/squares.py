@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_nlp_bridge.backends import Backend
@@ -205,6 +204,6 @@ def _of_outputs(objective: Objective, data: Batch, others: list[Tensor]) -> Part
         if weight:
             by = ops.sqrt(ops.cast(ops.reshape(weight[0], (-1, 1)), dtype))
             found = found * by
-        return found / np.sqrt(float(divisor))
+        return found / math.sqrt(divisor)
 
     return Part([*inputs, data.y, *weights], rows)

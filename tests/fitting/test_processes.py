@@ -1,17 +1,11 @@
 """Several processes of JAX or torch, each with its part of the work, against one."""
 
-import os
 import re
 import signal
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-SCRIPTS = Path(__file__).parents[1]
+from running import ended, finished, start
 
 REFUSED = (
     r"`data` must be the same in all processes; .* in process 0, .* in process 1",
@@ -74,43 +68,6 @@ OWN = {
         r"BatchNormalization .* by one of 2 parts",
     ),
 }
-
-
-def start(script, count, *given):
-    """Start so many processes: `given` may hold what is different for each."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    return [
-        subprocess.Popen(
-            [
-                *(sys.executable, SCRIPTS / script, str(rank), str(count), str(port)),
-                *(one[rank] if isinstance(one, list) else one for one in given),
-            ],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(count)
-    ]
-
-
-def ended(processes, timeout=400):
-    """Return what each has printed; none is left behind."""
-    try:
-        return [process.communicate(timeout=timeout)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-def finished(script, count, *given):
-    """Run so many processes to a good end."""
-    processes = start(script, count, *given)
-    for process, text in zip(processes, ended(processes), strict=True):
-        assert process.returncode == 0, text[-3000:]
 
 
 def run(count, folder, work):
