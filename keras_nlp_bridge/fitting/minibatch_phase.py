@@ -126,8 +126,7 @@ class Minibatch:
         statistics = OwnStatistics(keeper, last, inputs)
         same = SameAtEachBatch if groups is None else SameVariables
         ours = order, same(model.trainable_variables)
-        heard = watched([statistics, *arguments["callbacks"], *ours])
-        arguments["callbacks"] = heard
+        arguments["callbacks"] = watched([statistics, *arguments["callbacks"], *ours])
         arguments["callbacks"] = _callbacks(model, arguments, groups, last)
         arguments |= {"epochs": last, "sample_weight": weight}
         with backends.current().unharmed(model), lent(model, keeper, loan):
