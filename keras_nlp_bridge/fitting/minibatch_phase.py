@@ -124,7 +124,7 @@ class Minibatch:
         arguments["callbacks"] = with_own_swaps(told, keeper)
         x, inputs = rereadable(x) if batch_norms(model) else (x, list)
         statistics = OwnStatistics(keeper, last, inputs)
-        same = SameAtEachBatch if groups is None else SameVariables
+        same = SameAtEachBatch if listens(told) else SameVariables
         ours = order, same(model.trainable_variables)
         arguments["callbacks"] = watched([statistics, *arguments["callbacks"], *ours])
         arguments["callbacks"] = _callbacks(model, arguments, groups, last)
