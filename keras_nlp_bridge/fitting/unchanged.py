@@ -1,4 +1,4 @@
-"""What the callbacks of a fit may not do to its model."""
+"""Limits of what a callback may do to the model of a fit."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
