@@ -13,7 +13,6 @@ from scipy.optimize import OptimizeResult, minimize
 from keras_nlp_bridge.checks import Number
 from keras_nlp_bridge.methods.state import Status
 from keras_nlp_bridge.minimizing.driver import Engine, Report
-from keras_nlp_bridge.problem.processes import check_place
 
 
 @runtime_checkable
@@ -30,7 +29,8 @@ class Companion(Protocol):
 class Watcher:
     """The user's callback, in the form that its signature asks for.
 
-    Where the steps are `shared` by several processes, all must be called back alike.
+    Where several processes make the steps together, `agree` is told what each is to do
+    after it has been called back, and raises unless that is the same.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Watcher:
         callback: Callable[..., Any] | None,
         start: NDArray[Any] | None,
         lines: int = 0,
-        shared: bool = False,
+        agree: Callable[..., None] | None = None,
     ) -> None:
         if callback is not None and not callable(callback):
             raise ValueError(f"`callback` must be callable; got {callback!r}.")
@@ -50,7 +50,7 @@ class Watcher:
         if isinstance(callback, Companion):
             callback.follow(engine)
             self.before = callback.before
-        self._lines, self._shared = lines, shared
+        self._lines, self._agree = lines, agree
         self.needed = callback is not None or start is not None or lines > 0
         self.every = lines if callback is None and start is None else 1
         self._begin = time.perf_counter()
@@ -77,8 +77,8 @@ class Watcher:
         except StopIteration:
             stops = True
         moves = wanted is not x and not stops
-        if self._shared:
-            check_place("stop" if stops else "move" if moves else "take a step")
+        if self._agree is not None:
+            self._agree("stop" if stops else "move" if moves else "take a step")
         if stops:
             return None
         return self._moved(wanted, x) if moves else report

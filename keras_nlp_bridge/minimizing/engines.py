@@ -19,7 +19,6 @@ from keras_nlp_bridge.minimizing.device_oracle import (
     oracles,
 )
 from keras_nlp_bridge.minimizing.driver import Budget, Final, Report
-from keras_nlp_bridge.problem.processes import check_place
 
 if TYPE_CHECKING:
     pass
@@ -193,7 +192,7 @@ class DeviceEngine:
     def start(self, x0: NDArray[Any]) -> Report:
         """Make the first state."""
         problem, method, oracle = self._problem, self._method, self._oracles()
-        check_place("start", x0)
+        self.agree("start", x0)
 
         shown: list[str] = []
 
@@ -233,14 +232,14 @@ class DeviceEngine:
         self._rejected += int(rejected)
         self._unchecked += int(steps)
         if self._unchecked >= _CHECKED and problem.backend.process()[1] > 1:
-            check_place("go on", problem.to_host(self._state.at.x))
+            self.agree("go on", problem.to_host(self._state.at.x))
             self._unchecked = 0
         return int(steps), self._report(numbers)
 
     def move(self, x: NDArray[Any]) -> Report:
         """Go on from another point."""
         problem, method, oracle = self._problem, self._method, self._oracles()
-        check_place("move", x)
+        self.agree("move", x)
 
         def run(state: Any, x: Array, given: Any) -> tuple[Any, Any]:
             here = oracle(given)
@@ -281,8 +280,15 @@ class DeviceEngine:
         both, numbers = run(self._state, self._given)
         report, both = self._report(problem.fetch(numbers)), problem.to_host(both)
         x, g = both[: problem.n].copy(), both[problem.n :].copy()
-        check_place("end", x)
+        self.agree("end", x)
         return Final(report, x, g)
+
+    def agree(self, doing: str, *vectors: NDArray[Any]) -> None:
+        """Raise unless all processes do the same now; see `check_place`."""
+        # Here, because it imports Keras, which functions of NumPy do not need.
+        from keras_nlp_bridge.problem.processes import check_place
+
+        check_place(doing, *vectors)
 
     def leaves(self) -> list[NDArray[Any]]:
         """Return the state, as arrays on the host."""

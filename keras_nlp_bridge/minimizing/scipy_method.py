@@ -158,8 +158,8 @@ class ScipyMethod:
         functions = fun, jac, hess, hessp, args
         engine, dtype = self._engine(method, functions, start, (source, ends), run)
         kept = start if run.return_all else None
-        shared = isinstance(engine, DeviceEngine)
-        watcher = Watcher(engine, callback, kept, run.lines, shared)
+        agree = engine.agree if isinstance(engine, DeviceEngine) else None
+        watcher = Watcher(engine, callback, kept, run.lines, agree)
 
         def on_batch() -> bool:
             return isinstance(method, Clocked) or (watched and _on_minibatch(source))
