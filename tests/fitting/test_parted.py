@@ -27,7 +27,6 @@ def run(folder, *work, last=None):
     return [dict(np.load(output)) for output in outputs]
 
 
-@pytest.mark.slow
 @pytest.mark.backend("jax", "torch")
 def test_processes_that_part_all_end_with_an_error(tmp_path):
     for found in run(tmp_path, *PARTED, "by_a_setting"):
@@ -49,7 +48,6 @@ def check(settings):
     assert float(value) > 0  # the problem is as it was
 
 
-@pytest.mark.slow
 @pytest.mark.backend("jax", "torch")
 def test_another_version_of_the_package_in_one_process_is_refused(tmp_path):
     found = tmp_path / "keras_nlp_bridge-99.9.dist-info"
