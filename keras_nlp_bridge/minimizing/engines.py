@@ -1,7 +1,7 @@
 """The two places where steps happen: Python on NumPy arrays, compiled on a device."""
 
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,6 @@ from keras_nlp_bridge.minimizing.device_oracle import (
     oracles,
 )
 from keras_nlp_bridge.minimizing.driver import Budget, Final, Report
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["DeviceEngine", "HostEngine", "OnDevice"]
 
